@@ -1,0 +1,61 @@
+"""The default model: any voice at 16 kHz in 2.25 kb/s.
+
+125 frames per second of two residual quantisers with 512 codes each, a speaker vector of eight bytes computed from the
+utterance, and a spectral decoder; a WaveNet over four bands learns on the finished codes.
+
+Corpus: a manifest (CSV with the columns path, speaker and split) of read English speech: four and a half hours of
+LibriSpeech (CC BY 4.0) and speechocean762 (free for commercial and other use) trained the shipped weights.
+
+    vqaudio train speech16k --set corpus.path=/data/speech/manifest.csv --run runs/speech16k
+"""
+
+from vqaudio.models.config import (
+    CodecConfig,
+    ConditioningConfig,
+    EncoderConfig,
+    QuantizerConfig,
+    SpeakerConfig,
+    SpectralConfig,
+    WaveNetConfig,
+)
+from vqaudio.training.recipe import CorpusConfig, LossWeights, Recipe, Stage
+
+ALL_BUT_WAVENET = ("encoder", "quantizer", "speaker", "conditioning", "spectral")
+
+RECIPE = Recipe(
+    name="speech16k",
+    corpus=CorpusConfig(kind="manifest", path="manifest.csv", subset="train"),
+    codec=CodecConfig(
+        name="speech16k",
+        encoder=EncoderConfig(strides=(8, 4, 4), channels=(64, 128, 256), dilations=(1, 3, 9, 1, 3, 9)),
+        quantizer=QuantizerConfig(quantizers=2, codebook_size=512, code_dim=16, dropout=0.1),
+        speaker=SpeakerConfig(kind="reference"),
+        conditioning=ConditioningConfig(channels=192, layers=2),
+        wavenet=WaveNetConfig(bands=4, channels=64, skip_channels=128),
+        spectral=SpectralConfig(channels=256, skip_channels=256, dilations=(1, 2, 4, 8) * 2, fft_size=1024),
+    ),
+    stages=(
+        Stage(
+            name="joint",
+            steps=15000,
+            parts=ALL_BUT_WAVENET,
+            weights=LossWeights(wavenet=0.0, mel=0.5),
+            quantize_after=200,
+            crop_seconds=0.64,
+            learning_rate=2e-3,
+        ),
+        Stage(
+            name="wavenet",
+            steps=2000,
+            parts=("wavenet",),
+            weights=LossWeights(spectral=0.0, mel=0.0, commitment=0.0, codebook=0.0),
+            learning_rate=1e-3,
+            crop_seconds=0.8,
+        ),
+    ),
+)
+
+if __name__ == "__main__":
+    from vqaudio.training.loop import main
+
+    main(RECIPE)

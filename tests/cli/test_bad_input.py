@@ -1,0 +1,266 @@
+"""Everything that can be wrong with what the command line is given: one sentence, the right exit code, nothing half-written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import Result
+from safetensors.numpy import save_file
+
+import vqaudio.codec
+from vqaudio import Codes
+from vqaudio.codes import MAGIC, VERSION
+
+RATE = 16000
+SHIPPED = Path(vqaudio.__file__).parent / "pretrained" / vqaudio.codec.DEFAULT_MODEL
+Start = Callable[..., subprocess.Popen[bytes]]
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def refused(run, tmp_path: Path):
+    """Run a command that has to fail: with this code, one sentence that holds these words, and every file as it was."""
+
+    def check(code: int, words: str, *arguments: object, stdin: bytes | None = None) -> None:
+        before = everything(tmp_path)
+        result: Result = run(*arguments, stdin=stdin)
+        assert result.exit_code == code, result.output
+        assert result.stdout == ""
+        assert result.stderr.startswith("Error: ")
+        assert result.stderr.endswith(".\n")
+        assert result.stderr.count("\n") == 1
+        assert words in result.stderr
+        assert everything(tmp_path) == before
+
+    return check
+
+
+def write(path: Path, samples: np.ndarray, subtype: str = "FLOAT") -> Path:
+    soundfile.write(path, samples, RATE, subtype)
+    return path
+
+
+# Audio that cannot be coded
+
+
+@pytest.mark.parametrize("content", [b"", b"R", b"RIFF", b"These are words, not audio. " * 99, bytes(4096)])
+def test_not_audio(refused, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "bad.wav").write_bytes(content)
+    refused(1, "bad.wav", "encode", "bad.wav", "out.codes")
+    refused(1, "audio", "encode", "-", "out.codes", stdin=content)
+
+
+def test_audio_without_samples(refused, tmp_path: Path) -> None:
+    write(tmp_path / "bad.wav", np.zeros(0))
+    refused(1, "bad.wav", "encode", "bad.wav", "out.codes")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_samples_that_are_not_finite(refused, tmp_path: Path, tone: np.ndarray, value: float) -> None:
+    tone[4000] = value
+    write(tmp_path / "bad.wav", tone)
+    refused(1, "bad.wav", "encode", "bad.wav", "out.codes")
+
+
+def test_input_that_is_missing(refused) -> None:
+    refused(1, "missing.wav", "encode", "missing.wav", "out.codes")
+    refused(1, "missing.codes", "decode", "missing.codes", "out.wav")
+    refused(1, "missing.codes", "info", "missing.codes")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="needs a file that is there but cannot be read")
+def test_input_that_cannot_be_read(refused) -> None:
+    refused(1, "/proc/self/mem", "encode", "/proc/self/mem", "out.codes")
+    refused(1, "/proc/self/mem", "decode", "/proc/self/mem", "out.wav")
+
+
+# Audio that is odd and goes through all the same
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        np.zeros(1),
+        np.full(1, 0.5),
+        np.zeros(RATE),
+        np.sign(np.random.default_rng(0).standard_normal(RATE)),
+        100 * np.random.default_rng(0).standard_normal(RATE),
+    ],
+    ids=["one zero", "one sample", "silence", "clipped noise", "beyond full scale"],
+)
+def test_odd_audio_comes_back_with_its_length(run, tmp_path: Path, samples: np.ndarray) -> None:
+    write(tmp_path / "odd.wav", samples)
+    assert run("encode", "odd.wav", "odd.codes").exit_code == 0
+    assert run("decode", "odd.codes", "back.wav").exit_code == 0
+    back, _ = soundfile.read(tmp_path / "back.wav")
+    assert len(back) == len(samples)
+    assert np.isfinite(back).all()
+
+
+def test_silence_stays_near_silence_with_the_shipped_model(run, tmp_path: Path) -> None:
+    write(tmp_path / "silence.wav", np.zeros(RATE))
+    for verb, source, target in (("encode", "silence.wav", "s.codes"), ("decode", "s.codes", "back.wav")):
+        result = run(verb, source, target, "--model", SHIPPED)
+        assert result.exit_code == 0, result.stderr
+    back, _ = soundfile.read(tmp_path / "back.wav")
+    assert np.sqrt(np.mean(back**2)) < 10 ** (-50 / 20)
+
+
+# Output
+
+
+def test_output_that_exists(refused, run, wav: Path, codes_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.wav").write_bytes(b"mine")
+    refused(2, "--force", "encode", wav, codes_file)
+    refused(2, "--force", "decode", codes_file, "mine.wav")
+    refused(2, "directory", "encode", wav, tmp_path)
+
+
+def test_source_that_is_the_target(refused, wav: Path, codes_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "link.wav").symlink_to(wav)
+    refused(2, "the same", "encode", wav, wav, "--force")
+    refused(2, "the same", "encode", wav, f"{tmp_path}/./in.wav", "--force")
+    refused(2, "the same", "encode", wav, "link.wav", "--force")
+    refused(2, "the same", "decode", codes_file, codes_file, "--force")
+
+
+def test_output_without_a_directory(refused, wav: Path) -> None:
+    refused(2, "nowhere", "encode", wav, "nowhere/out.codes")
+
+
+def test_output_of_an_unknown_format(refused, codes_file: Path) -> None:
+    refused(2, "out.xyz", "decode", codes_file, "out.xyz")
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a directory that nobody can write to")
+def test_output_that_cannot_be_written(refused, wav: Path, codes_file: Path) -> None:
+    refused(1, "/proc/out.codes", "encode", wav, "/proc/out.codes")
+    refused(1, "/proc/out.wav", "decode", codes_file, "/proc/out.wav")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_output_that_is_full(refused, wav: Path, start: Start, tiny_codec: Path) -> None:
+    refused(1, "no space", "encode", wav, "/dev/full")
+    with open("/dev/full", "wb") as full:
+        process = start("encode", wav, "-", "--model", tiny_codec, stdout=full)
+    _, said = process.communicate()
+    assert process.returncode == 1
+    assert said == b"Error: Standard output cannot be written: no space left on device.\n"
+
+
+def test_a_reader_that_has_had_enough(start: Start, wav: Path, tiny_codec: Path) -> None:
+    process = start("encode", wav, "-", "--model", tiny_codec)
+    assert process.stdout and process.stderr
+    process.stdout.close()
+    assert process.wait() != 0
+    assert b"Traceback" not in process.stderr.read()
+
+
+# Codes
+
+
+def test_codes_cut_off_at_every_byte(refused, codes_file: Path, tmp_path: Path) -> None:
+    data = codes_file.read_bytes()
+    for length in range(len(data)):
+        refused(1, "The input", "decode", "-", "out.wav", stdin=data[:length])
+    (tmp_path / "cut.codes").write_bytes(data[:-1])
+    refused(1, "cut.codes", "decode", "cut.codes", "out.wav")
+    refused(1, "cut.codes", "info", "cut.codes")
+
+
+def test_codes_with_any_byte_changed(refused, codes_file: Path) -> None:
+    data = codes_file.read_bytes()
+    for place in range(len(data)):
+        changed = bytearray(data)
+        changed[place] ^= 1 << place % 8
+        refused(1, "", "decode", "-", "out.wav", stdin=bytes(changed))
+
+
+def test_codes_with_more_behind_them(refused, codes_file: Path) -> None:
+    refused(1, "The input", "decode", "-", "out.wav", stdin=codes_file.read_bytes() + b"\0")
+
+
+def test_codes_of_a_future_version(refused, codes_file: Path, tmp_path: Path) -> None:
+    data = bytearray(codes_file.read_bytes())
+    data[len(MAGIC)] = VERSION + 1
+    (tmp_path / "future.codes").write_bytes(data)
+    refused(1, f"version {VERSION + 1}", "decode", "future.codes", "out.wav")
+    refused(1, f"version {VERSION + 1}", "info", "future.codes")
+
+
+def test_codes_of_absurd_length(refused) -> None:
+    codes = Codes(np.zeros((1, 1), np.uint16), 32, 1 << 40, RATE, 1 << 40, b"abcd")
+    refused(1, "model", "decode", "-", "out.wav", stdin=codes.to_bytes())
+
+
+def test_codes_of_another_model(refused, codes_file: Path, tmp_path: Path) -> None:
+    codes = Codes.load(codes_file)
+    fields = (codes.codebook_size, codes.hop, codes.sample_rate, codes.samples)
+    Codes(codes.numpy(), *fields, b"else", codes.speaker).save(tmp_path / "other.codes")
+    refused(1, b"else".hex(), "decode", "other.codes", "out.wav")
+    Codes(codes.numpy(), *fields, codes.model, b"not a speaker").save(tmp_path / "speaker.codes")
+    refused(1, "speaker", "decode", "speaker.codes", "out.wav")
+
+
+# Models and devices
+
+
+def test_a_model_that_is_no_model(refused, wav: Path, tiny_codec: Path, tmp_path: Path) -> None:
+    data = tiny_codec.read_bytes()
+    contents = {"empty": b"", "text": b"not a model " * 99, "header": data[:100], "cut": data[: len(data) // 2]}
+    for name, content in contents.items():
+        (tmp_path / f"{name}.safetensors").write_bytes(content)
+    save_file({"weight": np.zeros(3, np.float32)}, tmp_path / "others.safetensors")
+    for name in (*contents, "others", "missing"):
+        refused(1, f"{name}.safetensors", "encode", wav, "out.codes", "--model", f"{name}.safetensors")
+        refused(1, f"{name}.safetensors", "info", f"{name}.safetensors")
+
+
+def test_a_device_that_is_not_there(refused, wav: Path) -> None:
+    refused(2, "abacus", "encode", wav, "out.codes", "--device", "abacus")
+    refused(2, "cuda:99", "encode", wav, "out.codes", "--device", "cuda:99")
+
+
+# Ctrl-C
+
+
+def test_interrupted_while_it_reads(start: Start, tiny_codec: Path, tmp_path: Path) -> None:
+    process = start("encode", "-", "out.codes", "--model", tiny_codec)
+    assert process.stdin and process.stderr
+    process.stdin.write(bytes(1 << 20))  # more than a pipe holds, so that by its end the command is reading
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 130
+    assert process.stderr.read() == b"Interrupted.\n"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_interrupted_within_a_tree(start: Start, tiny_codec: Path, tmp_path: Path, jobs: int) -> None:
+    source, target = tmp_path / "speech", tmp_path / "codes"
+    source.mkdir()
+    write(source / "0.wav", 0.1 * np.random.default_rng(0).standard_normal(60 * RATE), "PCM_16")
+    for number in range(1, 400):
+        os.link(source / "0.wav", source / f"{number}.wav")
+    process = start("encode", source, target, "--model", tiny_codec, "--jobs", jobs)
+    while process.poll() is None and not list(target.glob("*.codes")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode == 130
+    assert said == b"Interrupted.\n"
+    done = list(target.iterdir())
+    assert 0 < len(done) < 400
+    assert all(path.suffix == ".codes" and Codes.load(path).seconds == 60 for path in done)
+    shutil.rmtree(source)

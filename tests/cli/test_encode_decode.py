@@ -1,0 +1,195 @@
+"""encode and decode on single files, on pipes and on trees."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import vqaudio
+from vqaudio import Codes
+
+LINE = re.compile(r"([\d.]+) s, ([\d,]+) bytes, ([\d.]+) kb/s, [\d.]+ times real time")
+
+
+def test_a_file_there_and_back(run, wav: Path, tmp_path: Path, tiny_codec: Path, tone: np.ndarray) -> None:
+    result = run("encode", wav, "a.codes")
+    size = (tmp_path / "a.codes").stat().st_size
+    found = LINE.search(result.stdout)
+    assert found
+    assert (float(found[1]), int(found[2])) == (0.5, size)
+    assert float(found[3]) == pytest.approx(8 * size / 0.5 / 1000, abs=0.006)
+
+    codec = vqaudio.load(tiny_codec)
+    stored, _ = soundfile.read(wav, dtype="float32")
+    assert Codes.load(tmp_path / "a.codes") == codec.encode(stored, 16000)
+
+    assert LINE.search(run("decode", "a.codes", "a.wav").stdout)
+    decoded, rate = soundfile.read(tmp_path / "a.wav", dtype="float32")
+    expected = codec.decode(Codes.load(tmp_path / "a.codes"))
+    assert rate == 16000
+    np.testing.assert_allclose(decoded, np.clip(expected, -1, 1), atol=2**-15)
+
+
+def test_the_suffix_gives_the_format(run, codes_file: Path, tmp_path: Path) -> None:
+    assert run("decode", codes_file, "a.flac").exit_code == 0
+    assert soundfile.info(tmp_path / "a.flac").format == "FLAC"
+
+
+def test_pipes_carry_the_same_bytes_as_files(run, wav: Path, codes_file: Path, tmp_path: Path) -> None:
+    result = run("encode", "-", "-", stdin=wav.read_bytes())
+    assert result.stdout_bytes == codes_file.read_bytes()
+    assert LINE.search(result.stderr)
+
+    run("decode", codes_file, "a.wav")
+    result = run("decode", "-", "-", stdin=codes_file.read_bytes())
+    piped, _ = soundfile.read(io.BytesIO(result.stdout_bytes))
+    stored, _ = soundfile.read(tmp_path / "a.wav")
+    np.testing.assert_array_equal(piped, stored)
+
+
+def test_quiet_prints_nothing(run, wav: Path) -> None:
+    assert run("encode", wav, "a.codes", "--quiet").output == ""
+
+
+def test_no_progress_bar_outside_a_terminal(run, wav: Path) -> None:
+    result = run("encode", wav, "a.codes")
+    assert result.stderr == ""
+    assert "\x1b" not in result.output
+
+
+def test_force_replaces(run, wav: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.codes").write_bytes(b"mine")
+    assert run("encode", wav, "a.codes", "--force").exit_code == 0
+    assert Codes.load(tmp_path / "a.codes").seconds == 0.5
+
+
+def test_fewer_quantizers_and_no_speaker_give_fewer_bytes(run, wav: Path, codes_file: Path, tmp_path: Path) -> None:
+    run("encode", wav, "one.codes", "--quantizers", 1)
+    run("encode", wav, "mute.codes", "--no-speaker")
+    assert Codes.load(tmp_path / "one.codes").quantizers == 1
+    assert Codes.load(tmp_path / "mute.codes").speaker == b""
+    assert run("decode", "one.codes", "one.wav").exit_code == 0
+    assert run("decode", "mute.codes", "mute.wav").exit_code == 0
+    assert run("encode", wav, "three.codes", "--quantizers", 3).exit_code == 2
+
+
+def test_the_wavenet_follows_seed_and_temperature(run, tone: np.ndarray, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "short.wav", tone[:640], 16000)
+    run("encode", "short.wav", "short.codes")
+    options = {"a": (0, 1.0), "b": (0, 1.0), "c": (1, 1.0), "d": (0, 0.5)}
+    for name, (seed, temperature) in options.items():
+        chosen = ("--decoder", "wavenet", "--seed", seed, "--temperature", temperature)
+        assert run("decode", "short.codes", f"{name}.wav", *chosen).exit_code == 0
+    a, b, c, d = ((tmp_path / f"{name}.wav").read_bytes() for name in options)
+    assert a == b
+    assert a != c
+    assert a != d
+    assert run("decode", "short.codes", "e.wav", "--temperature", "nan").exit_code == 2
+
+
+@pytest.fixture
+def tree(tmp_path: Path, wav: Path) -> Path:
+    """A folder with audio at two depths and a file that is none."""
+    folder = tmp_path / "speech"
+    (folder / "speaker" / "chapter").mkdir(parents=True)
+    shutil.copy(wav, folder / "one.wav")
+    shutil.copy(wav, folder / "speaker" / "chapter" / "TWO.WAV")
+    (folder / "speaker" / "notes.txt").write_text("not audio")
+    return folder
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_tree_is_mirrored_there_and_back(run, tree: Path, tmp_path: Path) -> None:
+    result = run("encode", tree, "codes")
+    assert "2 files, 1.00 s" in result.stdout
+    assert files(tmp_path / "codes") == ["one.codes", "speaker/chapter/TWO.codes"]
+    assert run("decode", "codes", "back").exit_code == 0
+    assert files(tmp_path / "back") == ["one.wav", "speaker/chapter/TWO.wav"]
+
+
+def test_a_second_run_does_only_what_is_missing(run, tree: Path, tmp_path: Path) -> None:
+    run("encode", tree, "codes")
+    untouched, missing = tmp_path / "codes" / "one.codes", tmp_path / "codes" / "speaker" / "chapter" / "TWO.codes"
+    untouched.write_bytes(b"mine")
+    missing.unlink()
+    assert "1 files" in (result := run("encode", tree, "codes")).stdout
+    assert "1 were there already" in result.stdout
+    assert untouched.read_bytes() == b"mine"
+    assert missing.is_file()
+    result = run("encode", tree, "codes")
+    assert result.exit_code == 0
+    assert "Nothing to encode" in result.stdout
+    run("encode", tree, "codes", "--force")
+    assert untouched.read_bytes() == missing.read_bytes()
+
+
+def test_many_processes_give_the_same_files(run, tree: Path, tmp_path: Path) -> None:
+    run("encode", tree, "one")
+    (tree / "bad.wav").write_bytes(b"RIFF")
+    result = run("encode", tree, "many", "--jobs", 2)
+    assert result.exit_code == 1
+    assert "bad.wav" in result.stderr
+    assert files(tmp_path / "many") == files(tmp_path / "one")
+    for name in files(tmp_path / "one"):
+        assert (tmp_path / "many" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_model_that_is_missing_ends_the_run_once(run, tree: Path, jobs: int, tmp_path: Path) -> None:
+    result = run("encode", tree, "codes", "--jobs", jobs, "--model", "no.safetensors")
+    assert result.exit_code == 1
+    assert result.stderr.count("no.safetensors") == 1
+    assert not files(tmp_path / "codes") if (tmp_path / "codes").exists() else True
+
+
+def test_a_bad_file_is_named_and_the_rest_goes_on(run, tree: Path, tmp_path: Path) -> None:
+    (tree / "bad.wav").write_bytes(b"not audio at all")
+    result = run("encode", tree, "codes")
+    assert result.exit_code == 1
+    assert result.stderr.count("bad.wav") == 1
+    assert "1 of 3 files" in result.stderr
+    assert files(tmp_path / "codes") == ["one.codes", "speaker/chapter/TWO.codes"]
+
+
+def test_codes_of_another_model_are_named_in_a_tree(run, tree: Path, tmp_path: Path) -> None:
+    run("encode", tree, "codes")
+    path = tmp_path / "codes" / "one.codes"
+    codes = Codes.load(path)
+    other = Codes(codes.numpy(), codes.codebook_size, codes.hop, codes.sample_rate, codes.samples, b"else")
+    other.save(path, force=True)
+    result = run("decode", "codes", "back")
+    assert result.exit_code == 1
+    assert "one.codes" in result.stderr
+    assert files(tmp_path / "back") == ["speaker/chapter/TWO.wav"]
+
+
+def test_two_files_that_would_become_one(run, tree: Path, tone: np.ndarray, tmp_path: Path) -> None:
+    soundfile.write(tree / "one.flac", tone, 16000)
+    result = run("encode", tree, "codes")
+    assert result.exit_code == 2
+    assert "one.flac" in result.stderr and "one.wav" in result.stderr
+    assert not (tmp_path / "codes").exists()
+
+
+def test_a_tree_needs_audio_and_a_directory(run, tree: Path, wav: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert run("encode", "empty", "codes").exit_code == 1
+    assert run("encode", tree, "-").exit_code == 2
+    assert run("encode", tree, wav).exit_code == 2
+    assert run("encode", tree, tree).exit_code == 2
+
+
+def test_real_speech_there_and_back(run, speech: Path, tmp_path: Path) -> None:
+    source = min((speech / "eval" / "librispeech").rglob("*.flac"), key=lambda path: path.stat().st_size)
+    assert run("encode", source, "real.codes").exit_code == 0
+    assert run("decode", "real.codes", "real.wav").exit_code == 0
+    assert soundfile.info(tmp_path / "real.wav").frames == soundfile.info(source).frames

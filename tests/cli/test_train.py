@@ -1,0 +1,52 @@
+"""train: the way from the words of the command to the training loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What the training loop was asked to do; it does nothing."""
+    asked: list[dict[str, Any]] = []
+
+    def train(recipe: Any, directory: Any, **options: Any) -> Path:
+        asked.append({"recipe": recipe, "directory": Path(directory), **options})
+        return Path(directory) / "model.safetensors"
+
+    monkeypatch.setattr("vqaudio.training.loop.train", train)
+    return asked
+
+
+def test_a_shipped_recipe_by_name_with_overrides(run, calls: list[dict[str, Any]]) -> None:
+    result = run("train", "folder", "--set", "corpus.path=here", "--set", "seed=3", "--run", "there", "--resume")
+    assert result.exit_code == 0, result.stderr
+    assert "there/model.safetensors" in result.stdout
+    (call,) = calls
+    assert (call["recipe"].corpus.path, call["recipe"].seed) == ("here", 3)
+    assert (call["directory"], call["resume"], call["device"]) == (Path("there"), True, "cpu")
+
+
+def test_the_run_folder_is_named_after_the_recipe(run, calls: list[dict[str, Any]]) -> None:
+    run("train", "folder")
+    assert calls[0]["directory"] == Path("runs") / calls[0]["recipe"].name
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["foldr"], "folder"),
+        (["missing.py"], "missing.py"),
+        (["folder", "--set", "seeed=1"], "seed"),
+        (["folder", "--set", "seed"], "key=value"),
+    ],
+)
+def test_wrong_words_exit_with_2(run, calls: list[dict[str, Any]], words: list[str], hint: str) -> None:
+    result = run("train", *words)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: ")
+    assert hint in result.stderr
+    assert not calls

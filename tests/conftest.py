@@ -1,0 +1,57 @@
+"""What several tests stand on: real speech where it lies beside the repository, and a codec small enough for any test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vqaudio.codec import Codec
+from vqaudio.models.config import (
+    CodecConfig,
+    ConditioningConfig,
+    EncoderConfig,
+    QuantizerConfig,
+    SpeakerConfig,
+    SpectralConfig,
+    WaveNetConfig,
+)
+from vqaudio.models.vqvae import VQVAE
+
+SPEECH = Path(__file__).parents[2] / "shared" / "speech"
+
+TINY = CodecConfig(
+    name="tiny",
+    encoder=EncoderConfig(strides=(8, 8), channels=(8, 16), dilations=(1, 3), latent_channels=8),
+    quantizer=QuantizerConfig(quantizers=2, codebook_size=32, code_dim=4),
+    speaker=SpeakerConfig(kind="reference", channels=8, dims=4),
+    conditioning=ConditioningConfig(channels=16),
+    wavenet=WaveNetConfig(channels=8, skip_channels=8, dilations=(1, 2), mixtures=2),
+    spectral=SpectralConfig(channels=16, skip_channels=16, dilations=(1, 2)),
+)
+
+
+@pytest.fixture(scope="session")
+def speech() -> Path:
+    """The folder of real speech."""
+    if not SPEECH.is_dir():
+        pytest.skip(f"there is no real speech at {SPEECH}")
+    return SPEECH
+
+
+@pytest.fixture(scope="session")
+def tiny_codec(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model file of a small untrained codec with both decoders, always the same."""
+    path = tmp_path_factory.mktemp("tiny") / "tiny.safetensors"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        Codec(VQVAE(TINY), card="An untrained codec for tests.").save(path)
+    return path
+
+
+@pytest.fixture
+def tone() -> np.ndarray:
+    """Half a second of a quiet tone at 16 kHz, (T,) float32."""
+    return (0.1 * np.sin(2 * np.pi * 200 * np.arange(8000) / 16000)).astype(np.float32)

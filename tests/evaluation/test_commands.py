@@ -1,0 +1,109 @@
+"""`vqaudio evaluate` and `vqaudio probe` from the shell's side: output, JSON, exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from vqaudio import audio
+from vqaudio.cli import main
+from vqaudio.cli.probe import probe
+from vqaudio.codec import Codec
+from vqaudio.models.config import CodecConfig, ConditioningConfig, EncoderConfig, SpectralConfig, WaveNetConfig
+from vqaudio.models.vqvae import VQVAE
+
+RATE = 16000
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained codec with both decoders, a few thousand weights, hop 64."""
+    torch.manual_seed(0)
+    config = CodecConfig(
+        name="small",
+        encoder=EncoderConfig(strides=(8, 8), channels=(8, 16), dilations=(1,), latent_channels=8),
+        conditioning=ConditioningConfig(channels=8, layers=1),
+        wavenet=WaveNetConfig(bands=1, channels=8, skip_channels=8, dilations=(1, 2)),
+        spectral=SpectralConfig(channels=8, skip_channels=8, dilations=(1,), fft_size=256),
+    )
+    path = tmp_path_factory.mktemp("model") / "small.safetensors"
+    Codec(VQVAE(config)).save(path)
+    return path
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Three seconds of noise in three files."""
+    folder = tmp_path / "speech"
+    folder.mkdir()
+    for index in range(3):
+        audio.write(folder / f"{index}.wav", np.random.default_rng(index).uniform(-0.1, 0.1, RATE), RATE)
+    return folder
+
+
+def run(*arguments: object) -> Result:
+    """The command's result; an exception that is no exit is raised."""
+    return invoke(main, *arguments)
+
+
+def invoke(command: click.Command, *arguments: object) -> Result:
+    return CliRunner().invoke(command, [str(a) for a in arguments], catch_exceptions=False)
+
+
+def test_evaluate_prints_a_table_and_writes_every_file_as_json(model: Path, directory: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.json"
+    result = run("evaluate", directory, "--model", model, "--metrics", "mel,stoi", "--limit", 2, "--json", target)
+    assert result.exit_code == 0, result.output
+    assert "log-mel distance" in result.output and "bit rate" in result.output and "PESQ" not in result.output
+    record = json.loads(target.read_text())
+    assert record["model"]["name"] == "small" and len(record["model"]["fingerprint"]) == 8
+    assert record["settings"]["decoder"] == "spectral" and record["versions"]["torch"]
+    assert [Path(u["path"]).name for u in record["utterances"]] == ["0.wav", "1.wav"]
+    assert set(record["metrics"]) == {"mel", "stoi"}
+    # 250 frames of 9 bits, with header and checksums
+    assert 2250 < record["bit_rate"] < 2250 + 8 * 50
+
+
+def test_evaluate_replaces_nothing_unasked(model: Path, directory: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.json"
+    target.write_text("precious")
+    arguments = ("evaluate", directory, "--model", model, "--metrics", "stoi", "--limit", 1, "--json", target)
+    result = run(*arguments)
+    assert result.exit_code == 2 and "--force" in result.output and target.read_text() == "precious"
+    assert run(*arguments, "--force").exit_code == 0 and json.loads(target.read_text())["files"] == 1
+
+
+def test_evaluate_names_a_bad_file_and_goes_on(model: Path, directory: Path) -> None:
+    (directory / "bad.wav").write_bytes(b"RIFF")
+    result = run("evaluate", directory, "--model", model, "--metrics", "stoi")
+    assert result.exit_code == 0 and "bad.wav" in result.output and "3 files" in result.output
+
+
+def test_evaluate_fails_where_nothing_can_be_measured(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.wav").write_bytes(b"RIFF")
+    result = run("evaluate", tmp_path, "--model", model, "--metrics", "stoi")
+    assert result.exit_code == 1 and "bad.wav" in result.output
+
+
+def test_evaluate_refuses_what_cannot_be_meant(model: Path, directory: Path, tmp_path: Path) -> None:
+    unknown = run("evaluate", directory, "--model", model, "--metrics", "pesk")
+    assert unknown.exit_code == 2 and "'pesq'" in unknown.output
+    assert run("evaluate", tmp_path / "absent", "--model", model, "--metrics", "stoi").exit_code == 2
+    decoder = run("evaluate", directory, "--model", model, "--metrics", "stoi", "--decoder", "horn")
+    assert decoder.exit_code == 2 and "horn" in decoder.output
+
+
+def test_probe_prints_four_likelihoods(model: Path, directory: Path) -> None:
+    result = invoke(probe, "likelihood", directory, "--model", model, "--json")
+    assert result.exit_code == 0, result.output
+    values = json.loads(result.output)
+    assert values["utterances"] == 3 and values["seconds"] == pytest.approx(3, abs=0.02)
+    assert all(np.isfinite(values[name]) for name in ("true", "shuffled_in_time", "other_utterance", "zero"))
+    table = invoke(probe, "likelihood", directory, "--model", model, "--limit", 2)
+    assert "other utterance" in table.output and f"{'':2}true" in table.output

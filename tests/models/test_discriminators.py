@@ -1,0 +1,30 @@
+"""Discriminators: they learn to tell noise from tones, and their losses have the right sign."""
+
+import torch
+
+from vqaudio.models.discriminators import Discriminators, adversarial_loss, discriminator_loss, feature_loss
+
+
+def test_they_learn_to_tell_two_kinds_of_sound_apart():
+    torch.manual_seed(0)
+    networks = Discriminators()
+    optimizer = torch.optim.Adam(networks.parameters(), 1e-3)
+    time = torch.arange(2048) / 16000
+    real = 0.1 * torch.sin(2 * torch.pi * 440 * time).expand(2, 1, -1)
+    decoded = 0.1 * torch.randn(2, 1, 2048)
+    before = None
+    for _ in range(8):
+        loss = discriminator_loss(networks(real), networks(decoded))
+        before = before or float(loss)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert float(loss) < 0.8 * before
+    assert adversarial_loss(networks(real)) < adversarial_loss(networks(decoded))
+
+
+def test_features_of_the_same_sound_are_alike():
+    networks = Discriminators()
+    real, other = 0.1 * torch.randn(1, 1, 2048), 0.1 * torch.randn(1, 1, 2048)
+    assert feature_loss(networks(real), networks(real)) == 0
+    assert feature_loss(networks(real), networks(other)) > 0.1

@@ -1,0 +1,50 @@
+"""Spectral distances against librosa, and in the right order."""
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("torchaudio")
+librosa = pytest.importorskip("librosa")
+
+from vqaudio.models.objective import FLOOR, LogMel, Objective  # noqa: E402
+
+
+def test_log_mel_is_librosas():
+    waveform = np.random.default_rng(0).normal(0, 0.1, 8000).astype(np.float32)
+    spectrum = np.abs(librosa.stft(waveform, n_fft=512, hop_length=128, window="hann", pad_mode="constant"))
+    filters = librosa.filters.mel(sr=16000, n_fft=512, n_mels=40)
+    filters /= filters.sum(1, keepdims=True)
+    wanted = np.log(filters @ spectrum + FLOOR)
+    got = LogMel(16000, 512, 128, 40)(torch.from_numpy(waveform)[None])[0]
+    np.testing.assert_allclose(got.numpy(), wanted, atol=2e-3)
+
+
+@pytest.mark.parametrize("hop", [64, 128, 320, 640])
+def test_the_auxiliary_log_mel_has_one_frame_per_hop_and_is_centred_on_it(hop):
+    objective = Objective(16000, hop, 80)
+    waveform = torch.zeros(1, 1, 40 * hop)
+    waveform[0, 0, 20 * hop + hop // 2] = 1.0
+    mel = objective.frame_mel(waveform[:, 0])
+    assert mel.shape == (1, 80, 40)
+    energy = mel.exp().sum(1)[0] - mel.exp().sum(1)[0].min()
+    centre = (energy * torch.arange(40)).sum() / energy.sum()
+    assert abs(float(centre) - 20) < 0.1
+
+
+def test_a_waveform_has_no_distance_to_itself_and_more_noise_is_farther():
+    objective = Objective(16000, 128, 80)
+    rng = torch.Generator().manual_seed(0)
+    waveform = 0.1 * torch.randn(2, 1, 16000, generator=rng)
+    noise = torch.randn(2, 1, 16000, generator=rng)
+    distances = [objective.spectral(waveform + level * noise, waveform) for level in (0.0, 0.01, 0.1)]
+    for name in ("log_mel", "convergence"):
+        values = [float(distance[name]) for distance in distances]
+        assert values[0] == 0.0 < values[1] < values[2]
+
+
+def test_gradients_are_finite_in_silence():
+    objective = Objective(16000, 128, 80)
+    decoded = torch.zeros(1, 1, 4096, requires_grad=True)
+    torch.stack(list(objective.spectral(decoded, torch.zeros(1, 1, 4096)).values())).sum().backward()
+    assert torch.isfinite(decoded.grad).all()

@@ -1,0 +1,162 @@
+"""Vector quantisation against independent references: numpy, another library, and arithmetic by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from vqaudio.models.config import QuantizerConfig
+from vqaudio.models.quantizer import ResidualQuantizer, VectorQuantizer, nearest, perplexity
+
+
+def identity(config: QuantizerConfig) -> VectorQuantizer:
+    """A quantiser whose projections change nothing."""
+    stage = VectorQuantizer(config, config.code_dim)
+    for projection in (stage.project_in, stage.project_out):
+        projection.weight.data.copy_(torch.eye(config.code_dim)[:, :, None])
+        projection.bias.data.zero_()
+    return stage
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**31), count=st.integers(1, 40), codes=st.integers(2, 50), dim=st.integers(1, 9))
+def test_nearest_is_numpys(seed, count, codes, dim):
+    rng = np.random.default_rng(seed)
+    latents, codebook = rng.normal(size=(count, dim)), rng.normal(size=(codes, dim))
+    distances = ((latents[:, None] - codebook[None]) ** 2).sum(2)
+    np.testing.assert_array_equal(nearest(torch.from_numpy(latents), torch.from_numpy(codebook)), distances.argmin(1))
+
+
+def test_nearest_is_that_of_another_library():
+    other_library = pytest.importorskip("vector_quantize_pytorch")
+    stage = identity(QuantizerConfig(codebook_size=32, code_dim=8, normalize=False)).eval()
+    other = other_library.VectorQuantize(dim=8, codebook_size=32, kmeans_init=False).eval()
+    other._codebook.embed.copy_(stage.codebook[None])
+    latents = torch.randn(3, 8, 20)
+    quantized, codes, _, _ = stage(latents)
+    wanted, wanted_codes, _ = other(latents.transpose(1, 2))
+    torch.testing.assert_close(codes, wanted_codes)
+    torch.testing.assert_close(quantized, wanted.transpose(1, 2))
+
+
+def test_moving_average_by_hand():
+    config = QuantizerConfig(codebook_size=3, code_dim=2, normalize=False, decay=0.9, restart_below=0.0)
+    stage = identity(config).train()
+    start = torch.tensor([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0]])
+    stage.codebook.copy_(start)
+    stage.sums.copy_(start)
+    stage(torch.tensor([[[1.0, 3.0, 5.0], [0.0, 0.0, 0.0]]]))  # the first goes to code 0, the others to code 1
+    counts = torch.tensor([0.9 + 0.1 * 1, 0.9 + 0.1 * 2, 0.9])
+    sums = torch.tensor([[0.1 * 1, 0], [0.9 * 4 + 0.1 * 8, 0], [0, 0.9 * 4]])
+    torch.testing.assert_close(stage.counts, counts)
+    torch.testing.assert_close(stage.codebook, sums / counts[:, None])
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_codebook_moves_only_while_training(normalize):
+    stage = VectorQuantizer(QuantizerConfig(codebook_size=8, code_dim=4, normalize=normalize), 6)
+    before = stage.codebook.clone()
+    stage.eval()(torch.randn(2, 6, 10))
+    torch.testing.assert_close(stage.codebook, before, rtol=0, atol=0)
+    stage.train()(torch.randn(2, 6, 10))
+    assert not torch.equal(stage.codebook, before)
+
+
+def test_gradient_passes_straight_through():
+    stage = identity(QuantizerConfig(codebook_size=8, code_dim=4, normalize=False)).eval()
+    latents = torch.randn(2, 4, 5, requires_grad=True)
+    quantized = stage(latents)[0]
+    gradient = torch.randn_like(quantized)
+    quantized.backward(gradient)
+    assert torch.equal(latents.grad, gradient)
+
+
+def test_losses_move_only_their_own_side():
+    stage = identity(QuantizerConfig(codebook_size=8, code_dim=4, normalize=False, codebook="loss"))
+    latents = torch.randn(2, 4, 5, requires_grad=True)
+    quantized, codes, codebook, commitment = stage(latents)
+    vectors = stage.codebook.detach()[codes].transpose(1, 2)
+    distance = (latents - vectors).square().sum(1).mean()
+    torch.testing.assert_close(codebook, distance)
+    torch.testing.assert_close(commitment, distance)
+    codebook.backward()
+    assert latents.grad is None
+    stage.codebook.grad = None
+    stage(latents)[3].backward()
+    assert stage.codebook.grad is None
+    torch.testing.assert_close(latents.grad, 2 * (latents.detach() - vectors) / codes.numel())
+
+
+def test_dead_codes_restart_from_the_data():
+    torch.manual_seed(0)
+    stage = VectorQuantizer(QuantizerConfig(codebook_size=16, code_dim=4, decay=0.5, restart_below=0.1), 4).train()
+    stage.codebook.copy_(F.normalize(torch.ones(16, 4) + 1e-3 * torch.randn(16, 4), dim=1))  # all in one place
+    for _ in range(40):
+        stage(torch.randn(4, 4, 64))
+    codes = stage.eval()(torch.randn(4, 4, 256))[1]
+    assert len(codes.unique()) == 16
+    torch.testing.assert_close(stage.codebook.norm(dim=1), torch.ones(16))
+
+
+def test_start_from_the_data_finds_the_clusters():
+    torch.manual_seed(0)
+    centres = F.normalize(torch.randn(6, 8), dim=1)
+    points = centres[torch.randint(6, (600,))] + 0.01 * torch.randn(600, 8)
+    stage = identity(QuantizerConfig(codebook_size=24, code_dim=8))
+    stage.initialize(points.t()[None])
+    assert (centres @ stage.codebook.t()).max(1).values.min() > 0.99
+
+
+def test_residual_quantisers_add_up():
+    torch.manual_seed(0)
+    quantizer = ResidualQuantizer(QuantizerConfig(quantizers=3, codebook_size=16, code_dim=4), 6).eval()
+    latents = torch.randn(2, 6, 9)
+    result = quantizer(latents)
+    assert result.codes.shape == (2, 3, 9)
+    torch.testing.assert_close(quantizer.decode(result.codes), result.latents)
+    first = quantizer(latents, quantizers=2)
+    assert torch.equal(first.codes, result.codes[:, :2])
+    torch.testing.assert_close(quantizer.decode(result.codes[:, :2]), first.latents)
+
+
+def test_more_quantisers_code_better_after_a_start_from_the_data():
+    torch.manual_seed(0)
+    config = QuantizerConfig(quantizers=3, codebook_size=64, code_dim=6, normalize=False)
+    quantizer = ResidualQuantizer(config, 6)
+    for stage in quantizer.stages:
+        for projection in (stage.project_in, stage.project_out):
+            projection.weight.data.copy_(torch.eye(6)[:, :, None])
+            projection.bias.data.zero_()
+    latents = torch.randn(4, 6, 200)
+    quantizer.initialize(latents)
+    quantizer.eval()
+    errors = [F.mse_loss(quantizer(latents, n).latents, latents).item() for n in (1, 2, 3)]
+    assert errors[2] < 0.5 * errors[1] < 0.25 * errors[0]
+
+
+def test_quantiser_dropout_leaves_out_later_stages_while_training():
+    torch.manual_seed(0)
+    config = QuantizerConfig(quantizers=2, codebook_size=8, code_dim=4, codebook="loss", dropout=1.0)
+    quantizer = ResidualQuantizer(config, 4).train()
+    latents = torch.randn(64, 4, 3)
+    first = quantizer.stages[0](latents)[0]
+    alone = (quantizer(latents).latents - first).abs().amax((1, 2)) < 1e-6
+    assert 10 < alone.sum() < 54
+
+
+def test_quantisation_stays_fp32_under_autocast():
+    quantizer = ResidualQuantizer(QuantizerConfig(codebook_size=8, code_dim=4), 4).eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        result = quantizer(torch.randn(1, 4, 3).bfloat16())
+    assert result.latents.dtype == torch.float32
+
+
+def test_perplexity_counts_codes_in_even_use():
+    assert perplexity(torch.tensor([5.0, 5.0, 0.0, 5.0])).item() == pytest.approx(3.0)
+    assert perplexity(torch.tensor([3.0, 1.0])).item() == pytest.approx(
+        math.exp(-0.75 * math.log(0.75) - 0.25 * math.log(0.25))
+    )

@@ -1,0 +1,91 @@
+"""The whole model: its losses by name, its bound, what a gradient reaches, and every hop."""
+
+import math
+
+import pytest
+import torch
+
+pytest.importorskip("torchaudio")
+
+from vqaudio.models.config import (  # noqa: E402
+    CodecConfig,
+    ConditioningConfig,
+    EncoderConfig,
+    QuantizerConfig,
+    SpeakerConfig,
+    SpectralConfig,
+    WaveNetConfig,
+    from_dict,
+    to_dict,
+)
+from vqaudio.models.objective import Objective  # noqa: E402
+from vqaudio.models.vqvae import PARTS, VQVAE  # noqa: E402
+
+
+def config(strides: tuple[int, ...] = (8, 8), fft_size: int = 256, speaker: str = "reference") -> CodecConfig:
+    return CodecConfig(
+        encoder=EncoderConfig(strides=strides, channels=(8,) * len(strides), dilations=(1,), latent_channels=8),
+        quantizer=QuantizerConfig(quantizers=2, codebook_size=16, code_dim=4),
+        speaker=SpeakerConfig(kind=speaker, channels=8, speakers=3, dims=4),
+        conditioning=ConditioningConfig(channels=8),
+        wavenet=WaveNetConfig(channels=8, skip_channels=8, dilations=(1, 2), mixtures=2),
+        spectral=SpectralConfig(channels=8, skip_channels=8, dilations=(1,), fft_size=fft_size),
+    )
+
+
+@pytest.mark.parametrize(
+    ("strides", "fft_size"), [((2,) * 6, 256), ((8, 4, 4), 512), ((8, 4, 5, 2), 1280), ((8, 4, 5, 4), 2560)]
+)
+def test_every_hop_trains(strides, fft_size):
+    torch.manual_seed(0)
+    model = VQVAE(config(strides, fft_size))
+    hop = model.config.hop
+    waveform = 0.1 * torch.randn(2, 1, 12 * hop)
+    output = model(waveform, objective=Objective(16000, hop, 80), decoders=("spectral", "wavenet"))
+    assert output.quantized.codes.shape == (2, 2, 12)
+    assert output.decoded.shape == waveform.shape
+    names = {"mel", "spectral", "spectral_log_mel", "spectral_convergence", "wavenet", "wavenet_bits", "bound"}
+    assert set(output.losses) == names | {"commitment", "codebook"}
+    torch.stack([output.losses[name] for name in ("mel", "spectral", "wavenet", "commitment")]).sum().backward()
+    for part in PARTS:
+        gradients = [p.grad for p in getattr(model, part).parameters() if p.grad is not None]
+        assert gradients and all(torch.isfinite(g).all() for g in gradients), part
+        assert sum(float(g.abs().sum()) for g in gradients) > 0, part
+
+
+def test_the_bound_is_likelihood_and_uniform_prior():
+    model = VQVAE(config())
+    output = model(0.1 * torch.randn(1, 1, 640), decoders=("wavenet",))
+    losses = output.losses
+    nats_of_codes = 2 * math.log(16) / 64
+    assert model.uniform_kl == pytest.approx(nats_of_codes)
+    assert float(losses["bound"]) == pytest.approx(float(losses["wavenet"]) + nats_of_codes, rel=1e-5)
+    assert float(losses["wavenet_bits"]) == pytest.approx(float(losses["wavenet"]) / math.log(2), rel=1e-5)
+
+
+def test_without_quantisation_there_are_no_codes_and_no_commitment():
+    output = VQVAE(config())(torch.randn(1, 1, 640), quantize=False)
+    assert output.quantized is None and "commitment" not in output.losses
+
+
+def test_the_signal_survives_to_the_conditioning_at_the_start():
+    """Untrained, the conditioning must vary with the input: a network that starts near a constant trains slowly."""
+    torch.manual_seed(0)
+    model = VQVAE(config(strides=(8, 4, 4), fft_size=512)).eval()
+    conditioning = model(0.05 * torch.randn(4, 1, 12800), quantize=False).conditioning
+    assert conditioning.std((0, 2)).mean() > 0.2 * conditioning.abs().mean()
+
+
+def test_autocast_gives_finite_losses():
+    model = VQVAE(config())
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(
+            torch.zeros(1, 1, 4096), objective=Objective(16000, 64, 80), decoders=("spectral", "wavenet")
+        )
+    assert all(torch.isfinite(value) for value in output.losses.values())
+
+
+@pytest.mark.parametrize("speaker", ["none", "lookup", "reference"])
+def test_configuration_survives_json(speaker):
+    original = config(speaker=speaker)
+    assert from_dict(CodecConfig, to_dict(original)) == original

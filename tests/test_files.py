@@ -1,0 +1,90 @@
+"""Files appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import pytest
+
+from vqaudio.errors import AudioError, UsageError, VqaudioError
+from vqaudio.files import replacing
+
+
+def test_the_target_appears_only_at_the_end(tmp_path):
+    path = tmp_path / "file"
+    with replacing(path) as temporary:
+        temporary.write_bytes(b"new")
+        assert not path.exists() and temporary.parent == tmp_path
+    assert path.read_bytes() == b"new" and os.listdir(tmp_path) == ["file"]
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, ValueError, SystemExit])
+def test_any_failure_leaves_the_folder_as_it_was(tmp_path, failure):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with pytest.raises(failure), replacing(path, force=True) as temporary:
+        temporary.write_bytes(b"half")
+        raise failure
+    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["file"]
+
+
+def test_a_disk_that_fills_up_midway(tmp_path):
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with pytest.raises(AudioError, match=r"file' cannot be written: .+\.$"):
+        try:
+            with replacing(tmp_path / "file", error=AudioError) as temporary:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+                temporary.write_bytes(bytes(5000))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_exists_is_replaced_only_by_force(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with pytest.raises(UsageError, match="exists already"), replacing(path):
+        pytest.fail("the body ran")
+    with replacing(path, force=True) as temporary:
+        temporary.write_bytes(b"new")
+    assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_folder_is_not_replaced(tmp_path, force):
+    with pytest.raises(UsageError, match="is a folder"), replacing(tmp_path, force):
+        pytest.fail("the body ran")
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    for path in (tmp_path / "missing" / "file", tmp_path / "file" / "file", tmp_path / ("x" * 300) / "file"):
+        with pytest.raises(VqaudioError, match="cannot be written"), replacing(path) as temporary:
+            temporary.write_bytes(b"new")
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(VqaudioError, match="permission denied"), replacing(tmp_path / "file") as temporary:
+        temporary.write_bytes(b"new")
+
+
+def test_a_link_keeps_pointing_at_the_new_file(tmp_path):
+    (tmp_path / "file").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("file")
+    with replacing(tmp_path / "link", force=True) as temporary:
+        temporary.write_bytes(b"new")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "file").read_bytes() == b"new"
+
+
+def test_a_device_is_written_and_not_replaced():
+    with replacing(os.devnull, force=True) as temporary:
+        temporary.write_bytes(b"new")
+    assert not os.path.isfile(os.devnull)

@@ -1,0 +1,319 @@
+from __future__ import annotations
+
+import logging
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vqaudio.errors import TrainingError
+from vqaudio.training import corpus as corpus_module
+from vqaudio.training.corpus import Corpus, Crops, Source, pack, sources, validation_items
+from vqaudio.training.recipe import CorpusConfig
+
+EXPECTED = {
+    "librispeech": {
+        ("LibriSpeech/train-clean-100/103/1240/103-1240-0000.flac", "103"),
+        ("LibriSpeech/train-clean-100/103/1240/103-1240-0001.flac", "103"),
+        ("LibriSpeech/train-clean-100/103/1241/103-1241-0000.flac", "103"),
+        ("LibriSpeech/train-clean-100/103/1241/103-1241-0001.flac", "103"),
+        ("LibriSpeech/train-clean-100/1034/121119/1034-121119-0000.flac", "1034"),
+        ("LibriSpeech/train-clean-100/1034/121119/1034-121119-0001.flac", "1034"),
+    },
+    "vctk": {
+        (f"VCTK-Corpus-0.92/wav48_silence_trimmed/{speaker}/{speaker}_{i:03}_mic1.flac", speaker)
+        for speaker in ("p225", "p226", "s5")
+        for i in (1, 2)
+    },
+    "ljspeech": {(f"LJSpeech-1.1/wavs/LJ001-{i:04}.wav", "LJ") for i in range(1, 6)},
+    "folder": {
+        ("ann/1.wav", "ann"),
+        ("ann/2.WAV", "ann"),
+        ("bob/1.flac", "bob"),
+        ("bob/holiday/1.ogg", "bob/holiday"),
+        ("cy/1.wav", "cy"),
+    },
+    "manifest": {(f"audio/{i}.wav", f"speaker {i // 2}") for i in range(6)},
+}
+
+
+def build(lengths: list[int], speakers: list[str], names: list[str] | None = None, rate: int = 100) -> Corpus:
+    """A corpus whose every sample tells its utterance (thousands, from 1) and, modulo 1000, its place."""
+    samples = [1000 * (i + 1) + np.arange(length) % 1000 for i, length in enumerate(lengths)]
+    speaker_names, rows = np.unique(speakers, return_inverse=True)
+    return Corpus(
+        samples=np.concatenate(samples).astype(np.int16),
+        starts=np.cumsum([0, *lengths[:-1]]),
+        lengths=np.array(lengths),
+        speakers=rows.astype(np.int64),
+        names=np.array(names or [f"{speaker}/{i}" for i, speaker in enumerate(speakers)]),
+        speaker_names=speaker_names,
+        sample_rate=rate,
+        key="",
+    )
+
+
+def integers(waveform: torch.Tensor) -> np.ndarray:
+    """Crops (B, 1, T) back as the int16 values (B, T) that they were packed as."""
+    return (waveform[:, 0] * 32768).numpy().astype(int)
+
+
+class TestSources:
+    @pytest.mark.parametrize("kind", EXPECTED)
+    def test_every_layout(self, kind, make_corpus):
+        if kind in ("librispeech", "vctk", "ljspeech"):
+            pytest.importorskip("torchaudio")
+        path = make_corpus(kind)
+        root = Path(path).parent if kind == "manifest" else Path(path)
+        found = sources(CorpusConfig(kind=kind, path=path))
+        assert {(source.path.relative_to(root).as_posix(), source.speaker) for source in found} == EXPECTED[kind]
+        assert found == sorted(found, key=lambda source: source.path)
+
+    def test_manifest_split(self, make_corpus):
+        path = make_corpus("manifest")
+        assert [s.path.name for s in sources(CorpusConfig("manifest", path, subset="eval"))] == ["5.wav"]
+        with pytest.raises(TrainingError, match="no audio files"):
+            sources(CorpusConfig("manifest", path, subset="dev"))
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("path,voice\na.wav,x\n", "no column 'speaker'"),
+            ("path,speaker\na.wav,x\n", "no column 'split'"),
+            ("path,speaker,split\na.wav,x,train\nb.wav\n", "Line 3 .* lacks"),
+            ("", "no column"),
+            (b"path,speaker,split\n\xff\xfe,x,train\n", "not a CSV"),
+        ],
+    )
+    def test_bad_manifest(self, text, message, tmp_path):
+        path = tmp_path / "list.csv"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        with pytest.raises(TrainingError, match=message) as caught:
+            sources(CorpusConfig("manifest", str(path), subset="train"))
+        assert "list.csv" in str(caught.value)
+
+    @pytest.mark.parametrize("kind", ["manifest", "folder"])
+    def test_nothing_there(self, kind, tmp_path):
+        with pytest.raises(TrainingError, match="nowhere"):
+            sources(CorpusConfig(kind, str(tmp_path / "nowhere")))
+
+    @pytest.mark.parametrize("kind", ["librispeech", "vctk", "ljspeech"])
+    def test_public_corpus_that_was_not_downloaded(self, kind, tmp_path):
+        pytest.importorskip("torchaudio")
+        with pytest.raises(TrainingError, match=r"corpus\.download=true"):
+            sources(CorpusConfig(kind, str(tmp_path)))
+
+    @pytest.mark.parametrize("kind", ["librispeech", "vctk", "ljspeech"])
+    def test_without_torchaudio(self, kind, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "torchaudio", None)
+        with pytest.raises(TrainingError, match=r"pip install 'vqaudio\[train\]'"):
+            sources(CorpusConfig(kind, str(tmp_path)))
+
+    def test_download_is_torchaudios(self, make_corpus, tmp_path, monkeypatch):
+        datasets = pytest.importorskip("torchaudio").datasets
+        asked = []
+
+        def fetch(root, download):
+            asked.append((root, download, Path(root).is_dir()))
+            make_corpus("ljspeech")
+
+        monkeypatch.setattr(datasets, "LJSPEECH", fetch)
+        found = sources(CorpusConfig("ljspeech", str(tmp_path / "corpus"), download=True))
+        assert asked == [(str(tmp_path / "corpus"), True, True)]
+        assert len(found) == 5
+
+
+class TestPack:
+    def test_holds_every_sample_exactly(self, make_corpus):
+        path = Path(make_corpus("manifest"))
+        corpus = pack(CorpusConfig("manifest", str(path)), 16000)
+        assert len(corpus) == 6
+        for i in range(6):
+            start, length = corpus.starts[i], corpus.lengths[i]
+            wanted, _ = soundfile.read(path.parent / "audio" / f"{i}.wav", dtype="int16")
+            np.testing.assert_array_equal(corpus.samples[start : start + length], wanted)
+            assert corpus.speaker_names[corpus.speakers[i]] == f"speaker {i // 2}"
+        assert corpus.seconds == pytest.approx(sum(1.0 + 0.2 * i for i in range(6)))
+
+    def test_resamples(self, make_corpus):
+        pytest.importorskip("torchaudio")
+        corpus = pack(CorpusConfig("ljspeech", make_corpus("ljspeech")), 16000)
+        assert corpus.sample_rate == 16000
+        assert corpus.seconds == pytest.approx(sum(1.0 + 0.2 * i for i in range(5)), abs=1e-3)
+
+    def test_is_shared_until_the_files_change(self, make_corpus, tmp_path, monkeypatch):
+        config = CorpusConfig("folder", make_corpus("folder"))
+        first = pack(config, 16000)
+        with monkeypatch.context() as patch:
+            patch.setattr(corpus_module, "_read", lambda *_: pytest.fail("packed again"))
+            again = pack(CorpusConfig("folder", config.path, validation_seconds=5.0), 16000)
+        np.testing.assert_array_equal(first.samples, again.samples)
+        soundfile.write(Path(config.path) / "cy" / "1.wav", np.zeros(777), 16000)
+        changed = pack(config, 16000)
+        assert 777 in changed.lengths
+        assert len(pack(config, 8000).samples) == pytest.approx(len(changed.samples) / 2, abs=5)
+        assert len(list((tmp_path / "cache" / "vqaudio" / "corpora").iterdir())) == 3
+
+    @pytest.mark.parametrize("name", ["samples.int16", "index.npz"])
+    @pytest.mark.parametrize("damage", ["truncate", "remove", "scramble"])
+    def test_damaged_pack_is_made_again(self, name, damage, make_corpus, tmp_path):
+        config = CorpusConfig("folder", make_corpus("folder"))
+        wanted = np.array(pack(config, 8000, tmp_path / "pack").samples)
+        path = tmp_path / "pack" / name
+        content = path.read_bytes()
+        if damage == "remove":
+            path.unlink()
+        else:
+            path.write_bytes(content[: len(content) // 2] if damage == "truncate" else content[::-1] + b"x")
+        with pytest.raises(TrainingError):
+            Corpus.open(tmp_path / "pack")
+        np.testing.assert_array_equal(pack(config, 8000, tmp_path / "pack").samples, wanted)
+        assert {file.name for file in (tmp_path / "pack").iterdir()} == {"samples.int16", "index.npz"}
+
+    def test_unreadable_file_is_named_and_left_out(self, make_corpus, caplog):
+        config = CorpusConfig("folder", make_corpus("folder"))
+        (Path(config.path) / "cy" / "broken.wav").write_bytes(b"RIFF but not really")
+        with caplog.at_level(logging.WARNING):
+            corpus = pack(config, 16000)
+        assert len(corpus) == 5
+        assert [record.getMessage() for record in caplog.records if "broken.wav" in record.getMessage()]
+
+    def test_corpus_without_readable_audio(self, tmp_path):
+        (tmp_path / "corpus").mkdir()
+        (tmp_path / "corpus" / "a.wav").write_bytes(b"")
+        with pytest.raises(TrainingError, match="can be read"):
+            pack(CorpusConfig("folder", str(tmp_path / "corpus")), 16000, tmp_path / "pack")
+        assert not list((tmp_path / "pack").iterdir())
+
+    def test_unwritable_folder(self, make_corpus, tmp_path):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(TrainingError, match="file"):
+            pack(CorpusConfig("folder", make_corpus("folder")), 16000, tmp_path / "file" / "pack")
+
+
+class TestSplit:
+    @settings(max_examples=25, deadline=None)
+    @given(st.integers(2, 30), st.integers(0, 12), st.integers(0, 99), st.randoms(use_true_random=False))
+    def test_parts_are_whole_disjoint_and_fixed_by_names(self, speakers, held, seed, random):
+        names = [f"s{i}/{j}" for i in range(speakers) for j in range(1 + i % 3)]
+        chosen = []
+        for order in (names, random.sample(names, len(names))):
+            corpus = build([5] * len(order), [name.split("/")[0] for name in order], order)
+            train, validation = corpus.split(held, seed)
+            assert sorted([*train, *validation]) == list(range(len(order)))
+            assert len(train) and len(validation)
+            voices = set(corpus.speakers[validation])
+            if 0 < 2 * held <= speakers:
+                assert len(voices) == held and not voices & set(corpus.speakers[train])
+            else:
+                assert len(validation) == max(1, len(names) // 20)
+            chosen.append({order[i] for i in validation})
+        assert chosen[0] == chosen[1]
+
+    def test_seed_chooses(self):
+        corpus = build([5] * 40, [f"s{i}" for i in range(40)])
+        assert len({tuple(corpus.split(4, seed)[1]) for seed in range(5)}) > 1
+
+    def test_one_utterance_cannot_be_split(self):
+        with pytest.raises(TrainingError, match="only one utterance"):
+            build([5], ["a"]).split(8)
+
+    def test_does_not_depend_on_where_the_corpus_lies(self):
+        assert Source(Path("/a/x/1.wav"), "x").name == Source(Path("/b/x/1.wav"), "x").name
+
+
+class TestCrops:
+    corpus = build([300, 40, 700, 120, 90], ["a", "b", "a", "c", "b"])
+
+    def test_is_a_pure_function_of_seed_and_step(self):
+        crops = Crops(self.corpus, np.arange(5), 50, seed=3)
+        batches = [crops.batch(step, 8) for step in (7, -1, 7, 8)]
+        assert torch.equal(batches[0][0], batches[2][0]) and torch.equal(batches[0][1], batches[2][1])
+        assert not torch.equal(batches[0][0], batches[3][0])
+        again = Crops(self.corpus, np.arange(5), 50, seed=3).batch(-1, 8)
+        assert torch.equal(again[0], batches[1][0])
+        assert not torch.equal(Crops(self.corpus, np.arange(5), 50, seed=4).batch(7, 8)[0], batches[0][0])
+
+    @pytest.mark.parametrize("world", [2, 4])
+    def test_processes_share_one_draw(self, world):
+        whole = Crops(self.corpus, np.arange(5), 50, seed=1).batch(5, 8)
+        parts = [
+            Crops(self.corpus, np.arange(5), 50, seed=1, rank=rank, world=world).batch(5, 8 // world)
+            for rank in range(world)
+        ]
+        for i in range(2):
+            assert torch.equal(torch.cat([part[i] for part in parts]), whole[i])
+
+    @settings(max_examples=25, deadline=None)
+    @given(
+        st.lists(st.integers(1, 200), min_size=1, max_size=8),
+        st.integers(1, 120),
+        st.integers(0, 2**31),
+        st.integers(0, 10**6),
+        st.data(),
+    )
+    def test_every_crop_is_a_piece_of_one_utterance(self, lengths, length, seed, step, data):
+        corpus = build(lengths, [f"s{i}" for i in range(len(lengths))])
+        chosen = data.draw(st.lists(st.sampled_from(range(len(lengths))), min_size=1, unique=True))
+        waveform, speaker = Crops(corpus, np.array(sorted(chosen)), length, seed).batch(step, 6)
+        assert waveform.shape == (6, 1, length) and waveform.dtype == torch.float32
+        assert speaker.shape == (6,) and speaker.dtype == torch.int64
+        for crop, row in zip(integers(waveform), speaker.tolist(), strict=True):
+            utterance = crop[0] // 1000 - 1
+            assert utterance in chosen
+            assert corpus.speakers[utterance] == row
+            start = crop[0] % 1000
+            whole = 1000 * (utterance + 1) + np.arange(lengths[utterance])
+            piece = whole[start : start + length]
+            np.testing.assert_array_equal(crop[: len(piece)], piece)
+            assert len(piece) == min(length, lengths[utterance])
+            assert not crop[len(piece) :].any()
+
+    def test_longer_utterances_come_more_often_and_every_place_does(self):
+        waveform, _ = Crops(self.corpus, np.array([0, 2]), 50, seed=0).batch(0, 4000)
+        crops = integers(waveform)
+        assert np.mean(crops[:, 0] >= 3000) == pytest.approx(0.7, abs=0.03)
+        starts = Counter((crops[crops[:, 0] < 3000][:, 0] % 1000).tolist())
+        assert set(starts) <= set(range(251)) and len(starts) > 240
+        assert np.mean(list(starts.elements())) == pytest.approx(125, abs=10)
+        ends = integers(Crops(self.corpus, np.array([3]), 119, seed=0).batch(0, 64)[0])[:, 0] % 1000
+        assert set(ends) == {0, 1}
+
+    def test_packed_and_mapped(self, make_corpus):
+        corpus = pack(CorpusConfig("folder", make_corpus("folder")), 16000)
+        waveform, _ = Crops(corpus, np.arange(len(corpus)), 4000, seed=0).batch(0, 4)
+        samples = np.array(corpus.samples)
+        for crop in integers(waveform):
+            places = np.flatnonzero(samples[: len(samples) - 3999] == crop[0])
+            assert any(np.array_equal(samples[place : place + 4000], crop) for place in places)
+
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+    def test_gpu_gives_the_same_crops(self):
+        here, there = (Crops(self.corpus, np.arange(5), 50, seed=1, device=device) for device in ("cpu", "cuda"))
+        assert self.corpus.on("cuda").is_cuda
+        for mine, theirs in zip(here.batch(3, 16), there.batch(3, 16), strict=True):
+            assert theirs.is_cuda and torch.equal(mine, theirs.cpu())
+
+
+class TestValidationItems:
+    def test_are_fixed_and_do_not_overlap(self):
+        corpus = build([400, 90, 250, 30], ["a", "b", "a", "c"])
+        waveform, speaker = validation_items(corpus, np.array([0, 1, 2, 3]), seconds=100.0, length=50)
+        again, _ = validation_items(corpus, np.array([3, 2, 1, 0]), seconds=100.0, length=50)
+        assert torch.equal(waveform, again)
+        firsts = integers(waveform)[:, 0]
+        wanted = [1000 + s for s in range(0, 400, 50)] + [2000] + [3000 + s for s in range(0, 250, 50)] + [4000]
+        assert sorted(firsts) == wanted
+        assert Counter(speaker.tolist()) == {0: 13, 1: 1, 2: 1}
+
+    def test_last_for_as_long_as_asked_and_speakers_take_turns(self):
+        corpus = build([900, 300, 300], ["a", "b", "c"])
+        waveform, speaker = validation_items(corpus, np.arange(3), seconds=3.0, length=50)
+        assert waveform.shape == (6, 1, 50)
+        assert Counter(speaker.tolist()) == {0: 2, 1: 2, 2: 2}

@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from vqaudio.errors import RecipeError
+from vqaudio.models.config import CodecConfig, QuantizerConfig, SpeakerConfig, SpectralConfig, WaveNetConfig
+from vqaudio.training import recipe as recipe_module
+from vqaudio.training.recipe import (
+    CorpusConfig,
+    LossWeights,
+    Recipe,
+    Stage,
+    from_json,
+    load_recipe,
+    override,
+    resolve,
+    to_json,
+)
+
+RECIPE = Recipe(
+    name="small",
+    corpus=CorpusConfig(path="speech"),
+    codec=CodecConfig(quantizer=QuantizerConfig(codebook_size=64), spectral=SpectralConfig(dilations=(1, 2))),
+    stages=(
+        Stage("codes", 10, ("encoder", "quantizer"), LossWeights(mel=0.5), quantize_after=3),
+        Stage("decoder", 20, ("spectral",)),
+    ),
+)
+
+SOURCE = """
+from vqaudio.models.config import CodecConfig
+from vqaudio.training.recipe import CorpusConfig, Recipe
+
+RECIPE = Recipe("mine", CorpusConfig(), CodecConfig(), stages=())
+if __name__ == "__main__":
+    raise SystemExit("run")
+"""
+
+
+class TestLoad:
+    def test_by_path(self, tmp_path):
+        path = tmp_path / "mine.py"
+        path.write_text(SOURCE)
+        assert load_recipe(path) == load_recipe(str(path)) == Recipe("mine", CorpusConfig(), CodecConfig(), ())
+
+    def test_by_shipped_name(self):
+        assert load_recipe("vctk").codec.hop == 64
+
+    @pytest.mark.parametrize("installed", [True, False])
+    def test_shipped_in_the_package_or_beside_it(self, installed, tmp_path, monkeypatch):
+        package = tmp_path / "site" / "vqaudio"
+        monkeypatch.setattr(recipe_module, "__file__", str(package / "training" / "recipe.py"))
+        for folder in [tmp_path / "site" / "recipes"] + [package / "recipes"] * installed:
+            folder.mkdir(parents=True)
+            (folder / "mine.py").write_text(SOURCE.replace('"mine"', repr(folder.parent.name)))
+        assert load_recipe("mine").name == ("vqaudio" if installed else "site")
+
+    @pytest.mark.parametrize("name", ["vtck", "LJspeech.txt", "nothing like it"])
+    def test_unknown_name(self, name):
+        with pytest.raises(RecipeError, match="nearest shipped recipe is") as caught:
+            load_recipe(name)
+        assert name in str(caught.value)
+
+    def test_names_the_near_match(self):
+        with pytest.raises(RecipeError, match="'librispeech'"):
+            load_recipe("librispech")
+
+    @pytest.mark.parametrize(
+        ("source", "message"),
+        [
+            ("X = 1\n", "exactly one Recipe, and it declares 0"),
+            (SOURCE + "OTHER = Recipe('b', CorpusConfig(), CodecConfig(), ())\n", "declares 2"),
+            ("def broken(:\n", "SyntaxError"),
+            ("import nothing_of_this_name\n", "nothing_of_this_name"),
+            ("from vqaudio.training.recipe import Stage\nStage(depth=3)\n", "TypeError"),
+        ],
+    )
+    def test_bad_file(self, source, message, tmp_path):
+        path = tmp_path / "bad.py"
+        path.write_text(source)
+        with pytest.raises(RecipeError, match=message) as caught:
+            load_recipe(path)
+        assert "bad.py" in str(caught.value)
+
+    def test_missing_file(self, tmp_path):
+        with pytest.raises(RecipeError, match=r"gone\.py"):
+            load_recipe(tmp_path / "gone.py")
+
+    def test_needs_no_torch(self):
+        code = "import sys; from vqaudio.training.recipe import load_recipe; load_recipe('vctk'); print(*sys.modules)"
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert not {"torch", "numba", "torchaudio"} & set(run.stdout.split())
+
+
+class TestOverride:
+    @pytest.mark.parametrize(
+        ("setting", "read", "value"),
+        [
+            ("codec.spectral.channels=96", lambda r: r.codec.spectral.channels, 96),
+            ("stages.0.steps=7", lambda r: r.stages[0].steps, 7),
+            ("stages.decoder.steps=7", lambda r: r.stages[1].steps, 7),
+            ("stages.codes.weights.mel=2", lambda r: r.stages[0].weights.mel, 2.0),
+            ("stages.codes.parts.1=speaker", lambda r: r.stages[0].parts, ("encoder", "speaker")),
+            ("codec.spectral.dilations=[1,3,9]", lambda r: r.codec.spectral.dilations, (1, 3, 9)),
+            ("codec.encoder.strides.2=8", lambda r: r.codec.encoder.strides, (8, 4, 8)),
+            ("optimizer.betas=[0.9, 0.95]", lambda r: r.optimizer.betas, (0.9, 0.95)),
+            ("optimizer.betas.0=0.9", lambda r: r.optimizer.betas, (0.9, 0.99)),
+            ("codec.quantizer.codebook=loss", lambda r: r.codec.quantizer.codebook, "loss"),
+            ('codec.quantizer.codebook="loss"', lambda r: r.codec.quantizer.codebook, "loss"),
+            ("corpus.path=/a=b c", lambda r: r.corpus.path, "/a=b c"),
+            ("corpus.path=2024", lambda r: r.corpus.path, "2024"),
+            ("corpus.download=true", lambda r: r.corpus.download, True),
+            ("codec.spectral=null", lambda r: r.codec.spectral, None),
+            ("codec.wavenet={}", lambda r: r.codec.wavenet, WaveNetConfig()),
+            ('codec.wavenet={"bands": 1}', lambda r: r.codec.wavenet, WaveNetConfig(bands=1)),
+            ("seed=5", lambda r: r.seed, 5),
+        ],
+    )
+    def test_replaces_one_value(self, setting, read, value):
+        changed = override(RECIPE, [setting])
+        assert read(changed) == value and type(read(changed)) is type(value)
+        before, after = json.loads(to_json(RECIPE)), json.loads(to_json(changed))
+        assert [key for key in before if before[key] != after[key]] == [setting.split(".")[0].split("=")[0]]
+
+    def test_in_order(self):
+        changed = override(RECIPE, ["codec.wavenet={}", "codec.wavenet.bands=1", "seed=1", "seed=2"])
+        assert changed.codec.wavenet == WaveNetConfig(bands=1) and changed.seed == 2
+        assert override(RECIPE, []) == RECIPE
+
+    @pytest.mark.parametrize(
+        ("setting", "nearest"),
+        [
+            ("codec.spectral.chanels=96", "codec.spectral.channels"),
+            ("codec.spectrl.channels=96", "codec.spectral.channels"),
+            ("corups.path=x", "corpus.path"),
+            ("stages.decodr.steps=1", "stages.decoder.steps"),
+            ("stages.codes.weights.mels=1", "stages.codes.weights.mel"),
+            ("optimizer.weight_emma=1", "optimizer.weight_ema"),
+            ("sed=1", "seed"),
+        ],
+    )
+    def test_unknown_key_names_the_nearest(self, setting, nearest):
+        with pytest.raises(RecipeError, match=f"nearest is '{nearest}'") as caught:
+            override(RECIPE, [setting])
+        assert setting.split("=")[0] in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "setting",
+        ["stages.2.steps=1", "stages.-1.steps=1", "codec.decoder.channels=96", "seed.x=1", "=1", ".=1", "a..b=1"],
+    )
+    def test_key_that_leads_nowhere(self, setting):
+        with pytest.raises(RecipeError, match="no setting"):
+            override(RECIPE, [setting])
+
+    @pytest.mark.parametrize(
+        "setting",
+        [
+            "codec.spectral.channels=many",
+            "codec.spectral.channels=1.5",
+            "codec.spectral.channels=true",
+            "codec.spectral.channels=",
+            "codec.quantizer.codebook=gradient",
+            "optimizer.betas=[0.9]",
+            "corpus.download=yes",
+            "stages=[]x",
+            "codec=5",
+            'codec.spectral={"depth": 3}',
+            "stages.0={}",
+        ],
+    )
+    def test_wrong_type(self, setting):
+        with pytest.raises(RecipeError):
+            override(RECIPE, [setting])
+
+    def test_part_that_is_left_out(self):
+        with pytest.raises(RecipeError, match=r"no 'codec\.wavenet'.*'codec\.wavenet=\{\}' adds it"):
+            override(RECIPE, ["codec.wavenet.channels=3"])
+
+    def test_not_a_setting(self):
+        with pytest.raises(RecipeError, match="key=value"):
+            override(RECIPE, ["codec.spectral.channels"])
+
+
+class TestJson:
+    def test_round_trip(self):
+        assert from_json(to_json(RECIPE)) == RECIPE
+        assert isinstance(from_json(to_json(RECIPE)).stages[0].weights, LossWeights)
+
+    @pytest.mark.parametrize("text", ["", "[]", "{", '{"name": 3}', '{"nam": "x"}', "{}", "null"])
+    def test_not_a_recipe(self, text):
+        with pytest.raises(RecipeError):
+            from_json(text)
+
+
+class TestResolve:
+    corpus = SimpleNamespace(speaker_names=["a", "b", "c"])
+
+    def table(self, rows, kind="lookup"):
+        codec = dataclasses.replace(RECIPE.codec, speaker=SpeakerConfig(kind=kind, speakers=rows))
+        return dataclasses.replace(RECIPE, codec=codec)
+
+    def test_fills_in_the_speakers(self):
+        assert resolve(self.table(0), self.corpus) == self.table(3)
+
+    @pytest.mark.parametrize("recipe", [RECIPE, "reference", 3, 5])
+    def test_leaves_the_rest(self, recipe):
+        if recipe != RECIPE:
+            recipe = self.table(0, recipe) if recipe == "reference" else self.table(recipe)
+        assert resolve(recipe, self.corpus) == recipe
+
+    def test_too_few_rows(self):
+        with pytest.raises(RecipeError, match="2 speakers, and the corpus has 3"):
+            resolve(self.table(2), self.corpus)

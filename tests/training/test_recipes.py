@@ -1,0 +1,77 @@
+"""Every shipped recipe is built and takes two steps of each of its stages, on made-up speech in its corpus's layout."""
+
+from __future__ import annotations
+
+import json
+import math
+import runpy
+
+import pytest
+
+import vqaudio
+from vqaudio.models.vqvae import VQVAE
+from vqaudio.training import loop
+from vqaudio.training.recipe import from_json, load_recipe, override, recipes_directory, to_json
+
+SHIPPED = sorted(path.stem for path in recipes_directory().glob("*.py"))
+PUBLIC = ("librispeech", "vctk", "ljspeech")
+CODES = {"vctk": (64, 512), "librispeech": (128, 512), "phonemes": (640, 128)}  # the paper's samples per code, and K
+
+
+def small(recipe, path):
+    """The same recipe, short and narrow: two steps of each stage, the codebook starting at the second of the first."""
+    settings = [f"corpus.path={path}", "corpus.validation_seconds=0.5", "schedule.log_every=1", "compile=false"]
+    settings += ["codec.encoder.channels=" + json.dumps([8] * len(recipe.codec.encoder.channels))]
+    settings += ["codec.conditioning.channels=16", "codec.quantizer.codebook_size=16"]
+    for decoder in ("wavenet", "spectral"):
+        if getattr(recipe.codec, decoder):
+            settings += [f"codec.{decoder}.channels=8", f"codec.{decoder}.skip_channels=8"]
+    for i, stage in enumerate(recipe.stages):
+        settings += [f"stages.{i}.steps=2", f"stages.{i}.batch_size=2", f"stages.{i}.crop_seconds=0.1"]
+        settings += [f"stages.{i}.quantize_after=1"] * (stage.quantize_after > 0)
+    return override(recipe, settings)
+
+
+def test_the_promised_recipes_are_shipped():
+    assert {"vctk", "librispeech", "phonemes", "ljspeech", "folder"} <= set(SHIPPED)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_declares_what_can_be_saved(name):
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert from_json(to_json(recipe)) == recipe
+    assert VQVAE(recipe.codec).part(recipe.codec.decoder) is not None
+    first = recipe.stages[0]
+    assert {"encoder", "quantizer", "conditioning"} <= set(first.parts) and first.quantize_after < first.steps
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_has_the_codes_of_the_paper(name):
+    codec = load_recipe(name).codec
+    assert (codec.hop, codec.quantizer.codebook_size) == CODES[name]
+    assert codec.quantizer.quantizers == 1 and codec.wavenet.bands == 1 and codec.decoder == "wavenet"
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_takes_two_steps_of_each_stage(name, make_corpus, tmp_path):
+    recipe = load_recipe(name)
+    if recipe.corpus.kind in PUBLIC:
+        pytest.importorskip("torchaudio")
+    recipe = small(recipe, make_corpus(recipe.corpus.kind))
+    path = loop.train(recipe, tmp_path / "run", quiet=True)
+    codec = vqaudio.load(path).config
+    assert codec.hop == recipe.codec.hop
+    assert codec.speaker.speakers == (3 if recipe.codec.speaker.kind == "lookup" else recipe.codec.speaker.speakers)
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    validated = {line["stage"]: line for line in log if line["kind"] == "validation"}
+    assert set(validated) == {stage.name for stage in recipe.stages}
+    assert all(math.isfinite(value) for line in log for value in line.values() if isinstance(value, float))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_runs_as_a_script(name, monkeypatch):
+    ran = []
+    monkeypatch.setattr(loop, "main", ran.append)
+    runpy.run_path(str(recipes_directory() / f"{name}.py"), run_name="__main__")
+    assert ran == [load_recipe(name)]

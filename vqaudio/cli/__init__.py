@@ -1,0 +1,41 @@
+"""The command `vqaudio`. Each verb is one file over the Python API, which it imports only when it runs."""
+
+from __future__ import annotations
+
+import click
+
+from vqaudio import __version__
+from vqaudio.cli.decode import decode
+from vqaudio.cli.demo import demo
+from vqaudio.cli.encode import encode
+from vqaudio.cli.evaluate import evaluate
+from vqaudio.cli.info import info
+from vqaudio.cli.train import train
+from vqaudio.errors import VqaudioError
+
+INTERRUPTED = 130  # what shells expect of a command that Ctrl-C ended
+
+
+class Verbs(click.Group):
+    """A group that shows an error of vqaudio as one sentence and exits with its code."""
+
+    def invoke(self, context: click.Context) -> object:
+        """Run the chosen verb."""
+        try:
+            return super().invoke(context)
+        except VqaudioError as error:
+            click.echo(f"Error: {error}", err=True)
+            context.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            context.exit(INTERRUPTED)
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="vqaudio")
+def main() -> None:
+    """A neural speech codec: a few hundred bytes per second of speech, and back."""
+
+
+for verb in (encode, decode, info, demo, train, evaluate):
+    main.add_command(verb)

@@ -1,0 +1,227 @@
+"""What `encode` and `decode` share: one file, a pipe or a whole tree goes through a codec, and one line says what it cost.
+
+A tree is mirrored file by file. What is there already is skipped, so that a run that was cut short goes on where it
+stopped, and a bad file is named while the rest goes on.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import functools
+import io
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vqaudio.cli.progress import progress
+from vqaudio.errors import UsageError, VqaudioError
+from vqaudio.files import reason
+
+if TYPE_CHECKING:
+    from vqaudio import Codec
+
+PIPE = "-"
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How much speech went through, in how many bytes of `.codes`."""
+
+    seconds: float = 0.0
+    size: int = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(self.seconds + other.seconds, self.size + other.size)
+
+    def line(self, elapsed: float) -> str:
+        """For people: seconds, bytes, the rate that these are, and the speed."""
+        rate = 8 * self.size / self.seconds / 1000
+        speed = self.seconds / elapsed
+        return f"{self.seconds:.2f} s, {self.size:,} bytes, {rate:.2f} kb/s, {speed:.1f} times real time"
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """One direction through the codec, ready to be sent to another process.
+
+    Attributes:
+        verb: what messages call it.
+        turn: (codec, source, target, force) -> Tally; source and target are paths or binary files.
+        suffixes: of the files that are taken from a directory.
+        suffix: of the files that they become.
+    """
+
+    verb: str
+    turn: Callable[..., Tally]
+    suffixes: frozenset[str]
+    suffix: str
+    model: str | None
+    device: str
+    force: bool
+
+    @property
+    def codec(self) -> Codec:
+        """The codec, loaded once in each process."""
+        return _loaded(self.model, self.device)
+
+    def attempt(self, source: Path, target: Path) -> Tally | str:
+        """Turn one file of many: its tally, or a sentence that names it. What fails with every file is raised."""
+        codec = self.codec
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            return self.turn(codec, source, target, self.force)
+        except OSError as error:
+            return f"'{source}' has no place: the directory '{target.parent}' cannot be made: {reason(error)}."
+        except VqaudioError as error:
+            return str(error) if str(source) in str(error) else f"'{source}': {error}"
+
+
+def run(conversion: Conversion, source: str, target: str, jobs: int, quiet: bool) -> None:
+    """Turn the file, directory or pipe `source` into `target` and print one line about it.
+
+    Raises:
+        VqaudioError: for anything that cannot be read, coded or written.
+    """
+    if PIPE not in (source, target) and os.path.realpath(source) == os.path.realpath(target):
+        raise UsageError(f"'{source}' cannot be read and written at once: SRC and DST are the same.")
+    if source != PIPE and os.path.isdir(source):
+        line = _tree(conversion, Path(source), Path(target), jobs, quiet)
+    else:
+        line = _single(conversion, source, target, quiet)
+    if not quiet:
+        click.echo(line, err=target == PIPE)
+
+
+def _single(conversion: Conversion, source: str, target: str, quiet: bool) -> str:
+    if target != PIPE:
+        _check_target(Path(target), conversion.force)
+    codec = conversion.codec
+    read_from = io.BytesIO(sys.stdin.buffer.read()) if source == PIPE else Path(source)
+    write_to = io.BytesIO() if target == PIPE else Path(target)
+    started = time.perf_counter()
+    with progress(conversion.verb, None, quiet):
+        tally = conversion.turn(codec, read_from, write_to, conversion.force)
+    elapsed = time.perf_counter() - started
+    if isinstance(write_to, io.BytesIO):
+        _write_stdout(write_to.getvalue())
+    return tally.line(elapsed)
+
+
+def _tree(conversion: Conversion, source: Path, target: Path, jobs: int, quiet: bool) -> str:
+    if str(target) == PIPE:
+        raise UsageError(f"The directory '{source}' cannot go to standard output; name a directory as DST.")
+    if target.exists() and not target.is_dir():
+        raise UsageError(f"'{target}' is a file, but the directory '{source}' needs a directory as DST.")
+    pairs = _pairs(conversion, source, target)
+    todo = pairs if conversion.force else [pair for pair in pairs if not pair[1].exists()]
+    skipped = f"; {len(pairs) - len(todo)} were there already" if len(todo) < len(pairs) else ""
+    if not todo:
+        return f"Nothing to {conversion.verb}{skipped}."
+    if jobs == 1:
+        _ = conversion.codec  # so that loading it does not count
+    total, failed = Tally(), 0
+    started = time.perf_counter()
+    with progress(conversion.verb, len(todo), quiet) as advance:
+        for result in _results(conversion, todo, min(jobs, len(todo))):
+            if isinstance(result, Tally):
+                total += result
+            else:
+                failed += 1
+                click.echo(f"Error: {result}", err=True)
+            advance()
+    if failed:
+        raise VqaudioError(f"{failed} of {len(todo)} files could not be {conversion.verb}d; the others are done.")
+    return f"{len(todo)} files, {total.line(time.perf_counter() - started)}{skipped}"
+
+
+def _check_target(target: Path, force: bool) -> None:
+    """Find before any work what would stop the result from being written."""
+    if not target.parent.is_dir():
+        raise UsageError(f"The directory '{target.parent}' of '{target}' is not there.")
+    if target.is_dir():
+        raise UsageError(f"'{target}' is a directory; name the file to write.")
+    if target.is_file() and not force:
+        raise UsageError(f"'{target}' exists already; --force replaces it.")
+
+
+def _pairs(conversion: Conversion, source: Path, target: Path) -> list[tuple[Path, Path]]:
+    """The files to take from the directory `source`, sorted, each with its place in `target`."""
+    pairs: dict[Path, Path] = {}
+    for path in sorted(source.rglob("*")):
+        if path.suffix.lower() in conversion.suffixes and path.is_file():
+            place = target / path.relative_to(source).with_suffix(conversion.suffix)
+            if place in pairs:
+                raise UsageError(f"'{pairs[place]}' and '{path}' would both become '{place}'; rename one of them.")
+            pairs[place] = path
+    if not pairs:
+        raise VqaudioError(f"There is nothing to {conversion.verb} in the directory '{source}'.")
+    return [(path, place) for place, path in pairs.items()]
+
+
+def _results(conversion: Conversion, pairs: list[tuple[Path, Path]], jobs: int) -> Iterator[Tally | str]:
+    """What became of each pair, in the order in which they are done, in this process where one will do."""
+    if jobs == 1:
+        for pair in pairs:
+            yield conversion.attempt(*pair)
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = concurrent.futures.ProcessPoolExecutor(jobs, context, _start_worker, (jobs,))
+    try:
+        futures = [pool.submit(_work, conversion, *pair) for pair in pairs]
+        for future in concurrent.futures.as_completed(futures):
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise VqaudioError("A process ended unexpectedly, perhaps for want of memory; try fewer --jobs.") from error
+    except BaseException:  # Ctrl-C, or what would fail with every file
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown()
+
+
+def _start_worker(jobs: int) -> None:
+    """Share the cores between the processes, and leave Ctrl-C to the one that started them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _stop)
+    import torch
+
+    torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
+
+
+def _stop(*_: object) -> None:
+    raise SystemExit
+
+
+def _work(conversion: Conversion, source: Path, target: Path) -> Tally | str:
+    try:
+        return conversion.attempt(source, target)
+    except SystemExit:  # what was half-written is gone by now; without this the pool would start on the next file
+        os._exit(1)
+
+
+@functools.cache
+def _loaded(model: str | None, device: str) -> Codec:
+    import vqaudio
+
+    return vqaudio.load(model, device)
+
+
+def _write_stdout(data: bytes) -> None:
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise  # the reader has had enough, which is its right
+    except OSError as error:
+        raise VqaudioError(f"Standard output cannot be written: {reason(error)}.") from error

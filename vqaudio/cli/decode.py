@@ -1,0 +1,68 @@
+"""`vqaudio decode`: `.codes` to audio."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import click
+
+from vqaudio.cli import options
+from vqaudio.cli.conversion import Conversion, Tally, run
+
+if TYPE_CHECKING:
+    from vqaudio import Codec
+
+
+@click.command()
+@click.argument("src")
+@click.argument("dst")
+@options.model
+@options.device
+@click.option(
+    "--decoder", type=click.Choice(["spectral", "wavenet"]), help="By default the one that the model prefers."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the WaveNet's samples.")
+@click.option("--temperature", type=float, default=1.0, show_default=True, help="Of the WaveNet's samples.")
+@options.jobs
+@options.force
+@options.quiet
+def decode(
+    src: str,
+    dst: str,
+    model: str | None,
+    device: str,
+    decoder: str | None,
+    seed: int,
+    temperature: float,
+    jobs: int,
+    force: bool,
+    quiet: bool,
+) -> None:
+    """Decode codes, SRC, to audio, DST.
+
+    SRC is a .codes file, a directory of them, or - for standard input; DST is an audio file, whose suffix gives the
+    format, a directory, which gets WAV files, or - for WAV on standard output. Of a directory the tree is mirrored, and
+    what is there already is left as it is.
+    """
+    turn = functools.partial(decode_one, decoder=decoder, seed=seed, temperature=temperature)
+    run(Conversion("decode", turn, frozenset({".codes"}), ".wav", model, device, force), src, dst, jobs, quiet)
+
+
+def decode_one(
+    codec: Codec,
+    source: Path | BinaryIO,
+    target: Path | BinaryIO,
+    force: bool,
+    decoder: str | None = None,
+    seed: int = 0,
+    temperature: float = 1.0,
+) -> Tally:
+    """Decode one `.codes` file."""
+    from vqaudio import Codes, audio
+
+    codes = Codes.load(source) if isinstance(source, Path) else Codes.from_bytes(source.read(), name="The input")
+    waveform = codec.decode(codes, decoder=decoder, seed=seed, temperature=temperature)
+    audio.write(target, waveform, codes.sample_rate, force)
+    return Tally(codes.seconds, len(codes.to_bytes()))

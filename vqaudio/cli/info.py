@@ -1,0 +1,136 @@
+"""`vqaudio info`: what a `.codes` file or a model file holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vqaudio.errors import ModelError
+
+if TYPE_CHECKING:
+    from vqaudio import Codec
+
+
+@click.command()
+@click.argument("file")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def info(file: str, as_json: bool) -> None:
+    """Describe FILE, codes or a model (.safetensors)."""
+    facts = _of_model(file) if Path(file).suffix.lower() == ".safetensors" else _of_codes(file)
+    click.echo(json.dumps(facts, indent=2) if as_json else _text(facts))
+
+
+def _of_codes(file: str) -> dict[str, Any]:
+    from vqaudio import Codes
+
+    codes = Codes.load(file)
+    size = Path(file).stat().st_size
+    payload_bits = codes.quantizers * codes.frames * codes.bits_per_code
+    return {
+        "kind": "codes",
+        "seconds": codes.seconds,
+        "bytes": size,
+        "bits_per_second": 8 * size / codes.seconds,
+        "overhead_bytes": size - payload_bits / 8,
+        "sample_rate": codes.sample_rate,
+        "samples": codes.samples,
+        "hop": codes.hop,
+        "frames": codes.frames,
+        "quantizers": codes.quantizers,
+        "codebook_size": codes.codebook_size,
+        "bits_per_code": codes.bits_per_code,
+        "speaker_bytes": len(codes.speaker),
+        "model": codes.model.hex(),
+        "default_model": _default_fingerprint() == codes.model,
+    }
+
+
+def _of_model(file: str) -> dict[str, Any]:
+    import vqaudio
+
+    codec = vqaudio.load(file)
+    config = codec.config
+    all_quantizers = config.quantizer.quantizers
+    return {
+        "kind": "model",
+        "name": config.name,
+        "fingerprint": codec.fingerprint.hex(),
+        "default_model": codec.fingerprint == _default_fingerprint(),
+        "bytes": Path(file).stat().st_size,
+        "sample_rate": config.sample_rate,
+        "hop": config.hop,
+        "quantizers": all_quantizers,
+        "codebook_size": config.quantizer.codebook_size,
+        "bits_per_second": [config.bit_rate * n / all_quantizers for n in range(1, all_quantizers + 1)],
+        "speaker": config.speaker.kind,
+        "weights": _weights(codec),
+        "decoders": list(codec.decoders),
+        "receptive_field_ms": {"encoder": _milliseconds(codec, codec.model.encoder.receptive_field)}
+        | {name: _milliseconds(codec, _reaches(codec, name)[0]) for name in codec.decoders},
+        "latency_ms": {name: _milliseconds(codec, _latency(codec, name)) for name in codec.decoders},
+        "card": codec.card,
+    }
+
+
+def _weights(codec: Codec) -> dict[str, int]:
+    """Numbers that the file holds for each part."""
+    from vqaudio.models.vqvae import PARTS
+
+    parts = {name: part for name in PARTS if (part := codec.model.part(name)) is not None}
+    return {name: sum(tensor.numel() for tensor in part.state_dict().values()) for name, part in parts.items()}
+
+
+def _reaches(codec: Codec, decoder: str) -> tuple[int, int]:
+    """Samples that one decoded sample depends on, and how many of them lie after its own frame."""
+    networks, hop = codec.model, codec.config.hop
+    around = networks.conditioning.reach * hop
+    if decoder == "wavenet" and networks.wavenet is not None:
+        half_filter = networks.wavenet.bank.delay // 2 if networks.wavenet.bank is not None else 0
+        return networks.wavenet.receptive_field + 2 * around, around + half_filter
+    if networks.spectral is not None:
+        around += networks.spectral.reach * hop
+    return 2 * around + hop, around
+
+
+def _latency(codec: Codec, decoder: str) -> int:
+    """Samples between a sound and its decoded form that no computer can avoid: one frame and all that is looked ahead."""
+    return codec.config.hop + max(0, codec.model.encoder.look_ahead) + _reaches(codec, decoder)[1]
+
+
+def _milliseconds(codec: Codec, samples: int) -> float:
+    return 1000 * samples / codec.config.sample_rate
+
+
+def _default_fingerprint() -> bytes | None:
+    """Of the model that comes with vqaudio; None where that cannot be loaded."""
+    import vqaudio
+
+    try:
+        return vqaudio.load().fingerprint
+    except ModelError:
+        return None
+
+
+def _text(facts: dict[str, Any]) -> str:
+    """One line for each fact; the card follows as it is."""
+    width = max(map(len, facts)) + 2
+    lines = [f"{name.replace('_', ' '):{width}}{_shown(value)}" for name, value in facts.items() if name != "card"]
+    return "\n".join([*lines, *(["", facts["card"].rstrip()] if facts.get("card") else [])])
+
+
+def _shown(value: Any) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:,.2f}"
+        case int():
+            return f"{value:,}"
+        case list():
+            return ", ".join(map(_shown, value))
+        case dict():
+            return ", ".join(f"{name} {_shown(part)}" for name, part in value.items())
+    return str(value)

@@ -1,0 +1,419 @@
+"""Codes, what the encoder makes of a waveform, and the `.codes` file that holds them.
+
+`docs/format.md` specifies the file byte by byte; this module is its writer and its reader. The reader takes any bytes
+at all: it checks every length against what is there before it takes memory, and says what is wrong in one sentence.
+"""
+
+from __future__ import annotations
+
+import binascii
+import operator
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vqaudio.errors import FormatError, UsageError
+from vqaudio.files import reason, replacing
+
+MAGIC = b"VQAC"
+VERSION = 1
+BLOCK_SECONDS = 10  # at most, unless one frame is longer
+FIXED_WIDTH = 0  # the coder of this version; 1 is kept for a range coder under a prior
+
+_CONSISTENT = ("codebook_size", "hop", "sample_rate", "model", "speaker")  # fields that joined codes have to share
+
+
+@dataclass(frozen=True)
+class _Header:
+    """The fields of a file before its blocks, all but the codes themselves."""
+
+    model: bytes
+    sample_rate: int
+    hop: int
+    quantizers: int
+    codebook_size: int
+    samples: int
+    speaker: bytes
+
+    @property
+    def frames(self) -> int:
+        return -(-self.samples // self.hop)
+
+    @property
+    def block_frames(self) -> int:
+        return max(1, BLOCK_SECONDS * self.sample_rate // self.hop)
+
+    @property
+    def bits_per_code(self) -> int:
+        return (self.codebook_size - 1).bit_length()
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with the fields, to stand after a colon."""
+        if not (isinstance(self.model, bytes) and len(self.model) == 4):
+            return "the fingerprint of the model is not 4 bytes"
+        if not (isinstance(self.speaker, bytes) and len(self.speaker) <= 255):
+            return "the speaker vector is not at most 255 bytes"
+        if not 1 <= self.quantizers <= 255:
+            return f"{self.quantizers} quantisers are not between 1 and 255"
+        if not 2 <= self.codebook_size <= 65536:
+            return f"a codebook of {self.codebook_size} codes is not between 2 and 65536"
+        for name in ("sample_rate", "hop", "samples"):
+            if not 1 <= getattr(self, name) < 1 << 63:
+                return f"{name} is {getattr(self, name)}, not between 1 and 2^63 - 1"
+        return None
+
+    def payload_size(self, frames: int) -> int:
+        """Bytes of a block's codes."""
+        return -(-frames * self.quantizers * self.bits_per_code // 8)
+
+    def block_size(self, frames: int) -> int:
+        """Bytes of a block with its length and checksum."""
+        size = self.payload_size(frames)
+        return len(_varint(size)) + 4 + size
+
+    def to_bytes(self) -> bytes:
+        numbers = _varint(self.sample_rate) + _varint(self.hop) + bytes([self.quantizers])
+        numbers += _varint(self.codebook_size) + _varint(self.samples)
+        speaker = bytes([len(self.speaker)]) + self.speaker
+        header = MAGIC + bytes([VERSION, FIXED_WIDTH]) + self.model + numbers + speaker
+        return header + struct.pack("<H", binascii.crc_hqx(header, 0xFFFF))
+
+    @classmethod
+    def from_reader(cls, reader: _Reader) -> _Header:
+        name = reader.name
+        if reader.take(4) != MAGIC:
+            raise FormatError(f"{name} is not a .codes file.")
+        if (version := reader.byte()) != VERSION:
+            raise FormatError(f"{name} is of version {version} of the .codes format; only {VERSION} is known.")
+        if (coder := reader.byte()) != FIXED_WIDTH:
+            raise FormatError(f"{name} was written by coder {coder}; only {FIXED_WIDTH} is known.")
+        header = cls(
+            model=reader.take(4),
+            sample_rate=reader.varint(),
+            hop=reader.varint(),
+            quantizers=reader.byte(),
+            codebook_size=reader.varint(),
+            samples=reader.varint(),
+            speaker=reader.take(reader.byte()),
+        )
+        checksum = binascii.crc_hqx(reader.data[: reader.position], 0xFFFF)
+        if reader.take(2) != struct.pack("<H", checksum):
+            raise FormatError(f"The header of {name} is damaged: its checksum is wrong.")
+        if header.problem:
+            raise FormatError(f"The header of {name} is wrong: {header.problem}.")
+        return header
+
+
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """Discrete speech: what `Codec.encode` gives and `Codec.decode` takes.
+
+    Attributes:
+        codes: integers (quantizers, frames) in [0, codebook_size); a numpy array, or a torch tensor when the codes come
+            from a torch waveform.
+        codebook_size: codes of each quantiser, 2 to 65536.
+        hop: samples per frame.
+        sample_rate: Hz.
+        samples: length of the waveform, so that there are ceil(samples / hop) frames.
+        model: the 4-byte fingerprint of the model that gave the codes.
+        speaker: the quantised speaker vector, at most 255 bytes; empty for the null speaker.
+
+    Raises:
+        UsageError: where these do not fit together.
+    """
+
+    codes: Any
+    codebook_size: int
+    hop: int
+    sample_rate: int
+    samples: int
+    model: bytes
+    speaker: bytes = b""
+
+    def __post_init__(self) -> None:
+        if not hasattr(self.codes, "shape"):
+            object.__setattr__(self, "codes", np.asarray(self.codes))
+        for name in ("codebook_size", "hop", "sample_rate", "samples"):
+            try:
+                object.__setattr__(self, name, operator.index(getattr(self, name)))
+            except TypeError:
+                raise UsageError(f"Codes need a whole number as {name}, not {getattr(self, name)!r}.") from None
+        if len(self.codes.shape) != 2:
+            raise UsageError(f"Codes have the shape (quantizers, frames), not {tuple(self.codes.shape)}.")
+        if problem := self._header.problem:
+            raise UsageError(f"These codes cannot be: {problem}.")
+        if self.frames != self._header.frames:
+            raise UsageError(
+                f"{self.samples} samples at a hop of {self.hop} are {self._header.frames} frames, not {self.frames}."
+            )
+        values = _to_numpy(self.codes)
+        if not np.issubdtype(values.dtype, np.integer):
+            raise UsageError(f"Codes are integers, not {values.dtype}.")
+        if values.min() < 0 or values.max() >= self.codebook_size:
+            raise UsageError(f"Codes from {values.min()} to {values.max()} are not all in [0, {self.codebook_size}).")
+
+    @property
+    def quantizers(self) -> int:
+        """Codes per frame."""
+        return self.codes.shape[0]
+
+    @property
+    def frames(self) -> int:
+        """Code frames, ceil(samples / hop)."""
+        return self.codes.shape[1]
+
+    @property
+    def seconds(self) -> float:
+        """Length of the waveform."""
+        return self.samples / self.sample_rate
+
+    @property
+    def bits_per_code(self) -> int:
+        """Bits of one code at fixed width, ceil(log2(codebook_size))."""
+        return self._header.bits_per_code
+
+    def numpy(self) -> np.ndarray:
+        """The codes as a new uint16 array (quantizers, frames)."""
+        return _to_numpy(self.codes).astype(np.uint16)
+
+    def slice(self, start_seconds: float, end_seconds: float) -> Codes:
+        """The codes of a span of time, without decoding.
+
+        The start is moved back and the end forward to whole frames; only at the end of the codes is the last frame as
+        incomplete as it was.
+
+        Raises:
+            UsageError: unless 0 <= start < end <= seconds.
+        """
+        if not 0 <= start_seconds < end_seconds < float("inf"):
+            raise UsageError(f"From {start_seconds} s to {end_seconds} s is not a span of time.")
+        start = round(start_seconds * self.sample_rate) // self.hop
+        last_sample = round(end_seconds * self.sample_rate)
+        end = -(-last_sample // self.hop)
+        if last_sample > self.samples or start >= end:
+            raise UsageError(
+                f"From {start_seconds} s to {end_seconds} s is not a span within the {self.seconds:g} s of these codes."
+            )
+        samples = min(end * self.hop, self.samples) - start * self.hop
+        return self._with(self.codes[:, start:end], samples)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Codes]) -> Codes:
+        """Join codes end to end; every part but the last is lengthened to a whole number of frames.
+
+        Raises:
+            UsageError: for no parts, or parts of different models, speakers, rates or shapes.
+        """
+        if not parts:
+            raise UsageError("There are no codes to concatenate.")
+        first = parts[0]
+        for name in ("quantizers", *_CONSISTENT):
+            if any(getattr(part, name) != getattr(first, name) for part in parts):
+                raise UsageError(f"Codes that differ in '{name}' cannot be concatenated.")
+        joined = np.concatenate([_to_numpy(part.codes) for part in parts], axis=1)
+        codes = first.codes.new_tensor(joined) if hasattr(first.codes, "new_tensor") else joined  # torch stays torch
+        return first._with(codes, sum(part.frames * part.hop for part in parts[:-1]) + parts[-1].samples)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Codes):
+            return NotImplemented
+        return self._header == other._header and np.array_equal(_to_numpy(self.codes), _to_numpy(other.codes))
+
+    def to_bytes(self) -> bytes:
+        """The content of a `.codes` file."""
+        header = self._header
+        codes = self.numpy().T
+        parts = [header.to_bytes()]
+        for index, start in enumerate(range(0, self.frames, header.block_frames)):
+            payload = _pack(codes[start : start + header.block_frames].ravel(), header.bits_per_code)
+            parts += [_varint(len(payload)), struct.pack("<I", _block_crc(index, payload)), payload]
+        return b"".join(parts)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, conceal: bool = False, name: str = "'<bytes>'") -> Codes:
+        """Read the content of a `.codes` file.
+
+        Args:
+            data: all of its bytes.
+            conceal: instead of failing, repeat the nearest earlier frame (at the start, the first good one) through a
+                damaged block, or code 0 where every block is damaged, end a truncated file after its last whole block,
+                and ignore what follows the last block. A `UserWarning` says what was lost. The header has to be whole.
+            name: what messages call the data.
+
+        Raises:
+            FormatError: for anything but what `to_bytes` writes; it names a damaged block and its seconds.
+        """
+        reader = _Reader(bytes(data), name)
+        header = _Header.from_reader(reader)
+        frames = _frames_present(header, reader, conceal)
+        codes = np.zeros((frames, header.quantizers), np.uint16)
+        good = np.ones(frames, bool)
+        for index, start in enumerate(range(0, frames, header.block_frames)):
+            span = slice(start, min(start + header.block_frames, frames))
+            block = reader.take(header.block_size(span.stop - span.start))
+            try:
+                codes[span] = _read_block(header, index, span.stop - span.start, block)
+            except ValueError as problem:
+                good[span] = False
+                _report(f"{_block_name(header, index)} of {name} is damaged: {problem}.", conceal)
+        if good.any() and not good.all():
+            nearest = np.maximum.accumulate(np.where(good, np.arange(frames), -1))
+            codes = codes[np.where(nearest < 0, good.argmax(), nearest)]
+        return cls(
+            codes=np.ascontiguousarray(codes.T),
+            codebook_size=header.codebook_size,
+            hop=header.hop,
+            sample_rate=header.sample_rate,
+            samples=min(header.samples, frames * header.hop),
+            model=header.model,
+            speaker=header.speaker,
+        )
+
+    def save(self, path: str | os.PathLike[str], force: bool = False) -> None:
+        """Write a `.codes` file.
+
+        Raises:
+            UsageError: where it exists and `force` is not given.
+            VqaudioError: for an unwritable folder or a full disk.
+        """
+        with replacing(path, force) as temporary:
+            temporary.write_bytes(self.to_bytes())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, conceal: bool = False) -> Codes:
+        """Read a `.codes` file; `conceal` as in `from_bytes`.
+
+        Raises:
+            FormatError: for a file that is missing, unreadable, damaged or not of this format.
+        """
+        try:
+            with open(path, "rb") as file:
+                data = file.read(len(MAGIC))
+                if data == MAGIC:  # a large file of another kind is not worth reading
+                    data += file.read()
+        except OSError as error:
+            raise FormatError(f"'{path}' cannot be read: {reason(error)}.") from error
+        return cls.from_bytes(data, conceal=conceal, name=f"'{path}'")
+
+    @property
+    def _header(self) -> _Header:
+        return _Header(
+            model=self.model,
+            sample_rate=self.sample_rate,
+            hop=self.hop,
+            quantizers=self.quantizers,
+            codebook_size=self.codebook_size,
+            samples=self.samples,
+            speaker=self.speaker,
+        )
+
+    def _with(self, codes: Any, samples: int) -> Codes:
+        fields = {name: getattr(self, name) for name in _CONSISTENT}
+        return Codes(codes=codes, samples=samples, **fields)
+
+
+class _Reader:
+    """A position in bytes that never passes their end."""
+
+    def __init__(self, data: bytes, name: str) -> None:
+        self.data = data
+        self.name = name
+        self.position = 0
+
+    def take(self, size: int) -> bytes:
+        if size > len(self.data) - self.position:
+            raise FormatError(f"{self.name} ends inside its header.")
+        self.position += size
+        return self.data[self.position - size : self.position]
+
+    def byte(self) -> int:
+        return self.take(1)[0]
+
+    def varint(self) -> int:
+        value = 0
+        for shift in range(0, 63, 7):
+            byte = self.byte()
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                if byte == 0 and shift:
+                    break
+                return value
+        raise FormatError(f"The header of {self.name} is damaged: it has a number that is too long.")
+
+
+def _varint(value: int) -> bytes:
+    """Unsigned LEB128, the shortest form."""
+    encoded = bytearray()
+    while value >= 0x80:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*encoded, value])
+
+
+def _frames_present(header: _Header, reader: _Reader, conceal: bool) -> int:
+    """Frames whose blocks are there as a whole, found from the sizes alone, before any memory is taken."""
+    there = len(reader.data) - reader.position
+    full_size = header.block_size(header.block_frames)
+    full, rest = divmod(header.frames, header.block_frames)
+    size = full * full_size + (header.block_size(rest) if rest else 0)
+    if there > size:
+        _report(f"{reader.name} goes on for {there - size} bytes after its last block.", conceal)
+    if there >= size:
+        return header.frames
+    whole = min(full, there // full_size)
+    _report(f"{reader.name} is truncated: it ends inside {_block_name(header, whole).lower()}.", conceal and whole > 0)
+    return whole * header.block_frames
+
+
+def _read_block(header: _Header, index: int, frames: int, block: bytes) -> np.ndarray:
+    """The codes (frames, quantizers) of a block, or a ValueError that says what is wrong with it."""
+    size = header.payload_size(frames)
+    length, checksum, payload = block[: -size - 4], block[-size - 4 : -size], block[-size:]
+    if length != _varint(size):
+        raise ValueError(f"its length is not {size} bytes")
+    if checksum != struct.pack("<I", _block_crc(index, payload)):
+        raise ValueError("its checksum is wrong")
+    bits = np.unpackbits(np.frombuffer(payload, np.uint8))
+    used = frames * header.quantizers * header.bits_per_code
+    if bits[used:].any():
+        raise ValueError("its padding is not zero")
+    codes = np.zeros(frames * header.quantizers, np.uint16)
+    for column in bits[:used].reshape(-1, header.bits_per_code).T:
+        codes <<= 1
+        codes |= column
+    if codes.max() >= header.codebook_size:
+        raise ValueError("it has a code that is not in the codebook")
+    return codes.reshape(frames, header.quantizers)
+
+
+def _pack(codes: np.ndarray, bits_per_code: int) -> bytes:
+    places = np.arange(bits_per_code - 1, -1, -1, dtype=np.uint16)
+    return np.packbits((codes[:, None] >> places & 1).astype(np.uint8)).tobytes()
+
+
+def _block_crc(index: int, payload: bytes) -> int:
+    """CRC-32 over the block's index and its payload, so that a block is good only in its own place."""
+    return zlib.crc32(payload, zlib.crc32(struct.pack("<I", index)))
+
+
+def _block_name(header: _Header, index: int) -> str:
+    start = index * header.block_frames * header.hop
+    end = min(start + header.block_frames * header.hop, header.samples)
+    return f"Block {index} ({start / header.sample_rate:g} s to {end / header.sample_rate:g} s)"
+
+
+def _report(problem: str, conceal: bool) -> None:
+    if not conceal:
+        raise FormatError(problem)
+    warnings.warn(problem, stacklevel=3)
+
+
+def _to_numpy(codes: Any) -> np.ndarray:
+    return np.asarray(codes.cpu() if hasattr(codes, "cpu") else codes)  # a tensor may lie on a GPU

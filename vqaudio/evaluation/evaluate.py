@@ -1,0 +1,347 @@
+"""Measure a codec on a directory of speech: real bit rate, use of the codes, speed, and the metrics of the registry.
+
+Every file goes the way that a user's file goes, to the bytes of a `.codes` file and back. Files are spread over
+processes, each with a codec of its own and one thread; means carry 95 % bootstrap intervals over utterances.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import functools
+import importlib.metadata
+import math
+import multiprocessing
+import platform
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from vqaudio import audio
+from vqaudio.codes import Codes
+from vqaudio.errors import AudioError, UsageError, VqaudioError
+from vqaudio.evaluation.metrics import Metric
+
+RESAMPLINGS = 2000  # of the bootstrap
+WARM_UP_SECONDS = 0.5  # coded and decoded before anything is timed
+DISTRIBUTIONS = ("vqaudio", "torch", "numpy", "soundfile", "soxr")  # whose versions count, beside those of the metrics
+
+
+class SpeechCodec(Protocol):
+    """What is measured: `vqaudio.Codec`, or anything that codes like it."""
+
+    def encode(self, waveform: np.ndarray, sample_rate: int) -> Codes:
+        """A waveform (T,) at `sample_rate` Hz to codes."""
+        ...
+
+    def decode(self, codes: Codes, *, decoder: str | None = None) -> np.ndarray | torch.Tensor:
+        """Codes to a waveform (T,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """What was measured on one file.
+
+    Attributes:
+        path: as it was given.
+        seconds: of audio.
+        size: bytes of the `.codes` file, header included.
+        encode_seconds, decode_seconds: time that it took, in one thread.
+        histogram: (quantizers, K), how often each code occurs.
+        values: by metric; NaN where it is undefined.
+        original: of the metrics that judge the decoded speech alone, the original's values.
+    """
+
+    path: str
+    seconds: float
+    size: int
+    encode_seconds: float
+    decode_seconds: float
+    histogram: np.ndarray
+    values: dict[str, float]
+    original: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over utterances with its 95 % bootstrap interval; NaN values are left out and counted as undefined."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
+    undefined: int
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Estimate:
+        """The estimate of these values, the same for the same values."""
+        everything = np.array(list(values), dtype=np.float64)
+        defined = everything[~np.isnan(everything)]
+        undefined = len(everything) - len(defined)
+        if not len(defined):
+            return cls(math.nan, math.nan, math.nan, 0, undefined)
+        draws = np.random.default_rng(0).integers(len(defined), size=(RESAMPLINGS, len(defined)))
+        low, high = np.percentile(defined[draws].mean(axis=1), [2.5, 97.5])
+        return cls(float(defined.mean()), float(low), float(high), len(defined), undefined)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The measurements of a codec.
+
+    Attributes:
+        metrics: that were measured.
+        utterances: one per file, in the order of the files.
+        skipped: (path, sentence) of each file that could not be measured.
+    """
+
+    metrics: tuple[Metric, ...]
+    utterances: list[Utterance] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """Of audio, in all."""
+        return sum(u.seconds for u in self.utterances)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all `.codes` files, headers included."""
+        return sum(u.size for u in self.utterances)
+
+    @property
+    def bit_rate(self) -> float:
+        """Bits per second, headers included."""
+        return 8 * self.size / self.seconds
+
+    @property
+    def encode_speed(self) -> float:
+        """Times real time, in one thread."""
+        return self.seconds / sum(u.encode_seconds for u in self.utterances)
+
+    @property
+    def decode_speed(self) -> float:
+        """Times real time, in one thread."""
+        return self.seconds / sum(u.decode_seconds for u in self.utterances)
+
+    @property
+    def histogram(self) -> np.ndarray:
+        """(quantizers, K), how often each code occurs in all files."""
+        return np.sum([u.histogram for u in self.utterances], axis=0)
+
+    @property
+    def used_codes(self) -> list[int]:
+        """Of each quantiser, how many of the K codes occur at all."""
+        return [int(n) for n in np.count_nonzero(self.histogram, axis=1)]
+
+    @property
+    def perplexities(self) -> list[float]:
+        """Of each quantiser, the number of codes in effective use: exp of the entropy of their histogram."""
+        return [perplexity(counts) for counts in self.histogram]
+
+    def estimate(self, name: str) -> Estimate:
+        """Mean of a metric over the decoded utterances."""
+        return Estimate.of(u.values[name] for u in self.utterances)
+
+    def original(self, name: str) -> Estimate:
+        """Mean over the originals of a metric that judges the decoded speech alone."""
+        return Estimate.of(u.original[name] for u in self.utterances)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain JSON values; NaN becomes None."""
+        return {
+            "files": len(self.utterances),
+            "seconds": self.seconds,
+            "bytes": self.size,
+            "bit_rate": self.bit_rate,
+            "codebook_size": self.histogram.shape[1],
+            "used_codes": self.used_codes,
+            "perplexity": self.perplexities,
+            "encode_speed": self.encode_speed,
+            "decode_speed": self.decode_speed,
+            "metrics": {metric.name: self._metric(metric) for metric in self.metrics},
+            "utterances": [
+                {
+                    "path": u.path,
+                    "seconds": u.seconds,
+                    "bytes": u.size,
+                    "encode_seconds": u.encode_seconds,
+                    "decode_seconds": u.decode_seconds,
+                    "metrics": _plain(u.values),
+                    "original": _plain(u.original),
+                }
+                for u in self.utterances
+            ],
+            "skipped": [{"path": path, "reason": reason} for path, reason in self.skipped],
+        }
+
+    def _metric(self, metric: Metric) -> dict[str, Any]:
+        entry = _plain(vars(self.estimate(metric.name)))
+        entry |= {"unit": metric.unit, "higher_is_better": metric.higher_is_better}
+        if metric.judges_decoded_alone:
+            entry["original"] = _plain(vars(self.original(metric.name)))
+        return entry
+
+
+def audio_files(directory: Path, limit: int | None = None) -> list[Path]:
+    """The audio below a directory, sorted; of these `limit`, spread evenly, so that few files still hold many speakers.
+
+    Raises:
+        UsageError: where it is not a directory.
+        AudioError: where it holds no audio.
+    """
+    if not directory.is_dir():
+        raise UsageError(f"'{directory}' is not a directory.")
+    files = sorted(path for path in directory.rglob("*") if path.suffix.lower() in audio.SUFFIXES and path.is_file())
+    if not files:
+        raise AudioError(f"There is no audio in the directory '{directory}'.")
+    if limit is not None and limit < len(files):
+        files = [files[i * len(files) // limit] for i in range(limit)]
+    return files
+
+
+def evaluate(
+    load: Callable[[], SpeechCodec],
+    files: Sequence[Path],
+    metrics: tuple[Metric, ...],
+    *,
+    decoder: str | None = None,
+    jobs: int = 1,
+    advance: Callable[[], None] = lambda: None,
+) -> Evaluation:
+    """Code, decode and measure files.
+
+    Args:
+        load: gives the codec, once in each process, so it must be picklable.
+        decoder: of the codec; by default its own choice.
+        jobs: processes.
+        advance: called after each file.
+
+    Raises:
+        UsageError: where the codec has no such decoder.
+        AudioError: where not one file could be measured.
+    """
+    result = Evaluation(metrics)
+    for path, measured in zip(files, _measure_all(Bench(load, metrics, decoder), files, jobs), strict=True):
+        if isinstance(measured, Utterance):
+            result.utterances.append(measured)
+        else:
+            result.skipped.append((str(path), measured))
+        advance()
+    if not result.utterances:
+        raise AudioError(f"None of the {len(files)} files could be measured: {result.skipped[0][1]}")
+    return result
+
+
+def perplexity(histogram: np.ndarray) -> float:
+    """exp of the entropy of a histogram (K,)."""
+    shares = histogram[histogram > 0] / histogram.sum()
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def versions(metrics: Iterable[Metric]) -> dict[str, str]:
+    """Of Python and of the installed packages that the figures depend on."""
+    found = {"python": platform.python_version()}
+    for name in (*DISTRIBUTIONS, *(metric.package for metric in metrics)):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+class Bench:
+    """A codec and the metrics that judge it; one in each process.
+
+    Args: as for `evaluate`.
+    """
+
+    def __init__(self, load: Callable[[], SpeechCodec], metrics: tuple[Metric, ...], decoder: str | None) -> None:
+        self.load, self.metrics, self.decoder = load, metrics, decoder
+
+    @functools.cached_property
+    def codec(self) -> SpeechCodec:
+        """The codec, loaded and warmed up at first use, so that a bench crosses to another process without it."""
+        codec = self.load()
+        quiet = np.zeros(int(WARM_UP_SECONDS * audio.SAMPLE_RATE), dtype=np.float32)
+        codec.decode(codec.encode(quiet, audio.SAMPLE_RATE), decoder=self.decoder)
+        return codec
+
+    def measure(self, path: Path) -> Utterance:
+        """Code, decode and measure one file.
+
+        Raises:
+            AudioError: where it cannot be read or coded, or comes back with another length.
+        """
+        codec, rate = self.codec, audio.SAMPLE_RATE
+        reference = audio.read(path, rate)
+        started = time.perf_counter()
+        data = codec.encode(reference, rate).to_bytes()
+        encoded = time.perf_counter()
+        codes = Codes.from_bytes(data)
+        decoded = np.asarray(codec.decode(codes, decoder=self.decoder))
+        finished = time.perf_counter()
+        if decoded.shape != reference.shape:
+            raise AudioError(f"'{path}' has {len(reference)} samples but comes back with the shape {decoded.shape}.")
+        decoded = np.clip(decoded, -1.0, 1.0)  # as a file would hold it
+        return Utterance(
+            path=str(path),
+            seconds=len(reference) / rate,
+            size=len(data),
+            encode_seconds=encoded - started,
+            decode_seconds=finished - encoded,
+            histogram=np.stack([np.bincount(row, minlength=codes.codebook_size) for row in codes.numpy()]),
+            values={m.name: m(reference, decoded, rate) for m in self.metrics},
+            original={m.name: m(reference, reference, rate) for m in self.metrics if m.judges_decoded_alone},
+        )
+
+    def attempt(self, path: Path) -> Utterance | str:
+        """What `measure` gives, or the sentence that says why this file is left out."""
+        try:
+            return self.measure(path)
+        except AudioError as error:
+            return str(error)
+
+
+def _measure_all(bench: Bench, files: Sequence[Path], jobs: int) -> Iterator[Utterance | str]:
+    """The files' results in the order of the files; one thread per process, in this process where one will do."""
+    jobs = min(jobs, len(files))
+    if jobs == 1:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield from map(bench.attempt, files)
+        finally:
+            torch.set_num_threads(threads)
+        return
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(jobs, context, _start_worker, (bench,)) as pool:
+        try:
+            yield from pool.map(_work, files)
+        except BrokenProcessPool as error:
+            raise VqaudioError("A process ended unexpectedly, perhaps for want of memory; try fewer --jobs.") from error
+
+
+_bench: Bench
+
+
+def _start_worker(bench: Bench) -> None:
+    global _bench
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent alone answers Ctrl-C
+    torch.set_num_threads(1)
+    _bench = bench
+
+
+def _work(path: Path) -> Utterance | str:
+    return _bench.attempt(path)
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values.items()}

@@ -1,0 +1,105 @@
+"""Does the WaveNet listen to its codes? Its likelihood under the true codes beside that under wrong ones.
+
+A strong autoregressive decoder can predict the next sample without its latents (posterior collapse; van den Oord et al.
+2017, sections 2 and 4.2): then the likelihood is the same whatever the codes say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vqaudio.errors import ModelError, UsageError
+from vqaudio.models.vqvae import VQVAE
+
+EXCERPT_SECONDS = 4.0  # from the middle of each utterance, so that the memory for a pass is bounded
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """Negative log-likelihood in bits per sample, teacher forced, the mean over all samples; lower is better.
+
+    Attributes:
+        true: under the codes of the utterance itself.
+        shuffled_in_time: under its codes in random order.
+        other_utterance: under the codes of another utterance, repeated or cut to length.
+        zero: under a conditioning of zeros.
+        utterances, seconds: how much was measured.
+    """
+
+    true: float
+    shuffled_in_time: float
+    other_utterance: float
+    zero: float
+    utterances: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Coded:
+    """An excerpt (1, 1, T) of whole frames, its codes (1, quantizers, frames) and its speaker vector (1, S)."""
+
+    waveform: Tensor
+    codes: Tensor
+    speaker: Tensor | None
+
+
+@torch.inference_mode()
+def likelihood(model: VQVAE, waveforms: Iterable[np.ndarray], seed: int = 0) -> Likelihood:
+    """Measure how much the WaveNet's likelihood owes to the codes; the speaker vector is the true one throughout.
+
+    Args:
+        model: in evaluation mode.
+        waveforms: (T,) float32 each, at the model's rate, in [-1, 1]; at least two.
+        seed: of the order of the shuffled codes.
+
+    Raises:
+        ModelError: for a model without a WaveNet decoder.
+        UsageError: for fewer than two utterances of at least one code frame.
+    """
+    if model.wavenet is None:
+        raise ModelError(f"The model {model.config.name} has no WaveNet decoder, whose likelihood could be measured.")
+    coded = [_code(model, waveform) for waveform in waveforms if len(waveform) >= model.config.hop]
+    if len(coded) < 2:
+        raise UsageError("The likelihood under the codes of another utterance needs at least two utterances.")
+    generator = torch.Generator().manual_seed(seed)
+    totals = dict.fromkeys(("true", "shuffled_in_time", "other_utterance", "zero"), 0.0)
+    for item, other in zip(coded, coded[1:] + coded[:1], strict=True):
+        frames = item.codes.shape[2]
+        order = torch.randperm(frames, generator=generator).to(item.codes.device)
+        repeated = torch.arange(frames, device=item.codes.device) % other.codes.shape[2]
+        true = _conditioning(model, item.codes, item.speaker)
+        conditionings = {
+            "true": true,
+            "shuffled_in_time": _conditioning(model, item.codes[:, :, order], item.speaker),
+            "other_utterance": _conditioning(model, other.codes[:, :, repeated], item.speaker),
+            "zero": torch.zeros_like(true),
+        }
+        for name, conditioning in conditionings.items():
+            nats = model.wavenet.loss(item.waveform, conditioning, item.speaker).item()
+            totals[name] += nats * item.waveform.shape[2]
+    samples = sum(item.waveform.shape[2] for item in coded)
+    bits = {name: total / samples / math.log(2) for name, total in totals.items()}
+    return Likelihood(**bits, utterances=len(coded), seconds=samples / model.config.sample_rate)
+
+
+def _code(model: VQVAE, waveform: np.ndarray) -> _Coded:
+    """The middle of a waveform (T,), coded."""
+    hop = model.config.hop
+    samples = min(len(waveform), round(EXCERPT_SECONDS * model.config.sample_rate)) // hop * hop
+    start = (len(waveform) - samples) // 2
+    device = next(model.parameters()).device
+    excerpt = torch.from_numpy(waveform[start : start + samples].copy()).to(device)[None, None]
+    latents = model.encoder(excerpt)
+    hears = model.config.speaker.kind == "reference"
+    speaker = model.speaker(latents) if hears else model.speaker.decode(None)  # a table has no row for new voices
+    return _Coded(excerpt, model.quantizer(latents).codes, speaker)
+
+
+def _conditioning(model: VQVAE, codes: Tensor, speaker: Tensor | None) -> Tensor:
+    return model.conditioning(model.quantizer.decode(codes), speaker)

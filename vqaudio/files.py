@@ -1,0 +1,53 @@
+"""Writing files whole or not at all: what vqaudio saves is written beside its target, then renamed onto it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from vqaudio.errors import UsageError, VqaudioError
+
+
+@contextlib.contextmanager
+def replacing(
+    path: str | os.PathLike[str], force: bool = False, error: type[VqaudioError] = VqaudioError
+) -> Iterator[Path]:
+    """Yield a temporary path in the folder of `path`; what the body writes there becomes `path` when it succeeds.
+
+    After any failure, Ctrl-C included, the temporary file is gone and `path` is as it was. A device or a named pipe is
+    written directly, and a symbolic link keeps pointing at the file that is replaced.
+
+    Raises:
+        UsageError: where `path` exists and `force` is not given, or is a folder.
+        error: for an `OSError` in the body or in the renaming: a missing or unwritable folder, a full disk.
+    """
+    if os.path.isdir(path):
+        raise UsageError(f"'{path}' is a folder, not a file to write.")
+    if os.path.exists(path) and not os.path.isfile(path):
+        target = temporary = Path(path)
+    else:
+        if os.path.exists(path) and not force:
+            raise UsageError(f"'{path}' exists already and is replaced only by force.")
+        target = Path(os.path.realpath(path))
+        temporary = target.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        yield temporary
+        if temporary != target:
+            with open(temporary, "rb") as written:
+                os.fsync(written.fileno())  # or a crash could leave an empty file under the new name
+            os.replace(temporary, target)
+    except OSError as problem:
+        raise error(f"'{path}' cannot be written: {reason(problem)}.") from problem
+    finally:
+        if temporary != target:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+
+def reason(problem: OSError) -> str:
+    """What went wrong, in the words of the system, to stand after a colon: `no space left on device`."""
+    text = problem.strerror or str(problem) or type(problem).__name__
+    return text[0].lower() + text[1:]

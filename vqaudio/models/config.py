@@ -1,0 +1,188 @@
+"""The architecture of a codec as frozen dataclasses, saved as JSON inside the weights (DESIGN: a model is one file)."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from vqaudio.errors import ModelError
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Strided convolutions, then residual dilated convolutions at code rate (paper, section 4.2).
+
+    The paper's own encoder is `strides=(2,) * 6`: six convolutions of stride 2 and window 4.
+    """
+
+    strides: tuple[int, ...] = (8, 4, 4)
+    channels: tuple[int, ...] = (64, 128, 256)
+    dilations: tuple[int, ...] = (1, 3, 9, 1, 3, 9)
+    kernel: int = 3
+    latent_channels: int = 64
+    pre_emphasis: float = 0.97
+    gain: float = 25.0  # speech near -26 dBFS has about unit variance after pre-emphasis
+
+
+@dataclass(frozen=True)
+class QuantizerConfig:
+    """Residual quantisers with K codes each; one quantiser is the paper's VQ-VAE (section 3.1)."""
+
+    quantizers: int = 1
+    codebook_size: int = 512
+    code_dim: int = 16
+    normalize: bool = True
+    codebook: Literal["ema", "loss"] = "ema"
+    decay: float = 0.99
+    restart_below: float = 0.05  # share of uniform use under which a code is restarted from the data
+    dropout: float = 0.0  # share of training items that keep only their first quantisers
+
+
+@dataclass(frozen=True)
+class SpeakerConfig:
+    """The global speaker vector: `lookup` is the paper's one-hot, `reference` is computed from the utterance."""
+
+    kind: Literal["none", "lookup", "reference"] = "none"
+    channels: int = 64
+    speakers: int = 0  # rows of the table, for `lookup`
+    dims: int = 16  # numbers sent, for `reference`
+    levels: int = 16  # levels of each number, for `reference`
+    dropout: float = 0.1  # share of training items that hear the null speaker
+
+
+@dataclass(frozen=True)
+class ConditioningConfig:
+    """The network between codes and decoders, at code rate."""
+
+    channels: int = 192
+    layers: int = 2
+    kernel: int = 3
+    jitter: float = 0.0  # probability that a code is replaced by a neighbour's (Chorowski et al. 2019)
+    mels: int = 80
+
+
+@dataclass(frozen=True)
+class WaveNetConfig:
+    """The autoregressive decoder. With `bands=4` one step yields four sub-band samples at a quarter of the rate."""
+
+    bands: Literal[1, 4] = 4
+    channels: int = 64
+    skip_channels: int = 128
+    kernel: int = 2
+    dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128) * 2
+    output: Literal["logistic", "mulaw"] = "logistic"
+    mixtures: int = 4
+
+
+@dataclass(frozen=True)
+class SpectralConfig:
+    """The feed-forward decoder: a gated dilated stack at code rate with an inverse-STFT head (Vocos)."""
+
+    channels: int = 256
+    skip_channels: int = 256
+    kernel: int = 3
+    dilations: tuple[int, ...] = (1, 2, 4, 8) * 2
+    fft_size: int = 512
+
+
+@dataclass(frozen=True)
+class CodecConfig:
+    """A whole codec: what `vqaudio.load` needs to build the networks before it fills in the weights."""
+
+    name: str = "unnamed"
+    sample_rate: int = 16000
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
+    speaker: SpeakerConfig = field(default_factory=SpeakerConfig)
+    conditioning: ConditioningConfig = field(default_factory=ConditioningConfig)
+    wavenet: WaveNetConfig | None = None
+    spectral: SpectralConfig | None = None
+    decoder: Literal["wavenet", "spectral"] = "spectral"  # the one used when nobody chooses
+
+    @property
+    def hop(self) -> int:
+        """Samples per code frame."""
+        return math.prod(self.encoder.strides)
+
+    @property
+    def frame_rate(self) -> float:
+        """Code frames per second."""
+        return self.sample_rate / self.hop
+
+    @property
+    def bits_per_code(self) -> int:
+        """Bits of one code, fixed width."""
+        return max(1, math.ceil(math.log2(self.quantizer.codebook_size)))
+
+    @property
+    def bit_rate(self) -> float:
+        """Bits per second of the codes, fixed width, without header."""
+        return self.frame_rate * self.bits_per_code * self.quantizer.quantizers
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A configuration as plain JSON values; tuples become lists."""
+    return {
+        f.name: to_dict(value) if dataclasses.is_dataclass(value := getattr(config, f.name)) else _plain(value)
+        for f in dataclasses.fields(config)
+    }
+
+
+def from_dict(kind: type[Config], values: Any) -> Config:
+    """Rebuild the dataclass `kind` from what `to_dict` gave.
+
+    Raises:
+        ModelError: for an unknown key or a value of another type.
+    """
+    if not isinstance(values, dict):
+        raise ModelError(f"The configuration of {kind.__name__} is not a table of keys and values.")
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise ModelError(f"The configuration of {kind.__name__} has an unknown key '{unknown[0]}'.")
+    try:
+        return kind(**{name: convert(hints[name], value, name) for name, value in values.items()})
+    except TypeError as error:
+        raise ModelError(f"The configuration of {kind.__name__} cannot be used: {error}.") from error
+
+
+def convert(hint: Any, value: Any, name: str) -> Any:
+    """Give `value`, read from JSON, the type that `hint` asks for.
+
+    Raises:
+        ModelError: where it has another type.
+    """
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            if type(None) in arguments:
+                return None
+        else:
+            return convert(next(a for a in arguments if a is not type(None)), value, name)
+    elif dataclasses.is_dataclass(hint):
+        return from_dict(typing.cast(type, hint), value)
+    elif origin is typing.Literal:
+        if value in arguments:
+            return value
+    elif origin is tuple and isinstance(value, list | tuple):
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            return tuple(convert(arguments[0], item, name) for item in value)
+        if len(arguments) == len(value):
+            return tuple(convert(kind, item, name) for kind, item in zip(arguments, value, strict=True))
+    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    elif isinstance(hint, type) and type(value) is hint:
+        return value
+    raise ModelError(f"The value {value!r} does not fit '{name}'.")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [to_dict(item) if dataclasses.is_dataclass(item) else _plain(item) for item in value]
+    return value

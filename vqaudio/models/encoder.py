@@ -1,0 +1,67 @@
+"""The waveform encoder: strided convolutions down to code rate, then residual dilated convolutions (paper, section 4.2)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vqaudio.models.config import EncoderConfig
+
+
+class ResidualLayer(nn.Module):
+    """x + W1 silu(W0 * silu(x)), where W0 is dilated and sees as far ahead as back."""
+
+    def __init__(self, channels: int, kernel: int, dilation: int) -> None:
+        super().__init__()
+        self.reach = (kernel - 1) * dilation
+        self.dilated = nn.Conv1d(channels, channels, kernel, dilation=dilation)
+        self.output = nn.Conv1d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, T) to (B, C, T)."""
+        padded = F.pad(F.silu(x), (self.reach - self.reach // 2, self.reach // 2))
+        return x + self.output(F.silu(self.dilated(padded)))
+
+
+class Encoder(nn.Module):
+    """Waveform (B, 1, T) to latents (B, D, T / hop); T is a multiple of the hop.
+
+    The waveform enters pre-emphasised and scaled: at its natural level, where high frequencies are faint and everything
+    is far below unit variance, training does not leave the mean. Beyond both ends the encoder hears silence.
+
+    Attributes:
+        hop: samples per latent.
+        receptive_field: samples that one latent depends on.
+        look_ahead: samples after the end of its own frame that a latent depends on.
+        look_back: samples before the start of its own frame.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.pre_emphasis = config.pre_emphasis
+        self.gain = config.gain
+        self.strided = nn.ModuleList()
+        back, ahead, self.hop, width = 1, 0, 1, 1
+        for stride, channels in zip(config.strides, config.channels, strict=True):
+            self.strided.append(nn.Conv1d(width, channels, 2 * stride, stride))
+            back += stride // 2 * self.hop
+            ahead += (2 * stride - 1 - stride // 2) * self.hop
+            self.hop, width = self.hop * stride, channels
+        self.residual = nn.ModuleList(ResidualLayer(width, config.kernel, d) for d in config.dilations)
+        self.output = nn.Conv1d(width, config.latent_channels, 1)
+        for layer in self.residual:
+            back += (layer.reach - layer.reach // 2) * self.hop
+            ahead += layer.reach // 2 * self.hop
+        self.receptive_field = back + 1 + ahead
+        self.look_back = back
+        self.look_ahead = ahead - (self.hop - 1)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """(B, 1, T) in [-1, 1] to latents (B, D, T / hop)."""
+        x = self.gain * (waveform - self.pre_emphasis * F.pad(waveform, (1, -1)))
+        for convolution in self.strided:
+            stride = convolution.stride[0]
+            x = F.silu(convolution(F.pad(x, (stride // 2, stride - stride // 2))))
+        for layer in self.residual:
+            x = layer(x)
+        return self.output(F.silu(x))

@@ -1,0 +1,132 @@
+"""The whole model: encoder, quantiser, speaker, conditioning and decoders, and the loss by name (paper, sections 3.1, 3.2)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vqaudio.models.conditioning import Conditioning
+from vqaudio.models.config import CodecConfig
+from vqaudio.models.encoder import Encoder
+from vqaudio.models.objective import Objective
+from vqaudio.models.quantizer import Quantized, ResidualQuantizer
+from vqaudio.models.speaker import Speaker
+from vqaudio.models.spectral import SpectralDecoder
+from vqaudio.models.wavenet import WaveNet
+
+PARTS = ("encoder", "quantizer", "speaker", "conditioning", "wavenet", "spectral")
+
+
+@dataclass(frozen=True)
+class Output:
+    """One pass through the model.
+
+    Attributes:
+        quantized: the quantiser's result; None where quantisation was bypassed.
+        conditioning: (B, C, frames).
+        speaker: (B, S) or None.
+        decoded: the spectral decoder's waveform (B, 1, T), where it was asked for.
+        losses: by name, each a scalar; see `VQVAE.forward`.
+    """
+
+    quantized: Quantized | None
+    conditioning: Tensor
+    speaker: Tensor | None
+    decoded: Tensor | None
+    losses: dict[str, Tensor]
+
+
+class VQVAE(nn.Module):
+    """A codec's networks.
+
+    Args:
+        config: the architecture; `config.wavenet` and `config.spectral` are None where that decoder is left out.
+    """
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        latents, channels = config.encoder.latent_channels, config.conditioning.channels
+        self.encoder = Encoder(config.encoder)
+        self.quantizer = ResidualQuantizer(config.quantizer, latents)
+        self.speaker = Speaker(config.speaker, latents)
+        self.conditioning = Conditioning(config.conditioning, latents, self.speaker.channels)
+        self.wavenet = WaveNet(config.wavenet, channels, self.speaker.channels, config.hop) if config.wavenet else None
+        self.spectral = (
+            SpectralDecoder(config.spectral, channels, self.speaker.channels, config.hop) if config.spectral else None
+        )
+        for part in (self.encoder, self.quantizer, self.conditioning, self.spectral):
+            if part is not None:
+                part.apply(keep_variance)
+
+    @property
+    def uniform_kl(self) -> float:
+        """KL divergence of the codes from the uniform prior, in nats per sample: log K for each code (section 3.2)."""
+        quantizer = self.config.quantizer
+        return quantizer.quantizers * math.log(quantizer.codebook_size) / self.config.hop
+
+    def forward(
+        self,
+        waveform: Tensor,
+        speaker: Tensor | None = None,
+        *,
+        objective: Objective | None = None,
+        decoders: tuple[str, ...] = (),
+        quantize: bool = True,
+    ) -> Output:
+        """One training pass.
+
+        Args:
+            waveform: (B, 1, T), T a multiple of the hop.
+            speaker: (B,) rows of the speaker table, for a lookup.
+            objective: spectral targets; without it the spectral losses are left out.
+            decoders: which of "wavenet" and "spectral" to train.
+            quantize: False lets the latents through unquantised.
+
+        Returns:
+            an `Output` with the losses `commitment`, `codebook`; with an objective `mel`; with the WaveNet
+            `wavenet` (nats per sample), `wavenet_bits` (bits per sample) and `bound` (nats per sample: likelihood and
+            uniform KL together); with the spectral decoder `spectral` and its terms `spectral_log_mel` and
+            `spectral_convergence`.
+        """
+        latents = self.encoder(waveform)
+        quantized = self.quantizer(latents) if quantize else None
+        vector = self.speaker(latents, speaker)
+        carried = quantized.latents if quantized else self.quantizer.bypass(latents)
+        conditioning = self.conditioning(carried, vector)
+        losses: dict[str, Tensor] = {}
+        if quantized:
+            losses["commitment"], losses["codebook"] = quantized.commitment_loss, quantized.codebook_loss
+        if objective is not None:
+            losses["mel"] = objective.mel(self.conditioning.log_mel(conditioning), waveform)
+        decoded = None
+        if "spectral" in decoders and self.spectral is not None:
+            decoded = self.spectral(conditioning, vector)
+            if objective is not None:
+                terms = objective.spectral(decoded, waveform)
+                losses["spectral"] = torch.stack(list(terms.values())).sum()
+                losses |= {f"spectral_{name}": value.detach() for name, value in terms.items()}
+        if "wavenet" in decoders and self.wavenet is not None:
+            nats = self.wavenet.loss(waveform, conditioning, vector).mean()
+            losses["wavenet"] = nats
+            losses["wavenet_bits"] = nats.detach() / math.log(2)
+            losses["bound"] = nats.detach() + self.uniform_kl
+        return Output(quantized, conditioning, vector, decoded, losses)
+
+    def part(self, name: str) -> nn.Module | None:
+        """One of `PARTS`; None for a decoder that the configuration leaves out."""
+        return getattr(self, name)
+
+
+def keep_variance(module: nn.Module) -> None:
+    """Start a convolution so that its output has about the variance of its input (He et al. 2015, arXiv 1502.01852).
+
+    The usual start shrinks the signal at every layer, until the codes hear little but biases.
+    """
+    if isinstance(module, nn.Conv1d):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        assert module.bias is not None
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,54 @@
+"""The discriminators' side of adversarial training: their networks, their optimiser, and what they say of the decoder."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vqaudio.models.discriminators import Discriminators, adversarial_loss, discriminator_loss, feature_loss
+from vqaudio.training.checkpoint import optimizer_tensors, restore_optimizer, with_prefix, without_prefix
+from vqaudio.training.distributed import average_gradients
+from vqaudio.training.recipe import OptimizerConfig
+
+
+class Adversary:
+    """Discriminators and their optimiser."""
+
+    def __init__(self, config: OptimizerConfig, device: torch.device) -> None:
+        self.networks = Discriminators().to(device)
+        self.clip_norm = config.clip_norm
+        self.optimizer = torch.optim.AdamW(
+            self.networks.parameters(), betas=config.betas, weight_decay=config.weight_decay
+        )
+
+    def judge(self, decoded: Tensor, waveform: Tensor) -> dict[str, Tensor]:
+        """The decoder's losses `adversarial` and `feature` for waveforms (B, 1, T)."""
+        self.networks.requires_grad_(False)
+        with torch.no_grad():
+            real = self.networks(waveform)
+        fake = self.networks(decoded)
+        self.networks.requires_grad_(True)
+        return {"adversarial": adversarial_loss(fake), "feature": feature_loss(real, fake)}
+
+    def learn(self, decoded: Tensor, waveform: Tensor, learning_rate: float) -> Tensor:
+        """One update of the discriminators on waveforms (B, 1, T) without gradient; their loss."""
+        loss = discriminator_loss(self.networks(waveform), self.networks(decoded))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        average_gradients(self.networks)
+        nn.utils.clip_grad_norm_(self.networks.parameters(), self.clip_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.step()
+        return loss.detach()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything needed to go on, by name."""
+        return with_prefix("networks", self.networks.state_dict()) | with_prefix(
+            "optimizer", optimizer_tensors(self.optimizer, self.networks)
+        )
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Go back to what `tensors` gave."""
+        self.networks.load_state_dict(without_prefix("networks", tensors))
+        restore_optimizer(self.optimizer, self.networks, without_prefix("optimizer", tensors))

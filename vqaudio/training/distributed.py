@@ -1,0 +1,45 @@
+"""Training in several processes, started by torchrun: which one this is, and what all of them share."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import distributed, nn
+
+
+def start(device: str) -> torch.device:
+    """Join the run that torchrun started, if it did, and give the device of this process."""
+    if "LOCAL_RANK" not in os.environ:
+        return torch.device(device)
+    if device.startswith("cuda"):
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
+    if not distributed.is_initialized():
+        distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    return torch.device(device)
+
+
+def stop() -> None:
+    """Leave the run."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def rank() -> int:
+    """Number of this process, 0 for the one that writes."""
+    return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
+
+
+def world() -> int:
+    """Number of processes."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+def average_gradients(model: nn.Module) -> None:
+    """Make the gradients of a model the same in all processes: their mean. Nothing in a run of one."""
+    if world() > 1:
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                distributed.all_reduce(parameter.grad)
+                parameter.grad /= world()

@@ -1,0 +1,64 @@
+"""What a run tells about itself: a JSONL file for machines, TensorBoard for eyes and ears, one line a time for a terminal."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from types import TracebackType
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+
+class Log:
+    """The log of one run. Only the process that writes has one.
+
+    Args:
+        directory: of the run; `log.jsonl` and the TensorBoard files go there.
+        quiet: whether to leave the terminal alone.
+    """
+
+    def __init__(self, directory: Path, quiet: bool = False) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._file = open(directory / "log.jsonl", "a", encoding="utf-8")  # noqa: SIM115
+        self._board = SummaryWriter(directory / "tensorboard")
+        self._console = Console(stderr=True, quiet=quiet, highlight=False)
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        self._board.close()
+
+    def numbers(self, step: int, stage: str, kind: str, values: dict[str, float]) -> None:
+        """Log named numbers; `kind` is "train" or "validation"."""
+        entry = {"time": round(time.time(), 1), "step": step, "stage": stage, "kind": kind}
+        self._file.write(json.dumps(entry | {name: float(f"{value:.6g}") for name, value in values.items()}) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._board.add_scalar(f"{kind}/{name}", value, step)
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        self._console.print(f"{stage} {step} {kind}: {shown}", soft_wrap=True)
+
+    def say(self, sentence: str) -> None:
+        """Tell the terminal something that is not a number."""
+        self._console.print(sentence)
+
+    def audio(self, step: int, name: str, waveform: Tensor, sample_rate: int) -> None:
+        """Log a waveform (T,) and its spectrogram."""
+        waveform = waveform.detach().float().cpu()
+        self._board.add_audio(f"audio/{name}", waveform.clamp(-1, 1)[None], step, sample_rate)
+        self._board.add_image(f"spectrogram/{name}", spectrogram(waveform), step)
+
+
+def spectrogram(waveform: Tensor) -> Tensor:
+    """A waveform (T,) as a grey picture (1, bins, frames) of its log magnitude over 80 dB, low frequencies at the bottom."""
+    spectrum = torch.stft(waveform, 512, 128, window=torch.hann_window(512), return_complex=True).abs()
+    level = 20 * torch.log10(spectrum / spectrum.max().clamp(min=1e-5) + 1e-5)
+    return (level / 80 + 1).clamp(0, 1).flip(0)[None]

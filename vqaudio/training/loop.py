@@ -1,0 +1,442 @@
+"""The training loop: stages of a recipe, one after the other, resumable to the step.
+
+A run folder holds `recipe.json`, `log.jsonl`, TensorBoard files, `last.safetensors` (everything needed to go on),
+`best.safetensors` (the codec that validated best in the current stage) and `model.safetensors` (the codec at the end).
+Codecs are saved with the moving average of the weights.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from vqaudio.codec import find_device
+from vqaudio.errors import RecipeError, TrainingError, VqaudioError
+from vqaudio.models.objective import Objective
+from vqaudio.models.quantizer import histogram, perplexity
+from vqaudio.models.vqvae import PARTS, VQVAE, Output
+from vqaudio.training import distributed
+from vqaudio.training.adversary import Adversary
+from vqaudio.training.checkpoint import (
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+    with_prefix,
+    without_prefix,
+)
+from vqaudio.training.corpus import Corpus, Crops, pack, validation_items
+from vqaudio.training.logs import Log
+from vqaudio.training.recipe import LossWeights, OptimizerConfig, Recipe, Stage, resolve, to_json
+from vqaudio.weights import load_model, save_model
+
+INITIAL_BATCHES = 8  # batches of latents from which the codebook starts
+
+
+def train(
+    recipe: Recipe, directory: str | os.PathLike[str], *, resume: bool = False, device: str = "cpu", quiet: bool = False
+) -> Path:
+    """Run a recipe to its end, or to Ctrl-C, which saves and stops.
+
+    Args:
+        recipe: what to train on what.
+        directory: the run folder.
+        resume: go on from the run folder's last checkpoint.
+        device: "cpu", "cuda" or "cuda:N"; under torchrun every process takes the GPU of its own rank.
+        quiet: write to the run folder only.
+
+    Returns:
+        the path of the trained codec.
+
+    Raises:
+        RecipeError: for a run folder that is in use, or another recipe than the one to resume.
+        TrainingError: for a corpus without audio, a loss that is not finite, a disk that is full.
+    """
+    folder = Path(directory)
+    place = distributed.start(str(find_device(device)))
+    try:
+        corpus = pack(recipe.corpus, recipe.codec.sample_rate)
+        recipe = resolve(recipe, corpus)
+        if distributed.rank() == 0:
+            _prepare(folder, recipe, resume)
+        run = Run(recipe, corpus, folder, place)
+        if resume:
+            run.restore(*load_checkpoint(folder / "last.safetensors"))
+        with Log(folder, quiet) if distributed.rank() == 0 else contextlib.nullcontext() as log:
+            return run.train(log)
+    finally:
+        distributed.stop()
+
+
+def _prepare(folder: Path, recipe: Recipe, resume: bool) -> None:
+    """Make the run folder with the resolved recipe in it, or see that it is the run to resume."""
+    path, text = folder / "recipe.json", to_json(recipe)
+    if resume and not path.exists():
+        raise RecipeError(f"There is no run in '{folder}' to resume.")
+    if resume and path.read_text() != text:
+        raise RecipeError(f"The run in '{folder}' was started with another recipe; resume it with the same one.")
+    if not resume and path.exists():
+        raise RecipeError(f"'{folder}' holds a run already; resume it or choose another folder.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    except OSError as error:
+        raise TrainingError(f"The run folder '{folder}' cannot be written: {error}.") from error
+
+
+class Run:
+    """The state of a training run and what moves it forward."""
+
+    def __init__(self, recipe: Recipe, corpus: Corpus, folder: Path, device: torch.device) -> None:
+        self.recipe, self.folder, self.device, self.corpus = recipe, folder, device, corpus
+        torch.manual_seed(recipe.seed)
+        self.model = VQVAE(recipe.codec)
+        if recipe.initial:
+            load_parts(self.model, recipe.initial)
+        self.model.to(device)
+        self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
+        codec = recipe.codec
+        self.objective = Objective(codec.sample_rate, codec.hop, codec.conditioning.mels).to(device)
+        adversarial = any(stage.weights.adversarial > 0 for stage in recipe.stages)
+        self.adversary = Adversary(recipe.optimizer, device) if adversarial else None
+        self.train_indices, self.held_out = corpus.split(recipe.corpus.validation_speakers)
+        self.step, self.best = 0, math.inf
+        self.stage_index, self.stage_start = -1, 0
+        self.interrupted = False
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all stages."""
+        return sum(stage.steps for stage in self.recipe.stages)
+
+    def train(self, log: Log | None) -> Path:
+        """Step until the end or an interruption; save then. Returns the path of the codec."""
+        window = Window()
+        with self._signals():
+            while self.step < self.total_steps and not self.interrupted:
+                stage = self._enter_stage()
+                try:
+                    window.add(self._train_step(stage))
+                except TrainingError:
+                    self.save()
+                    raise
+                self.step += 1
+                schedule = self.recipe.schedule
+                last = self.step - self.stage_start == stage.steps
+                if log and self.step % schedule.log_every == 0:
+                    log.numbers(self.step, stage.name, "train", window.means(self._batch_seconds(stage)))
+                if self.step % schedule.validate_every == 0 or last:
+                    self._validate(stage, log)
+                if log and self.step % schedule.sample_every == 0:
+                    self._log_samples(log)
+                if self.step % schedule.checkpoint_every == 0:
+                    self.save()
+        self.save()
+        path = self.folder / "model.safetensors"
+        if distributed.rank() == 0:
+            save_model(path, self.recipe.codec, self.average, force=True)
+            if log:
+                log.say(f"{'Stopped' if self.interrupted else 'Finished'} at step {self.step}; the codec is '{path}'.")
+        return path
+
+    def save(self) -> None:
+        """Write the checkpoint `last.safetensors`."""
+        if distributed.rank() != 0:
+            return
+        tensors = with_prefix("model", self.model.state_dict()) | with_prefix("average", self.average)
+        if self.stage_index >= 0:
+            tensors |= with_prefix("optimizer", optimizer_tensors(self.optimizer, self.model))
+        if self.adversary:
+            tensors |= with_prefix("adversary", self.adversary.tensors())
+        tensors["random"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["random_cuda"] = torch.cuda.get_rng_state(self.device)
+        progress = {"step": self.step, "best": self.best}
+        save_checkpoint(self.folder / "last.safetensors", progress, tensors)
+
+    def restore(self, progress: dict[str, float], tensors: dict[str, Tensor]) -> None:
+        """Go back to the state of a checkpoint."""
+        self.model.load_state_dict(without_prefix("model", tensors))
+        self.average = {name: t.to(self.device) for name, t in without_prefix("average", tensors).items()}
+        self.step = int(progress["step"])
+        if self.step < self.total_steps:
+            self._enter_stage()
+            restore_optimizer(self.optimizer, self.model, without_prefix("optimizer", tensors))
+        self.best = progress["best"]
+        if self.adversary:
+            self.adversary.restore(without_prefix("adversary", tensors))
+        torch.set_rng_state(tensors["random"])
+        if "random_cuda" in tensors and self.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random_cuda"], self.device)
+
+    def _enter_stage(self) -> Stage:
+        """The stage of the current step; where it is a new one, what it needs is made."""
+        start = 0
+        for index, stage in enumerate(self.recipe.stages):
+            if self.step < start + stage.steps:
+                break
+            start += stage.steps
+        if index != self.stage_index:
+            self.stage_index, self.stage_start, self.best = index, start, math.inf
+            for name in PARTS:
+                if part := self.model.part(name):
+                    part.train(name in stage.parts)
+                    part.requires_grad_(name in stage.parts)
+            learned = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+            config = self.recipe.optimizer
+            self.optimizer = torch.optim.AdamW(
+                learned,
+                lr=stage.learning_rate,
+                betas=config.betas,
+                weight_decay=config.weight_decay,
+                fused=self.device.type == "cuda",
+            )
+            self.forward: nn.Module = self.model
+            if self.recipe.compile:
+                self.forward = torch.compile(self.forward)  # type: ignore[assignment]
+            if distributed.world() > 1:
+                self.forward = DistributedDataParallel(self.forward, find_unused_parameters=True)
+            codec = self.recipe.codec
+            length = round(stage.crop_seconds * codec.frame_rate) * codec.hop
+            crop = (self.corpus, self.train_indices, length, self.recipe.seed, self.device)
+            self.crops = Crops(*crop, distributed.rank(), distributed.world())
+            self.validation = validation_items(
+                self.corpus, self.held_out, self.recipe.corpus.validation_seconds, length, self.device
+            )
+        return stage
+
+    def _train_step(self, stage: Stage) -> dict[str, Tensor]:
+        """One update of the weights; the named losses, averaged over the micro-batches."""
+        config, within = self.recipe.optimizer, self.step - self.stage_start
+        if stage.quantize_after and within == stage.quantize_after:
+            self._start_codebook(stage)
+        for group in self.optimizer.param_groups:
+            group["lr"] = stage.learning_rate * schedule(config, within, stage.steps)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses: dict[str, Tensor] = {}
+        for micro in range(config.accumulate):
+            waveform, speaker = self._batch(stage, self.step * config.accumulate + micro)
+            output = self._forward(stage, waveform, speaker, quantize=within >= stage.quantize_after)
+            named = dict(output.losses)
+            if stage.weights.adversarial > 0 and self.adversary and output.decoded is not None:
+                with self._autocast():
+                    named |= self.adversary.judge(output.decoded, waveform)
+            total = weighted(named, stage.weights)
+            named["total"] = total
+            (total / config.accumulate).backward()
+            if stage.weights.adversarial > 0 and self.adversary and output.decoded is not None:
+                with self._autocast():
+                    named["discriminator"] = self.adversary.learn(
+                        output.decoded.detach(), waveform, stage.learning_rate * schedule(config, within, stage.steps)
+                    )
+            for name, value in named.items():
+                losses[name] = losses.get(name, 0) + value.detach() / config.accumulate
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+        if not torch.isfinite(losses["total"] + norm):
+            raise TrainingError(
+                f"The loss or its gradient is not finite at step {self.step}; "
+                f"the checkpoint before that step is '{self.folder / 'last.safetensors'}'."
+            )
+        self.optimizer.step()
+        self._update_average(config.weight_ema)
+        losses["gradient_norm"] = norm
+        if output.quantized is not None:
+            for i, value in enumerate(output.quantized.perplexity):
+                losses[f"batch_perplexity_{i}"] = value
+        return losses
+
+    def _forward(self, stage: Stage, waveform: Tensor, speaker: Tensor, quantize: bool) -> Output:
+        with self._autocast():
+            return self.forward(
+                waveform, speaker, objective=self.objective, decoders=decoders(stage), quantize=quantize
+            )
+
+    def _batch(self, stage: Stage, index: int) -> tuple[Tensor, Tensor]:
+        """Crops (B, 1, T) at a random level, and their speakers (B,)."""
+        waveform, speaker = self.crops.batch(index, stage.batch_size)
+        low, high = self.recipe.gain_range_db
+        level = low + (high - low) * torch.rand(len(waveform), 1, 1, device=waveform.device)
+        return (waveform * 10 ** (level / 20)).clamp(-1, 1), speaker
+
+    def _start_codebook(self, stage: Stage) -> None:
+        with torch.no_grad():
+            batches = [self._batch(stage, -1 - i)[0] for i in range(INITIAL_BATCHES)]
+            self.model.quantizer.initialize(torch.cat([self.model.encoder(batch) for batch in batches]))
+        self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
+
+    @torch.no_grad()
+    def _update_average(self, decay: float) -> None:
+        share = min(decay, (1 + self.step - self.stage_start) / (10 + self.step - self.stage_start))
+        for name, value in self.model.state_dict().items():
+            self.average[name].lerp_(value, 1 - share)
+
+    @contextlib.contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The model in evaluation mode, with the averaged weights."""
+        own = {name: value.clone() for name, value in self.model.state_dict().items()}
+        modes = {name: part.training for name in PARTS if (part := self.model.part(name))}
+        self.model.load_state_dict(self.average)
+        self.model.eval()
+        try:
+            yield
+        finally:
+            self.model.load_state_dict(own)
+            for name, training in modes.items():
+                part = self.model.part(name)
+                assert part is not None
+                part.train(training)
+
+    @torch.no_grad()
+    def _validate(self, stage: Stage, log: Log | None) -> None:
+        """Losses on held-out speech, the codes in use, and whether the decoder listens to them."""
+        if distributed.rank() != 0:
+            return
+        sums: dict[str, float] = {}
+        counts = [torch.zeros(self.recipe.codec.quantizer.codebook_size)] * self.recipe.codec.quantizer.quantizers
+        batches = list(zip(*(x.split(stage.batch_size) for x in self.validation), strict=True))
+        quantize = self.step - self.stage_start > stage.quantize_after
+        with self._averaged(), torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            for waveform, speaker in batches:
+                with self._autocast():
+                    output = self.model(
+                        waveform, speaker, objective=self.objective, decoders=decoders(stage), quantize=quantize
+                    )
+                    named = dict(output.losses)
+                    if "wavenet" in decoders(stage) and output.quantized is not None:
+                        named["wavenet_shuffled"] = self._shuffled_likelihood(waveform, output)
+                named["total"] = weighted(named, stage.weights)
+                for name, value in named.items():
+                    sums[name] = sums.get(name, 0.0) + float(value) * len(waveform) / len(self.validation[0])
+                if output.quantized is not None:
+                    codes = output.quantized.codes.cpu()
+                    counts = [c + histogram(codes[:, i], len(c)) for i, c in enumerate(counts)]
+            if quantize:
+                for i, count in enumerate(counts):
+                    sums[f"perplexity_{i}"] = float(perplexity(count))
+                    sums[f"used_codes_{i}"] = float((count > 0).sum())
+            if sums["total"] < self.best:
+                self.best = sums["total"]
+                save_model(self.folder / "best.safetensors", self.recipe.codec, self.average, force=True)
+        if log:
+            log.numbers(self.step, stage.name, "validation", sums)
+
+    def _shuffled_likelihood(self, waveform: Tensor, output: Output) -> Tensor:
+        """The WaveNet's loss in nats per sample when every item is given the codes of another."""
+        assert output.quantized is not None and self.model.wavenet is not None
+        conditioning = self.model.conditioning(output.quantized.latents.roll(1, 0), output.speaker)
+        return self.model.wavenet.loss(waveform, conditioning, output.speaker).mean()
+
+    @torch.no_grad()
+    def _log_samples(self, log: Log) -> None:
+        """An original and what the spectral decoder makes of it."""
+        if self.model.spectral is None:
+            return
+        waveform, speaker = self.validation[0][:1], self.validation[1][:1]
+        with self._averaged():
+            output = self.model(waveform, speaker, decoders=("spectral",))
+        assert output.decoded is not None
+        log.audio(self.step, "original", waveform[0, 0], self.recipe.codec.sample_rate)
+        log.audio(self.step, "spectral", output.decoded[0, 0], self.recipe.codec.sample_rate)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bf16)
+
+    def _batch_seconds(self, stage: Stage) -> float:
+        return stage.batch_size * stage.crop_seconds * self.recipe.optimizer.accumulate * distributed.world()
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Finish the step at Ctrl-C or SIGTERM; a second one stops at once."""
+
+        def interrupt(number: int, frame: FrameType | None) -> None:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            self.interrupted = True
+
+        try:
+            before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # signals belong to the main thread
+            yield
+            return
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class Window:
+    """Means of named numbers since they were last asked for, without waiting for the device in between."""
+
+    def __init__(self) -> None:
+        self._items: list[dict[str, Tensor]] = []
+        self._since = time.monotonic()
+
+    def add(self, values: dict[str, Tensor]) -> None:
+        """Take the numbers of one step."""
+        self._items.append(values)
+
+    def means(self, batch_seconds: float) -> dict[str, float]:
+        """The mean of each, and the seconds of audio trained on per second."""
+        names = self._items[-1]
+        means = {
+            name: float(torch.stack([item[name] for item in self._items if name in item]).mean()) for name in names
+        }
+        means["times_real_time"] = len(self._items) * batch_seconds / (time.monotonic() - self._since)
+        self._items, self._since = [], time.monotonic()
+        return means
+
+
+def schedule(config: OptimizerConfig, step: int, steps: int) -> float:
+    """Share of the learning rate at a step of a stage: linear warm-up, then a cosine down to `config.final_share`."""
+    warmup = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    return warmup * (config.final_share + (1 - config.final_share) * 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+
+def decoders(stage: Stage) -> tuple[str, ...]:
+    """The decoders whose losses count in a stage."""
+    return tuple(name for name in ("wavenet", "spectral") if getattr(stage.weights, name) > 0)
+
+
+def weighted(losses: dict[str, Tensor], weights: LossWeights) -> Tensor:
+    """The sum of the losses that have a weight."""
+    terms = [
+        getattr(weights, field.name) * losses[field.name]
+        for field in dataclasses.fields(weights)
+        if field.name in losses and getattr(weights, field.name) > 0
+    ]
+    return torch.stack([term.float() for term in terms]).sum()
+
+
+def load_parts(model: VQVAE, path: str) -> None:
+    """Start the parts that a saved codec has from its weights; parts that it lacks keep their own.
+
+    Raises:
+        ModelError: where there is no such codec.
+        RecipeError: where a part has another shape.
+    """
+    saved = load_model(path)
+    own = model.state_dict()
+    for name, value in saved.state.items():
+        if name in own and own[name].shape != value.shape:
+            raise RecipeError(f"'{path}' does not fit the recipe: '{name}' has another shape.")
+    model.load_state_dict({name: value for name, value in saved.state.items() if name in own}, strict=False)
+
+
+def main(recipe: Recipe) -> None:
+    """Train a recipe that is run as a script, into `runs/` and its name, on a GPU where there is one."""
+    try:
+        train(recipe, Path("runs") / recipe.name, device="cuda" if torch.cuda.is_available() else "cpu")
+    except VqaudioError as error:
+        raise SystemExit(f"Error: {error}") from error

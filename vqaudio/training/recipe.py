@@ -1,0 +1,242 @@
+"""What a training run is made of: a Recipe of frozen dataclasses, declared by a script and overridden by `--set`.
+
+A recipe is found by name or path, overridden, resolved against its corpus, and saved as JSON beside the results.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import runpy
+import typing
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from vqaudio.errors import ModelError, RecipeError
+from vqaudio.models.config import CodecConfig, convert, from_dict, to_dict
+
+if TYPE_CHECKING:
+    from vqaudio.training.corpus import Corpus
+
+Part = Literal["encoder", "quantizer", "speaker", "conditioning", "wavenet", "spectral"]
+
+
+@dataclass(frozen=True)
+class CorpusConfig:
+    """Where the speech comes from.
+
+    `manifest` reads a CSV with the columns path, speaker and split; `folder` any tree of audio, in which a file's
+    speaker is the folder it lies in; the others are the public corpora, read (and downloaded) by torchaudio.
+    """
+
+    kind: Literal["manifest", "folder", "librispeech", "vctk", "ljspeech"] = "folder"
+    path: str = "."
+    subset: str = ""  # of a public corpus ("train-clean-100") or of a manifest's split column ("train")
+    download: bool = False
+    validation_speakers: int = 8  # held out; with 0, or fewer speakers than twice this, utterances are held out instead
+    validation_seconds: float = 60.0  # heard at each validation
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """The weight of each named loss; a loss of weight zero is not computed."""
+
+    spectral: float = 1.0  # multi-resolution log-mel and magnitude distance of the spectral decoder
+    mel: float = 1.0  # auxiliary log-mel from the conditioning
+    commitment: float = 0.25
+    codebook: float = 1.0  # only where the codebook learns by gradient
+    wavenet: float = 1.0
+    adversarial: float = 0.0  # above zero, the spectral decoder also trains against discriminators
+    feature: float = 2.0  # discriminator feature matching, beside adversarial
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of training in which the same parts learn on the same losses."""
+
+    name: str
+    steps: int
+    parts: tuple[Part, ...]
+    weights: LossWeights = field(default_factory=LossWeights)
+    quantize_after: int = 0  # steps of the stage without quantisation, after which the codebook starts from the data
+    learning_rate: float = 5e-4
+    crop_seconds: float = 1.0
+    batch_size: int = 16
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW, with warm-up and cosine decay within each stage."""
+
+    betas: tuple[float, float] = (0.8, 0.99)
+    weight_decay: float = 1e-2
+    warmup_steps: int = 200
+    final_share: float = 0.05  # of the learning rate, at the end of a stage
+    clip_norm: float = 1.0
+    weight_ema: float = 0.999
+    accumulate: int = 1  # micro-batches per step
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """How often things happen, in steps."""
+
+    log_every: int = 50
+    validate_every: int = 1000
+    sample_every: int = 5000
+    checkpoint_every: int = 500
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A declared training run; `vqaudio train` resolves it, saves it beside the results and runs it."""
+
+    name: str
+    corpus: CorpusConfig
+    codec: CodecConfig
+    stages: tuple[Stage, ...]
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    initial: str = ""  # a saved codec to start from
+    seed: int = 0
+    gain_range_db: tuple[float, float] = (-12.0, 6.0)  # random level of each training crop
+    bf16: bool = True
+    compile: bool = False
+
+
+def load_recipe(name_or_path: str | Path) -> Recipe:
+    """Find a recipe: the path of a Python file that declares one `Recipe`, or the name of a shipped one ("speech16k").
+
+    Raises:
+        RecipeError: where there is none, the file fails, or it declares none or several.
+    """
+    path = Path(name_or_path)
+    if path.suffix != ".py":
+        path = _shipped(str(name_or_path))
+    if not path.is_file():
+        raise RecipeError(f"The recipe '{path}' is not there.")
+    try:
+        declared = runpy.run_path(str(path), run_name="vqaudio_recipe").values()
+    except Exception as error:
+        raise RecipeError(f"The recipe '{path}' fails with {type(error).__name__}: {error}.") from error
+    recipes = [value for value in declared if isinstance(value, Recipe)]
+    if len(recipes) != 1:
+        raise RecipeError(f"The recipe '{path}' must declare exactly one Recipe, and it declares {len(recipes)}.")
+    return recipes[0]
+
+
+def recipes_directory() -> Path:
+    """Where the shipped recipes lie: in the installed package, else in the repository."""
+    package = Path(__file__).parents[1]
+    installed = package / "recipes"
+    return installed if installed.is_dir() else package.parent / "recipes"
+
+
+def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
+    """Replace single values, each given as "codec.spectral.channels=96".
+
+    A key goes from field to field; a place in a tuple is its number, a stage also its name ("stages.decoder.steps=10").
+    A value is JSON, or else plain text, and must fit the type of its field.
+
+    Raises:
+        RecipeError: for an unknown key, with the nearest that is known, or a value that does not fit.
+    """
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        if not equals:
+            raise RecipeError(f"The setting '{setting}' is not of the form key=value.")
+        recipe = _replaced(recipe, recipe, Recipe, path.split("."), path, text)
+    return recipe
+
+
+def resolve(recipe: Recipe, corpus: Corpus) -> Recipe:
+    """Fill in what only the corpus knows: the number of speakers of a `lookup` table that states none.
+
+    Raises:
+        RecipeError: where the table is smaller than the corpus needs.
+    """
+    speaker, needed = recipe.codec.speaker, len(corpus.speaker_names)
+    if speaker.kind != "lookup" or speaker.speakers >= needed:
+        return recipe
+    if speaker.speakers:
+        raise RecipeError(f"The recipe has room for {speaker.speakers} speakers, and the corpus has {needed}.")
+    return override(recipe, [f"codec.speaker.speakers={needed}"])
+
+
+def to_json(recipe: Recipe) -> str:
+    """The whole recipe as JSON text."""
+    return json.dumps(to_dict(recipe), indent=2) + "\n"
+
+
+def from_json(text: str) -> Recipe:
+    """Rebuild the recipe that `to_json` wrote.
+
+    Raises:
+        RecipeError: for text that is not a recipe.
+    """
+    try:
+        return from_dict(Recipe, json.loads(text))
+    except (ValueError, ModelError) as error:
+        raise RecipeError(f"The saved recipe cannot be used: {str(error).rstrip('.')}.") from error
+
+
+def _shipped(name: str) -> Path:
+    known = {path.stem: path for path in recipes_directory().glob("*.py")}
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+        hint = f"; the nearest shipped recipe is '{near[0]}'" if near else ""
+        raise RecipeError(f"There is no recipe '{name}'{hint}.")
+    return known[name]
+
+
+def _replaced(recipe: Recipe, value: Any, hint: Any, keys: list[str], path: str, text: str) -> Any:
+    """`value`, of the type `hint`, with the part that `keys` lead to replaced by what `text` says."""
+    if not keys:
+        return _parsed(hint, text, path)
+    key, *rest = keys
+    if dataclasses.is_dataclass(value) and key in (hints := typing.get_type_hints(type(value))):
+        part = _replaced(recipe, getattr(value, key), hints[key], rest, path, text)
+        return dataclasses.replace(typing.cast(Any, value), **{key: part})
+    if isinstance(value, tuple) and (place := _place(value, key)) is not None:
+        kinds = typing.get_args(hint)
+        kind = kinds[0] if kinds[-1] is Ellipsis else kinds[place]
+        return (*value[:place], _replaced(recipe, value[place], kind, rest, path, text), *value[place + 1 :])
+    if value is None:
+        absent = path.removesuffix("." + ".".join(keys))
+        raise RecipeError(f"The recipe has no '{absent}', so '{path}' cannot be set; '{absent}={{}}' adds it first.")
+    near = difflib.get_close_matches(path, _paths(recipe), n=1, cutoff=0.0)[0]
+    raise RecipeError(f"The recipe has no setting '{path}'; the nearest is '{near}'.")
+
+
+def _place(items: tuple[Any, ...], key: str) -> int | None:
+    names = [getattr(item, "name", None) for item in items]
+    if key in names:
+        return names.index(key)
+    return int(key) if key.isdecimal() and int(key) < len(items) else None
+
+
+def _parsed(hint: Any, text: str, path: str) -> Any:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    for candidate in (value, text):  # a folder may well be called 2024
+        try:
+            return convert(hint, candidate, path)
+        except ModelError as error:
+            reason = error
+    raise RecipeError(str(reason)) from reason
+
+
+def _paths(value: Any, prefix: str = "") -> Iterator[str]:
+    """Every key that can be set, stages by their names."""
+    if dataclasses.is_dataclass(value):
+        for part in dataclasses.fields(value):
+            yield prefix + part.name
+            yield from _paths(getattr(value, part.name), f"{prefix}{part.name}.")
+    elif isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
+        for item in value:
+            yield from _paths(item, f"{prefix}{item.name}.")
