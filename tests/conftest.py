@@ -1,4 +1,4 @@
-"""What several tests stand on: real speech where it lies beside the repository, and a codec small enough for any test."""
+"""What several tests stand on: real speech, where it lies beside the repository, and a codec small enough for tests."""
 
 from __future__ import annotations
 

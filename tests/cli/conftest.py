@@ -20,7 +20,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(tmp_path: Path, tiny_codec: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run `vqaudio ARGUMENTS` in a fresh folder; encode and decode take the tiny codec unless they name another model."""
+    """Run `vqaudio ARGUMENTS` in a fresh folder; encode and decode take the tiny codec unless told otherwise."""
     monkeypatch.chdir(tmp_path)
 
     def invoke(verb: str, *arguments: object, stdin: bytes | None = None) -> Result:
@@ -38,7 +38,7 @@ def start(tmp_path: Path) -> Callable[..., subprocess.Popen[bytes]]:
 
     def popen(*arguments: object, **options: object) -> subprocess.Popen[bytes]:
         pipes: dict[str, object] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
+        return subprocess.Popen(  # type: ignore[call-overload]
             [sys.executable, "-m", "vqaudio", *map(str, arguments)],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
@@ -62,4 +62,3 @@ def codes_file(run: Run, wav: Path, tmp_path: Path) -> Path:
     path = tmp_path / "in.codes"
     assert run("encode", wav, path).exit_code == 0
     return path
-

@@ -50,6 +50,8 @@ def test_public_names() -> None:
         vqaudio.nothing  # noqa: B018
 
 
-@pytest.mark.parametrize("words", [["sing"], ["encode"], ["encode", "a", "b", "--loud"], ["encode", "a", "b", "--jobs=0"]])
+@pytest.mark.parametrize(
+    "words", [["sing"], ["encode"], ["encode", "a", "b", "--loud"], ["encode", "a", "b", "--jobs=0"]]
+)
 def test_wrong_usage_exits_with_2(words: list[str]) -> None:
     assert CliRunner().invoke(main, words).exit_code == 2

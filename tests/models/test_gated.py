@@ -14,6 +14,7 @@ Array = NDArray[np.float64]
 
 def reference_layer(layer: GatedLayer, x: Array, condition: Array, dilation: int, causal: bool) -> tuple[Array, Array]:
     """The published equations, one output at a time: x (C, T) and condition (2C, T) to the next x and the skip."""
+    assert layer.dilated.bias is not None and layer.output.bias is not None
     weight, bias = (p.detach().double().numpy() for p in (layer.dilated.weight, layer.dilated.bias))
     mix, mix_bias = (p.detach().double().numpy() for p in (layer.output.weight[:, :, 0], layer.output.bias))
     channels, steps = x.shape

@@ -103,6 +103,8 @@ class TestOverride:
         ("setting", "read", "value"),
         [
             ("codec.spectral.channels=96", lambda r: r.codec.spectral.channels, 96),
+            ("codec.decoder.channels=96", lambda r: r.codec.spectral.channels, 96),
+            ("codec.decoder=wavenet", lambda r: r.codec.decoder, "wavenet"),
             ("stages.0.steps=7", lambda r: r.stages[0].steps, 7),
             ("stages.decoder.steps=7", lambda r: r.stages[1].steps, 7),
             ("stages.codes.weights.mel=2", lambda r: r.stages[0].weights.mel, 2.0),
@@ -152,7 +154,7 @@ class TestOverride:
 
     @pytest.mark.parametrize(
         "setting",
-        ["stages.2.steps=1", "stages.-1.steps=1", "codec.decoder.channels=96", "seed.x=1", "=1", ".=1", "a..b=1"],
+        ["stages.2.steps=1", "stages.-1.steps=1", "codec.decoder.chanels=96", "seed.x=1", "=1", ".=1", "a..b=1"],
     )
     def test_key_that_leads_nowhere(self, setting):
         with pytest.raises(RecipeError, match="no setting"):

@@ -10,6 +10,7 @@ from vqaudio.cli.demo import demo
 from vqaudio.cli.encode import encode
 from vqaudio.cli.evaluate import evaluate
 from vqaudio.cli.info import info
+from vqaudio.cli.probe import probe
 from vqaudio.cli.train import train
 from vqaudio.errors import VqaudioError
 
@@ -37,5 +38,5 @@ def main() -> None:
     """A neural speech codec: a few hundred bytes per second of speech, and back."""
 
 
-for verb in (encode, decode, info, demo, train, evaluate):
+for verb in (encode, decode, info, demo, train, evaluate, probe):
     main.add_command(verb)

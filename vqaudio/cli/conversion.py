@@ -1,4 +1,4 @@
-"""What `encode` and `decode` share: one file, a pipe or a whole tree goes through a codec, and one line says what it cost.
+"""What `encode` and `decode` share: a file, a pipe or a tree goes through a codec, and one line tells what it cost.
 
 A tree is mirrored file by file. What is there already is skipped, so that a run that was cut short goes on where it
 stopped, and a bad file is named while the rest goes on.
@@ -193,21 +193,25 @@ def _results(conversion: Conversion, pairs: list[tuple[Path, Path]], jobs: int) 
 def _start_worker(jobs: int) -> None:
     """Share the cores between the processes, and leave Ctrl-C to the one that started them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _stop)
     import torch
 
     torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
 
 
-def _stop(*_: object) -> None:
-    raise SystemExit
-
-
 def _work(conversion: Conversion, source: Path, target: Path) -> Tally | str:
+    """One file in a worker, which when it is told to end first takes away what it has half-written."""
+    signal.signal(signal.SIGTERM, _unwind)
     try:
         return conversion.attempt(source, target)
-    except SystemExit:  # what was half-written is gone by now; without this the pool would start on the next file
-        os._exit(1)
+    except SystemExit:
+        os._exit(1)  # or the pool would start on the next file
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _unwind(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise SystemExit
 
 
 @functools.cache

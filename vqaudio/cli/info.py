@@ -44,7 +44,7 @@ def _of_codes(file: str) -> dict[str, Any]:
         "bits_per_code": codes.bits_per_code,
         "speaker_bytes": len(codes.speaker),
         "model": codes.model.hex(),
-        "default_model": _default_fingerprint() == codes.model,
+        "default_model": codes.model == _default_fingerprint(),
     }
 
 
@@ -96,7 +96,7 @@ def _reaches(codec: Codec, decoder: str) -> tuple[int, int]:
 
 
 def _latency(codec: Codec, decoder: str) -> int:
-    """Samples between a sound and its decoded form that no computer can avoid: one frame and all that is looked ahead."""
+    """Samples between a sound and its decoded form on any computer: one frame and all that is looked ahead."""
     return codec.config.hop + max(0, codec.model.encoder.look_ahead) + _reaches(codec, decoder)[1]
 
 

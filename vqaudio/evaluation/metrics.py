@@ -26,7 +26,6 @@ PESQ_SECONDS = 20.0  # longest piece that PESQ scores at once
 STOI_SECONDS = 0.4  # STOI correlates 30 frames of 12.8 ms
 MELS, MEL_WINDOW, MEL_HOP = 80, 512, 160  # bands, samples, samples
 MEL_FLOOR = 1e-8  # power of a mel band; 16-bit rounding noise lies below it
-SPEAKER_DBFS = -30.0  # level to which quieter speech is raised before the speaker encoder, as in its training
 
 
 @dataclass(frozen=True)
@@ -119,20 +118,16 @@ def dnsmos(reference: np.ndarray, decoded: np.ndarray, sample_rate: int) -> floa
 
 
 def speaker_similarity(reference: np.ndarray, decoded: np.ndarray, sample_rate: int) -> float:
-    """Cosine between the Resemblyzer voice vectors of both, 16 kHz; undefined for silence.
-
-    Both are raised to -30 dBFS where they are quieter, as in the encoder's training. The package's silence trimming is
-    left out: it decides on each waveform by itself, so that it would cut original and decoded speech at other places.
-    """
-    from resemblyzer.audio import normalize_volume
+    """Cosine between the Resemblyzer voice vectors of both, prepared as the package does: raised to -30 dBFS where they
+    are quieter, long silences cut out. Undefined where that leaves nothing."""
+    from resemblyzer import preprocess_wav
 
     if not reference.any() or not decoded.any():
         return math.nan
-    encoder = _voice_encoder()
-    ours, theirs = (
-        encoder.embed_utterance(normalize_volume(waveform, SPEAKER_DBFS, increase_only=True))
-        for waveform in (reference, decoded)
-    )
+    kept = [preprocess_wav(waveform, source_sr=sample_rate) for waveform in (reference, decoded)]
+    if any(len(waveform) == 0 for waveform in kept):
+        return math.nan
+    ours, theirs = (_voice_encoder().embed_utterance(waveform) for waveform in kept)
     return float(ours @ theirs)
 
 

@@ -16,7 +16,7 @@ Config = TypeVar("Config")
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Strided convolutions, then residual dilated convolutions at code rate (paper, section 4.2).
+    """Strided convolutions, then residual dilated convolutions at code rate (paper, section 4.3).
 
     The paper's own encoder is `strides=(2,) * 6`: six convolutions of stride 2 and window 4.
     """

@@ -52,8 +52,8 @@ class Distribution(ABC):
 
     @abstractmethod
     def at_level(self, numbers: Tensor, levels: Tensor) -> Tensor:
-        """Parameters from a network's numbers (B, bands, P, T), which are of about unit variance, for samples whose root
-        mean square in each band is `levels` (bands,)."""
+        """Parameters from a network's numbers (B, bands, P, T), which are of about unit variance, for samples whose
+        root mean square in each band is `levels` (bands,)."""
 
 
 class LogisticMixture(Distribution):

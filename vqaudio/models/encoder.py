@@ -1,4 +1,4 @@
-"""The waveform encoder: strided convolutions down to code rate, then residual dilated convolutions (paper, section 4.2)."""
+"""The waveform encoder: strided convolutions down to code rate, then residual dilated convolutions (paper, section 4.3)."""
 
 from __future__ import annotations
 

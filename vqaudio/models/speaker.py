@@ -1,4 +1,4 @@
-"""The global speaker vector: none, a table as in the paper (section 4.2), or computed from the utterance and quantised.
+"""The global speaker vector: none, a table as in the paper (section 4.3), or computed from the utterance and quantised.
 
 The computed one is quantised to a few levels per number (finite scalar quantisation, Mentzer et al. 2023, arXiv
 2309.15505) and sent once per file, so that a codec serves voices that it never heard.

@@ -1,4 +1,4 @@
-"""The autoregressive decoder: a WaveNet conditioned on the codes and on the speaker (paper, section 4.2).
+"""The autoregressive decoder: a WaveNet conditioned on the codes and on the speaker (paper, section 4.3).
 
 The network is that of van den Oord et al. 2016 (arXiv 1609.03499) over the samples of a waveform or, with four bands,
 over the sub-bands of a pseudo-QMF bank, four samples per step at a quarter of the rate (Yu et al. 2020, DurIAN, arXiv

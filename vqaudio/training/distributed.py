@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 import torch
 from torch import distributed, nn
@@ -34,6 +36,16 @@ def rank() -> int:
 def world() -> int:
     """Number of processes."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+@contextlib.contextmanager
+def first_alone() -> Iterator[None]:
+    """Let process 0 do something before the others do it too, so that they find what it leaves behind."""
+    if rank() > 0:
+        distributed.barrier()
+    yield
+    if rank() == 0 and world() > 1:
+        distributed.barrier()
 
 
 def average_gradients(model: nn.Module) -> None:

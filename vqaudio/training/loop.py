@@ -66,7 +66,8 @@ def train(
     folder = Path(directory)
     place = distributed.start(str(find_device(device)))
     try:
-        corpus = pack(recipe.corpus, recipe.codec.sample_rate)
+        with distributed.first_alone():
+            corpus = pack(recipe.corpus, recipe.codec.sample_rate)
         recipe = resolve(recipe, corpus)
         if distributed.rank() == 0:
             _prepare(folder, recipe, resume)
@@ -162,7 +163,7 @@ class Run:
         tensors["random"] = torch.get_rng_state()
         if self.device.type == "cuda":
             tensors["random_cuda"] = torch.cuda.get_rng_state(self.device)
-        progress = {"step": self.step, "best": self.best}
+        progress = {"step": self.step, "best": self.best, "stage": self.stage_index}
         save_checkpoint(self.folder / "last.safetensors", progress, tensors)
 
     def restore(self, progress: dict[str, float], tensors: dict[str, Tensor]) -> None:
@@ -172,8 +173,9 @@ class Run:
         self.step = int(progress["step"])
         if self.step < self.total_steps:
             self._enter_stage()
+        if self.stage_index == progress["stage"]:
             restore_optimizer(self.optimizer, self.model, without_prefix("optimizer", tensors))
-        self.best = progress["best"]
+            self.best = progress["best"]
         if self.adversary:
             self.adversary.restore(without_prefix("adversary", tensors))
         torch.set_rng_state(tensors["random"])
@@ -193,6 +195,7 @@ class Run:
                 if part := self.model.part(name):
                     part.train(name in stage.parts)
                     part.requires_grad_(name in stage.parts)
+            self.model.zero_grad(set_to_none=True)  # what the last stage left must not count when gradients are clipped
             learned = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
             config = self.recipe.optimizer
             self.optimizer = torch.optim.AdamW(

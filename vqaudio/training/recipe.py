@@ -138,7 +138,8 @@ def recipes_directory() -> Path:
 def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
     """Replace single values, each given as "codec.spectral.channels=96".
 
-    A key goes from field to field; a place in a tuple is its number, a stage also its name ("stages.decoder.steps=10").
+    A key goes from field to field; a place in a tuple is its number, a stage also its name ("stages.decoder.steps=10"),
+    and "codec.decoder.channels" is a setting of whichever decoder is the default.
     A value is JSON, or else plain text, and must fit the type of its field.
 
     Raises:
@@ -197,6 +198,8 @@ def _replaced(recipe: Recipe, value: Any, hint: Any, keys: list[str], path: str,
     if not keys:
         return _parsed(hint, text, path)
     key, *rest = keys
+    if isinstance(value, CodecConfig) and key == "decoder" and rest:
+        key = value.decoder
     if dataclasses.is_dataclass(value) and key in (hints := typing.get_type_hints(type(value))):
         part = _replaced(recipe, getattr(value, key), hints[key], rest, path, text)
         return dataclasses.replace(typing.cast(Any, value), **{key: part})

@@ -1,0 +1,194 @@
+"""The training loop: it learns, resumes bit for bit, stops when it should, and leaves files that can be used."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+
+import pytest
+import torch
+
+pytest.importorskip("torchaudio")
+
+import vqaudio  # noqa: E402
+from vqaudio.errors import RecipeError, TrainingError  # noqa: E402
+from vqaudio.models.config import (  # noqa: E402
+    CodecConfig,
+    ConditioningConfig,
+    EncoderConfig,
+    QuantizerConfig,
+    SpeakerConfig,
+    SpectralConfig,
+    WaveNetConfig,
+)
+from vqaudio.training import loop  # noqa: E402
+from vqaudio.training.checkpoint import load_checkpoint  # noqa: E402
+from vqaudio.training.recipe import (  # noqa: E402
+    CorpusConfig,
+    LossWeights,
+    OptimizerConfig,
+    Recipe,
+    ScheduleConfig,
+    Stage,
+)
+
+SPECTRAL_ONLY = LossWeights(wavenet=0.0)
+WAVENET_ONLY = LossWeights(spectral=0.0, mel=0.0, commitment=0.0, codebook=0.0)
+ALL = ("encoder", "quantizer", "speaker", "conditioning", "spectral")
+
+
+@pytest.fixture
+def recipe(make_corpus):
+    """Five steps of codes and decoder, three against discriminators, two of a WaveNet."""
+    codec = CodecConfig(
+        name="test",
+        encoder=EncoderConfig(strides=(8, 8), channels=(8, 8), dilations=(1,), latent_channels=8),
+        quantizer=QuantizerConfig(quantizers=2, codebook_size=16, code_dim=4, dropout=0.3),
+        speaker=SpeakerConfig(kind="reference", channels=8, dims=4),
+        conditioning=ConditioningConfig(channels=8, jitter=0.1),
+        wavenet=WaveNetConfig(channels=8, skip_channels=8, dilations=(1, 2), mixtures=2),
+        spectral=SpectralConfig(channels=8, skip_channels=8, dilations=(1,), fft_size=256),
+    )
+    short = {"crop_seconds": 0.2, "batch_size": 2}
+    return Recipe(
+        name="test",
+        corpus=CorpusConfig(kind="folder", path=make_corpus("folder"), validation_speakers=1, validation_seconds=1.0),
+        codec=codec,
+        stages=(
+            Stage("codes", 5, ALL, SPECTRAL_ONLY, quantize_after=2, **short),
+            Stage("adversarial", 3, ("spectral",), dataclasses.replace(SPECTRAL_ONLY, adversarial=1.0), **short),
+            Stage("wavenet", 2, ("wavenet",), WAVENET_ONLY, **short),
+        ),
+        optimizer=OptimizerConfig(warmup_steps=2),
+        schedule=ScheduleConfig(log_every=1, validate_every=4, sample_every=4, checkpoint_every=2),
+    )
+
+
+def entries(folder, kind):
+    lines = (folder / "log.jsonl").read_text().splitlines()
+    return [entry for entry in map(json.loads, lines) if entry["kind"] == kind]
+
+
+def stop_before(run_type, step, action):
+    """A Run whose training step number `step` starts with `action`."""
+
+    class Stopping(run_type):
+        def _train_step(self, stage):
+            if self.step == step:
+                action(self)
+            return super()._train_step(stage)
+
+    return Stopping
+
+
+class TestRun:
+    def test_leaves_a_codec_and_a_log(self, recipe, tmp_path, tone):
+        path = loop.train(recipe, tmp_path / "run", quiet=True)
+        codec = vqaudio.load(path)
+        codes = codec.encode(tone, 16000)
+        assert codec.decode(codes, decoder="spectral").shape == tone.shape
+        steps = [entry["step"] for entry in entries(tmp_path / "run", "train")]
+        assert steps == list(range(1, 11))
+        validation = entries(tmp_path / "run", "validation")
+        assert [entry["step"] for entry in validation] == [4, 5, 8, 10]
+        assert {"perplexity_0", "used_codes_1", "mel", "spectral"} <= set(validation[0])
+        assert {"wavenet", "wavenet_shuffled", "wavenet_bits", "bound"} <= set(validation[-1])
+        assert vqaudio.load(tmp_path / "run" / "best.safetensors").config == recipe.codec
+
+    def test_learns(self, recipe, tmp_path):
+        stage = dataclasses.replace(recipe.stages[0], steps=60, quantize_after=5, learning_rate=5e-3)
+        loop.train(dataclasses.replace(recipe, stages=(stage,)), tmp_path / "run", quiet=True)
+        totals = [entry["spectral"] for entry in entries(tmp_path / "run", "train")]
+        assert sum(totals[-5:]) < 0.8 * sum(totals[:5])
+
+    def test_only_the_named_parts_learn(self, recipe, tmp_path):
+        first = loop.train(dataclasses.replace(recipe, stages=recipe.stages[:1]), tmp_path / "a", quiet=True)
+        rest = dataclasses.replace(recipe, stages=recipe.stages[1:], initial=str(first))
+        before, after = (vqaudio.load(p).model for p in (first, loop.train(rest, tmp_path / "b", quiet=True)))
+        for part in ("encoder", "quantizer", "speaker", "conditioning", "spectral", "wavenet"):
+            pairs = zip(before.part(part).state_dict().values(), after.part(part).state_dict().values(), strict=True)
+            assert all(torch.equal(*pair) for pair in pairs) == (part not in ("spectral", "wavenet")), part
+
+    def test_a_run_folder_in_use_is_an_error(self, recipe, tmp_path):
+        recipe = dataclasses.replace(recipe, stages=(dataclasses.replace(recipe.stages[0], steps=3),))
+        loop.train(recipe, tmp_path / "run", quiet=True)
+        with pytest.raises(RecipeError, match="holds a run already"):
+            loop.train(recipe, tmp_path / "run", quiet=True)
+        with pytest.raises(RecipeError, match="another recipe"):
+            loop.train(dataclasses.replace(recipe, seed=1), tmp_path / "run", resume=True, quiet=True)
+        with pytest.raises(RecipeError, match="no run"):
+            loop.train(recipe, tmp_path / "other", resume=True, quiet=True)
+
+    def test_an_initial_codec_of_another_shape_is_an_error(self, recipe, tmp_path, tiny_codec):
+        with pytest.raises(RecipeError, match="another shape"):
+            loop.train(dataclasses.replace(recipe, initial=str(tiny_codec)), tmp_path / "run", quiet=True)
+
+
+class TestResume:
+    @pytest.mark.parametrize("stop", [1, 4, 5, 7, 9])
+    def test_ten_steps_at_once_equal_two_parts_bit_for_bit(self, recipe, tmp_path, monkeypatch, stop):
+        loop.train(recipe, tmp_path / "whole", quiet=True)
+
+        def interrupt(run):
+            run.interrupted = True
+
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "Run", stop_before(loop.Run, stop - 1, interrupt))
+            loop.train(recipe, tmp_path / "parts", quiet=True)
+        progress, _ = load_checkpoint(tmp_path / "parts" / "last.safetensors")
+        assert progress["step"] == stop
+        loop.train(recipe, tmp_path / "parts", resume=True, quiet=True)
+        whole, parts = (load_checkpoint(tmp_path / name / "last.safetensors") for name in ("whole", "parts"))
+        assert whole[0] == parts[0] and whole[1].keys() == parts[1].keys()
+        assert [name for name in whole[1] if not torch.equal(whole[1][name], parts[1][name])] == []
+
+    def test_ctrl_c_saves_and_stops(self, recipe, tmp_path, monkeypatch):
+        press = lambda run: os.kill(os.getpid(), signal.SIGINT)  # noqa: E731
+        monkeypatch.setattr(loop, "Run", stop_before(loop.Run, 2, press))
+        handler = signal.getsignal(signal.SIGINT)
+        path = loop.train(recipe, tmp_path / "run", quiet=True)
+        assert load_checkpoint(tmp_path / "run" / "last.safetensors")[0]["step"] == 3
+        assert vqaudio.load(path).config == recipe.codec
+        assert signal.getsignal(signal.SIGINT) is handler
+
+    def test_a_missing_or_damaged_checkpoint_is_an_error(self, recipe, tmp_path):
+        recipe = dataclasses.replace(recipe, stages=(dataclasses.replace(recipe.stages[0], steps=3),))
+        loop.train(recipe, tmp_path / "run", quiet=True)
+        checkpoint = tmp_path / "run" / "last.safetensors"
+        checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+        with pytest.raises(TrainingError, match="no usable checkpoint"):
+            loop.train(recipe, tmp_path / "run", resume=True, quiet=True)
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_usable_checkpoint(recipe, tmp_path, monkeypatch):
+    def poison(run):
+        run.objective.resolutions[0].window.fill_(float("nan"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "Run", stop_before(loop.Run, 3, poison))
+        with pytest.raises(TrainingError, match="not finite at step 3"):
+            loop.train(recipe, tmp_path / "run", quiet=True)
+    progress, tensors = load_checkpoint(tmp_path / "run" / "last.safetensors")
+    assert progress["step"] == 3
+    assert all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point())
+    loop.train(recipe, tmp_path / "run", resume=True, quiet=True)
+    assert load_checkpoint(tmp_path / "run" / "last.safetensors")[0]["step"] == 10
+
+
+def test_accumulated_micro_batches_are_one_larger_batch_of_gradient(recipe, tmp_path):
+    """Two micro-batches of one step differ from one of the same size, and every crop is heard once."""
+    optimizer = dataclasses.replace(recipe.optimizer, accumulate=2)
+    run_folder = tmp_path / "run"
+    loop.train(dataclasses.replace(recipe, optimizer=optimizer), run_folder, quiet=True)
+    assert [entry["step"] for entry in entries(run_folder, "train")] == list(range(1, 11))
+
+
+def test_schedule_warms_up_and_decays():
+    config = OptimizerConfig(warmup_steps=10, final_share=0.1)
+    shares = [loop.schedule(config, step, 100) for step in range(101)]
+    assert shares[0] == pytest.approx(0.1, rel=0.01)
+    assert max(shares) == pytest.approx(shares[10], rel=0.03)
+    assert shares[100] == pytest.approx(0.1)
+    assert all(a > b for a, b in zip(shares[10:], shares[11:], strict=False))
