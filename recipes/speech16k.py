@@ -18,9 +18,9 @@ from vqaudio.models.config import (
     SpectralConfig,
     WaveNetConfig,
 )
-from vqaudio.training.recipe import CorpusConfig, LossWeights, Recipe, Stage
+from vqaudio.training.recipe import CorpusConfig, LossWeights, Part, Recipe, Stage
 
-ALL_BUT_WAVENET = ("encoder", "quantizer", "speaker", "conditioning", "spectral")
+ALL_BUT_WAVENET: tuple[Part, ...] = ("encoder", "quantizer", "speaker", "conditioning", "spectral")
 
 RECIPE = Recipe(
     name="speech16k",

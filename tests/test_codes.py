@@ -27,9 +27,7 @@ GOLDEN = Path(__file__).parent / "golden"
 EXAMPLE = Codes(
     np.array([[0, 1, 256, 511], [511, 2, 3, 300]]), 512, 128, 16000, 500, bytes.fromhex("1a2b3c4d"), b"\x05\xfa"
 )
-BLOCKS = Codes(
-    np.array([[0, 1, 2, 3, 4, 4, 3, 2, 1, 0, 0, 2, 4]]), 5, 16000, 8000, 192001, bytes.fromhex("00ff00ff")
-)
+BLOCKS = Codes(np.array([[0, 1, 2, 3, 4, 4, 3, 2, 1, 0, 0, 2, 4]]), 5, 16000, 8000, 192001, bytes.fromhex("00ff00ff"))
 
 
 def make(seconds: float, *, quantizers: int = 2, codebook_size: int = 512, hop: int = 128) -> Codes:
@@ -86,7 +84,8 @@ def read_by_specification(data: bytes) -> dict:
     while 2**bits < found["codebook_size"]:
         bits += 1
     block_frames = max(1, 10 * found["sample_rate"] // found["hop"])
-    rows, index = [], 0
+    rows: list[list[int]] = []
+    index = 0
     while len(rows) < frames:
         here = min(block_frames, frames - len(rows))
         length = varint()

@@ -40,4 +40,6 @@ def test_what_is_out_of_reach_changes_nothing():
     torch.manual_seed(1)
     waveform = torch.randn(1, 1, 60 * 8, dtype=torch.float64)
     reach = -(-encoder.look_ahead // 8)
-    torch.testing.assert_close(encoder(waveform[:, :, : 40 * 8])[:, :, : 40 - reach], encoder(waveform)[:, :, : 40 - reach])
+    torch.testing.assert_close(
+        encoder(waveform[:, :, : 40 * 8])[:, :, : 40 - reach], encoder(waveform)[:, :, : 40 - reach]
+    )

@@ -17,8 +17,8 @@ def identity(config: QuantizerConfig) -> VectorQuantizer:
     """A quantiser whose projections change nothing."""
     stage = VectorQuantizer(config, config.code_dim)
     for projection in (stage.project_in, stage.project_out):
-        projection.weight.data.copy_(torch.eye(config.code_dim)[:, :, None])
-        projection.bias.data.zero_()
+        state = {"weight": torch.eye(config.code_dim)[:, :, None], "bias": torch.zeros(config.code_dim)}
+        projection.load_state_dict(state)
     return stage
 
 
@@ -78,7 +78,7 @@ def test_gradient_passes_straight_through():
 def test_losses_move_only_their_own_side():
     stage = identity(QuantizerConfig(codebook_size=8, code_dim=4, normalize=False, codebook="loss"))
     latents = torch.randn(2, 4, 5, requires_grad=True)
-    quantized, codes, codebook, commitment = stage(latents)
+    _, codes, codebook, commitment = stage(latents)
     vectors = stage.codebook.detach()[codes].transpose(1, 2)
     distance = (latents - vectors).square().sum(1).mean()
     torch.testing.assert_close(codebook, distance)

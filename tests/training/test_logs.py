@@ -7,7 +7,7 @@ import torch
 
 pytest.importorskip("tensorboard")
 
-from vqaudio.training.logs import Log, spectrogram  # noqa: E402
+from vqaudio.training.logs import Log, spectrogram
 
 
 def test_numbers_are_json_lines_that_a_resumed_run_goes_on_with(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import signal
@@ -12,9 +13,9 @@ import torch
 
 pytest.importorskip("torchaudio")
 
-import vqaudio  # noqa: E402
-from vqaudio.errors import RecipeError, TrainingError  # noqa: E402
-from vqaudio.models.config import (  # noqa: E402
+import vqaudio
+from vqaudio.errors import RecipeError, TrainingError
+from vqaudio.models.config import (
     CodecConfig,
     ConditioningConfig,
     EncoderConfig,
@@ -23,9 +24,10 @@ from vqaudio.models.config import (  # noqa: E402
     SpectralConfig,
     WaveNetConfig,
 )
-from vqaudio.training import loop  # noqa: E402
-from vqaudio.training.checkpoint import load_checkpoint  # noqa: E402
-from vqaudio.training.recipe import (  # noqa: E402
+from vqaudio.training import loop
+from vqaudio.training.checkpoint import load_checkpoint
+from vqaudio.training.losses import ramped
+from vqaudio.training.recipe import (
     CorpusConfig,
     LossWeights,
     OptimizerConfig,
@@ -162,27 +164,53 @@ class TestResume:
             loop.train(recipe, tmp_path / "run", resume=True, quiet=True)
 
 
-def test_a_loss_that_is_not_finite_stops_with_a_usable_checkpoint(recipe, tmp_path, monkeypatch):
-    def poison(run):
-        run.objective.resolutions[0].window.fill_(float("nan"))
+def poison_loss(run):
+    run.objective.resolutions[0].window.fill_(float("nan"))
 
+
+def poison_waveform(run):
+    class Broken(type(run.crops)):
+        def batch(self, step, size):
+            waveform, speaker = super().batch(step, size)
+            return waveform.fill_(float("nan")), speaker
+
+    run.crops.__class__ = Broken
+
+
+@pytest.mark.parametrize("poison", [poison_loss, poison_waveform])
+@pytest.mark.parametrize("step", [3, 6])
+def test_a_loss_that_is_not_finite_stops_with_a_usable_checkpoint(recipe, tmp_path, monkeypatch, poison, step):
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "Run", stop_before(loop.Run, 3, poison))
-        with pytest.raises(TrainingError, match="not finite at step 3"):
+        patch.setattr(loop, "Run", stop_before(loop.Run, step, poison))
+        with pytest.raises(TrainingError, match=f"not finite at step {step}"):
             loop.train(recipe, tmp_path / "run", quiet=True)
     progress, tensors = load_checkpoint(tmp_path / "run" / "last.safetensors")
-    assert progress["step"] == 3
+    assert progress["step"] == step
     assert all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point())
     loop.train(recipe, tmp_path / "run", resume=True, quiet=True)
     assert load_checkpoint(tmp_path / "run" / "last.safetensors")[0]["step"] == 10
 
 
-def test_accumulated_micro_batches_are_one_larger_batch_of_gradient(recipe, tmp_path):
-    """Two micro-batches of one step differ from one of the same size, and every crop is heard once."""
-    optimizer = dataclasses.replace(recipe.optimizer, accumulate=2)
-    run_folder = tmp_path / "run"
-    loop.train(dataclasses.replace(recipe, optimizer=optimizer), run_folder, quiet=True)
-    assert [entry["step"] for entry in entries(run_folder, "train")] == list(range(1, 11))
+def test_micro_batches_add_up_to_one_batch(recipe, tmp_path, monkeypatch):
+    """Without anything random but the crops, two micro-batches of the same crops step as one batch of them does."""
+    stage = dataclasses.replace(recipe.stages[0], steps=1, quantize_after=0, parts=("conditioning", "spectral"))
+    quiet = dataclasses.replace(recipe.codec, conditioning=dataclasses.replace(recipe.codec.conditioning, jitter=0.0))
+    once = dataclasses.replace(recipe, stages=(stage,), codec=quiet, gain_range_db=(0.0, 0.0), bf16=False)
+    twice = dataclasses.replace(once, optimizer=dataclasses.replace(once.optimizer, accumulate=2))
+    cut = loop.Crops.batch
+    monkeypatch.setattr(loop.Crops, "batch", lambda self, step, size: cut(self, 0, size))
+    one, two = (
+        vqaudio.load(loop.train(plan, tmp_path / name, quiet=True)).model.state_dict()
+        for name, plan in (("once", once), ("twice", twice))
+    )
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_the_commitment_weight_rises_once_quantisation_begins(recipe):
+    stage = dataclasses.replace(recipe.stages[0], quantize_after=10, commitment_ramp=4)
+    weights = [ramped(stage, step).commitment / stage.weights.commitment for step in (0, 9, 10, 11, 13, 14, 50)]
+    assert weights == [0, 0, 0.25, 0.5, 1, 1, 1]
 
 
 def test_schedule_warms_up_and_decays():
@@ -191,4 +219,4 @@ def test_schedule_warms_up_and_decays():
     assert shares[0] == pytest.approx(0.1, rel=0.01)
     assert max(shares) == pytest.approx(shares[10], rel=0.03)
     assert shares[100] == pytest.approx(0.1)
-    assert all(a > b for a, b in zip(shares[10:], shares[11:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(shares[10:]))

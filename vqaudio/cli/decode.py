@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the WaveNet's samples.")
 @click.option("--temperature", type=float, default=1.0, show_default=True, help="Of the WaveNet's samples.")
+@click.option("--conceal", is_flag=True, help="Bridge damaged blocks of a file instead of refusing it.")
 @options.jobs
 @options.force
 @options.quiet
@@ -36,6 +38,7 @@ def decode(
     decoder: str | None,
     seed: int,
     temperature: float,
+    conceal: bool,
     jobs: int,
     force: bool,
     quiet: bool,
@@ -46,7 +49,7 @@ def decode(
     format, a directory, which gets WAV files, or - for WAV on standard output. Of a directory the tree is mirrored, and
     what is there already is left as it is.
     """
-    turn = functools.partial(decode_one, decoder=decoder, seed=seed, temperature=temperature)
+    turn = functools.partial(decode_one, decoder=decoder, seed=seed, temperature=temperature, conceal=conceal)
     run(Conversion("decode", turn, frozenset({".codes"}), ".wav", model, device, force), src, dst, jobs, quiet)
 
 
@@ -58,11 +61,19 @@ def decode_one(
     decoder: str | None = None,
     seed: int = 0,
     temperature: float = 1.0,
+    conceal: bool = False,
 ) -> Tally:
-    """Decode one `.codes` file."""
+    """Decode one `.codes` file; what had to be concealed is told on standard error."""
     from vqaudio import Codes, audio
 
-    codes = Codes.load(source) if isinstance(source, Path) else Codes.from_bytes(source.read(), name="The input")
+    with warnings.catch_warnings(record=True) as losses:
+        warnings.simplefilter("always", UserWarning)
+        if isinstance(source, Path):
+            codes = Codes.load(source, conceal=conceal)
+        else:
+            codes = Codes.from_bytes(source.read(), conceal=conceal, name="The input")
+    for loss in losses:
+        click.echo(f"Warning: {loss.message}", err=True)
     waveform = codec.decode(codes, decoder=decoder, seed=seed, temperature=temperature)
     audio.write(target, waveform, codes.sample_rate, force)
     return Tally(codes.seconds, len(codes.to_bytes()))

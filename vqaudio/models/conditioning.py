@@ -38,12 +38,12 @@ class Conditioning(nn.Module):
         return self.stack(self.input(latents), speaker=speaker)
 
     def log_mel(self, conditioning: Tensor) -> Tensor:
-        """The auxiliary log-mel spectrogram (B, mels, frames) that the conditioning (B, C, frames) must be able to tell."""
+        """The auxiliary log-mel (B, mels, frames) that the conditioning (B, C, frames) must be able to tell."""
         return self.mel(conditioning)
 
 
 def time_jitter(latents: Tensor, probability: float) -> Tensor:
-    """Replace frames of (B, D, T) by one of their neighbours (Chorowski et al. 2019, arXiv 1901.08810, section III-C)."""
+    """Replace frames of (B, D, T) by a neighbour (Chorowski et al. 2019, arXiv 1901.08810, section III-C)."""
     batch, _, frames = latents.shape
     draw = torch.rand(batch, 1, frames, device=latents.device)
     before, after = F.pad(latents[:, :, :-1], (1, 0)), F.pad(latents[:, :, 1:], (0, 1))

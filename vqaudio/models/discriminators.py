@@ -19,12 +19,13 @@ class SpectrogramDiscriminator(nn.Module):
         super().__init__()
         self.fft_size = fft_size
         self.register_buffer("window", torch.hann_window(fft_size), persistent=False)
-        shapes = [(2, (1, 1), (1, 1))] + [(channels, (1, 2), (d, 1)) for d in (1, 2, 4)] + [(channels, (1, 1), (1, 1))]
-        kernels = [(3, 9)] * 4 + [(3, 3)]
-        self.layers = nn.ModuleList(
-            _convolution(width, channels, kernel, stride, dilation)
-            for (width, stride, dilation), kernel in zip(shapes, kernels, strict=True)
-        )
+        shapes = [  # width, kernel, stride, dilation, each over (frames, bins)
+            (2, (3, 9), (1, 4), (1, 1)),
+            (channels, (3, 5), (1, 2), (1, 1)),
+            (channels, (3, 5), (1, 2), (2, 1)),
+            (channels, (3, 3), (1, 1), (4, 1)),
+        ]
+        self.layers = nn.ModuleList(_convolution(width, channels, *shape) for width, *shape in shapes)
         self.score = _convolution(channels, 1, (3, 3), (1, 1), (1, 1))
 
     def forward(self, waveform: Tensor) -> tuple[Tensor, list[Tensor]]:

@@ -1,6 +1,9 @@
-"""The waveform encoder: strided convolutions down to code rate, then residual dilated convolutions (paper, section 4.3)."""
+"""The waveform encoder: strided convolutions to code rate, then residual dilated convolutions (paper, section 4.3)."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -40,14 +43,16 @@ class Encoder(nn.Module):
         super().__init__()
         self.pre_emphasis = config.pre_emphasis
         self.gain = config.gain
-        self.strided = nn.ModuleList()
+        strided: list[nn.Conv1d] = []
         back, ahead, self.hop, width = 1, 0, 1, 1
         for stride, channels in zip(config.strides, config.channels, strict=True):
-            self.strided.append(nn.Conv1d(width, channels, 2 * stride, stride))
+            strided.append(nn.Conv1d(width, channels, 2 * stride, stride))
             back += stride // 2 * self.hop
             ahead += (2 * stride - 1 - stride // 2) * self.hop
             self.hop, width = self.hop * stride, channels
-        self.residual = nn.ModuleList(ResidualLayer(width, config.kernel, d) for d in config.dilations)
+        self.strided = cast(Sequence[nn.Conv1d], nn.ModuleList(strided))
+        residual = nn.ModuleList(ResidualLayer(width, config.kernel, d) for d in config.dilations)
+        self.residual = cast(Sequence[ResidualLayer], residual)
         self.output = nn.Conv1d(width, config.latent_channels, 1)
         for layer in self.residual:
             back += (layer.reach - layer.reach // 2) * self.hop

@@ -1,10 +1,13 @@
 """Spectral distances between waveforms: what the spectral decoder and the auxiliary log-mel head are trained on.
 
-Several resolutions at once (Yamamoto et al. 2020, arXiv 1910.11480, section 2.2), on log-mel spectra (Kumar et al. 2023,
-arXiv 2306.06546, section 3.4). Everything is computed in fp32.
+Several resolutions at once (Yamamoto et al. 2020, arXiv 1910.11480, section 2.2), on log-mel spectra (Kumar et al.
+2023, arXiv 2306.06546, section 3.4). Everything is computed in fp32.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +26,7 @@ class LogMel(nn.Module):
         sample_rate: Hz.
         fft_size, hop: samples.
         mels: bands between 0 Hz and half the sample rate.
-        centred_frames: frame i is centred on the middle of its own hop, T / hop frames; else on sample i * hop, one more.
+        centred_frames: frame i is centred on the middle of its own hop (T / hop frames); else on sample i * hop.
     """
 
     window: Tensor
@@ -65,7 +68,8 @@ class Objective(nn.Module):
 
     def __init__(self, sample_rate: int, hop: int, mels: int) -> None:
         super().__init__()
-        self.resolutions = nn.ModuleList(LogMel(sample_rate, size, size // 4, bands) for size, bands in RESOLUTIONS)
+        resolutions = nn.ModuleList(LogMel(sample_rate, size, size // 4, bands) for size, bands in RESOLUTIONS)
+        self.resolutions = cast(Sequence[LogMel], resolutions)
         size = 1 << max(9, (2 * hop - 1).bit_length())
         self.frame_mel = LogMel(sample_rate, size, hop, mels, centred_frames=True)
 

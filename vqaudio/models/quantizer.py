@@ -1,14 +1,16 @@
-"""Vector quantisation with a straight-through gradient, one stage or several residual ones (paper, sections 3.1, 3.2 and
-appendix A.1).
+"""Vector quantisation with a straight-through gradient, one stage or several residual ones (paper, sections 3.1, 3.2
+and appendix A.1).
 
 Code vectors and latents lie on the unit sphere of a small space of their own, the codebook follows a moving average of
-the latents, starts from the data, and codes that fall out of use start again (Razavi et al. 2019; Zeghidour et al. 2021,
-arXiv 2107.03312; Yu et al. 2021, arXiv 2110.04627).
+the latents, starts from the data, and codes that fall out of use start again (Razavi et al. 2019, arXiv 1906.00446;
+Zeghidour et al. 2021, arXiv 2107.03312; Yu et al. 2021, arXiv 2110.04627).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, distributed, nn
@@ -26,7 +28,7 @@ class Quantized:
     Attributes:
         latents: quantised latents (B, D, T), with the straight-through gradient.
         codes: (B, quantizers, T), int64 in [0, K).
-        codebook_loss: ||sg[z_e] - e||^2 per position, summed over quantisers; zero where the codebook is a moving average.
+        codebook_loss: ||sg[z_e] - e||^2 per position, summed over quantisers; zero for a moving average.
         commitment_loss: ||z_e - sg[e]||^2 per position, summed over quantisers.
         perplexity: (quantizers,), exp of the entropy of the codes in this batch.
     """
@@ -123,15 +125,18 @@ class VectorQuantizer(nn.Module):
         counts = histogram(codes, self.config.codebook_size)
         sums = torch.zeros_like(self.sums).index_add_(0, codes, latents)
         all_reduce(counts, sums)
-        self.counts.lerp_(counts, 1 - self.config.decay)
-        self.sums.lerp_(sums, 1 - self.config.decay)
-        uniform = self.counts.sum() / self.config.codebook_size
-        dead = self.counts < self.config.restart_below * uniform
+        finite = torch.isfinite(sums).all()  # a step that fails must not take the codebook with it
+        counts = self.counts.lerp(counts, 1 - self.config.decay)
+        sums = self.sums.lerp(sums, 1 - self.config.decay)
+        uniform = counts.sum() / self.config.codebook_size
+        dead = counts < self.config.restart_below * uniform
         replacement = draw(latents, self.config.codebook_size)
-        self.counts.copy_(torch.where(dead, uniform, self.counts))
-        self.sums.copy_(torch.where(dead.unsqueeze(1), replacement * uniform, self.sums))
-        means = self.sums / self.counts.unsqueeze(1)
-        self.codebook.copy_(F.normalize(means, dim=1) if self.config.normalize else means)
+        counts = torch.where(dead, uniform, counts)
+        sums = torch.where(dead.unsqueeze(1), replacement * uniform, sums)
+        means = sums / counts.unsqueeze(1)
+        codebook = F.normalize(means, dim=1) if self.config.normalize else means
+        for own, new in ((self.counts, counts), (self.sums, sums), (self.codebook, codebook)):
+            own.copy_(torch.where(finite, new, own))
 
     @torch.no_grad()
     def initialize(self, latents: Tensor) -> None:
@@ -170,7 +175,8 @@ class ResidualQuantizer(nn.Module):
     def __init__(self, config: QuantizerConfig, channels: int) -> None:
         super().__init__()
         self.config = config
-        self.stages = nn.ModuleList(VectorQuantizer(config, channels) for _ in range(config.quantizers))
+        stages = nn.ModuleList(VectorQuantizer(config, channels) for _ in range(config.quantizers))
+        self.stages = cast(Sequence[VectorQuantizer], stages)
 
     def forward(self, latents: Tensor, quantizers: int | None = None) -> Quantized:
         """(B, D, T) to a `Quantized`, in fp32 also under autocast.

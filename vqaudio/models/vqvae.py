@@ -1,4 +1,4 @@
-"""The whole model: encoder, quantiser, speaker, conditioning and decoders, and the loss by name (paper, sections 3.1, 3.2)."""
+"""The whole model: encoder, quantiser, speaker, conditioning, decoders, and the loss by name (paper, section 3.2)."""
 
 from __future__ import annotations
 
@@ -87,10 +87,10 @@ class VQVAE(nn.Module):
             quantize: False lets the latents through unquantised.
 
         Returns:
-            an `Output` with the losses `commitment`, `codebook`; with an objective `mel`; with the WaveNet
-            `wavenet` (nats per sample), `wavenet_bits` (bits per sample) and `bound` (nats per sample: likelihood and
-            uniform KL together); with the spectral decoder `spectral` and its terms `spectral_log_mel` and
-            `spectral_convergence`.
+            an `Output` with the losses `commitment` and `codebook`; with an objective `mel`; with the WaveNet `wavenet`
+            (nats per sample), `wavenet_bits` (bits per sample), `uniform_kl` and `bound` (nats per sample, the bound
+            being likelihood and KL together); with the spectral decoder `spectral` and its terms `spectral_log_mel`
+            and `spectral_convergence`.
         """
         latents = self.encoder(waveform)
         quantized = self.quantizer(latents) if quantize else None
@@ -113,7 +113,8 @@ class VQVAE(nn.Module):
             nats = self.wavenet.loss(waveform, conditioning, vector).mean()
             losses["wavenet"] = nats
             losses["wavenet_bits"] = nats.detach() / math.log(2)
-            losses["bound"] = nats.detach() + self.uniform_kl
+            losses["uniform_kl"] = nats.new_tensor(self.uniform_kl)
+            losses["bound"] = nats.detach() + losses["uniform_kl"]
         return Output(quantized, conditioning, vector, decoded, losses)
 
     def part(self, name: str) -> nn.Module | None:

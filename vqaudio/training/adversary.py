@@ -1,4 +1,4 @@
-"""The discriminators' side of adversarial training: their networks, their optimiser, and what they say of the decoder."""
+"""The other side of adversarial training: discriminators, their optimiser, and what they say of the decoder."""
 
 from __future__ import annotations
 
@@ -31,12 +31,13 @@ class Adversary:
         return {"adversarial": adversarial_loss(fake), "feature": feature_loss(real, fake)}
 
     def learn(self, decoded: Tensor, waveform: Tensor, learning_rate: float) -> Tensor:
-        """One update of the discriminators on waveforms (B, 1, T) without gradient; their loss."""
+        """One update of the discriminators on waveforms (B, 1, T) without gradient; their loss, NaN if they were left."""
         loss = discriminator_loss(self.networks(waveform), self.networks(decoded))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         average_gradients(self.networks)
-        nn.utils.clip_grad_norm_(self.networks.parameters(), self.clip_norm)
+        if not torch.isfinite(nn.utils.clip_grad_norm_(self.networks.parameters(), self.clip_norm)):
+            return torch.full_like(loss, torch.nan)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()

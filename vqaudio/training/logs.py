@@ -1,4 +1,4 @@
-"""What a run tells about itself: a JSONL file for machines, TensorBoard for eyes and ears, one line a time for a terminal."""
+"""What a run tells of itself: JSON lines for machines, TensorBoard for eyes and ears, one line at a time for people."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Log:
 
 
 def spectrogram(waveform: Tensor) -> Tensor:
-    """A waveform (T,) as a grey picture (1, bins, frames) of its log magnitude over 80 dB, low frequencies at the bottom."""
+    """A waveform (T,) as a grey picture (1, bins, frames): log magnitude over 80 dB, low frequencies at the bottom."""
     spectrum = torch.stft(waveform, 512, 128, window=torch.hann_window(512), return_complex=True).abs()
     level = 20 * torch.log10(spectrum / spectrum.max().clamp(min=1e-5) + 1e-5)
     return (level / 80 + 1).clamp(0, 1).flip(0)[None]

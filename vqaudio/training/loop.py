@@ -7,8 +7,9 @@ Codecs are saved with the moving average of the weights.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
-import dataclasses
+import itertools
 import math
 import os
 import signal
@@ -24,7 +25,6 @@ from torch.nn.parallel import DistributedDataParallel
 from vqaudio.codec import find_device
 from vqaudio.errors import RecipeError, TrainingError, VqaudioError
 from vqaudio.models.objective import Objective
-from vqaudio.models.quantizer import histogram, perplexity
 from vqaudio.models.vqvae import PARTS, VQVAE, Output
 from vqaudio.training import distributed
 from vqaudio.training.adversary import Adversary
@@ -38,7 +38,9 @@ from vqaudio.training.checkpoint import (
 )
 from vqaudio.training.corpus import Corpus, Crops, pack, validation_items
 from vqaudio.training.logs import Log
-from vqaudio.training.recipe import LossWeights, OptimizerConfig, Recipe, Stage, resolve, to_json
+from vqaudio.training.losses import decoders, ramped, weighted
+from vqaudio.training.recipe import OptimizerConfig, Recipe, Stage, resolve, to_json
+from vqaudio.training.validation import validate
 from vqaudio.weights import load_model, save_model
 
 INITIAL_BATCHES = 8  # batches of latents from which the codebook starts
@@ -184,11 +186,10 @@ class Run:
 
     def _enter_stage(self) -> Stage:
         """The stage of the current step; where it is a new one, what it needs is made."""
-        start = 0
-        for index, stage in enumerate(self.recipe.stages):
-            if self.step < start + stage.steps:
-                break
-            start += stage.steps
+        stages = self.recipe.stages
+        ends = list(itertools.accumulate(stage.steps for stage in stages))
+        index = bisect.bisect_right(ends, self.step)
+        stage, start = stages[index], ends[index] - stages[index].steps
         if index != self.stage_index:
             self.stage_index, self.stage_start, self.best = index, start, math.inf
             for name in PARTS:
@@ -229,40 +230,47 @@ class Run:
         self.optimizer.zero_grad(set_to_none=True)
         losses: dict[str, Tensor] = {}
         for micro in range(config.accumulate):
-            waveform, speaker = self._batch(stage, self.step * config.accumulate + micro)
-            output = self._forward(stage, waveform, speaker, quantize=within >= stage.quantize_after)
-            named = dict(output.losses)
-            if stage.weights.adversarial > 0 and self.adversary and output.decoded is not None:
-                with self._autocast():
-                    named |= self.adversary.judge(output.decoded, waveform)
-            total = weighted(named, stage.weights)
-            named["total"] = total
-            (total / config.accumulate).backward()
-            if stage.weights.adversarial > 0 and self.adversary and output.decoded is not None:
-                with self._autocast():
-                    named["discriminator"] = self.adversary.learn(
-                        output.decoded.detach(), waveform, stage.learning_rate * schedule(config, within, stage.steps)
-                    )
-            for name, value in named.items():
+            for name, value in self._micro_step(stage, self.step * config.accumulate + micro).items():
                 losses[name] = losses.get(name, 0) + value.detach() / config.accumulate
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
-        if not torch.isfinite(losses["total"] + norm):
-            raise TrainingError(
-                f"The loss or its gradient is not finite at step {self.step}; "
-                f"the checkpoint before that step is '{self.folder / 'last.safetensors'}'."
-            )
+        losses["gradient_norm"] = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+        self._check_finite(losses["gradient_norm"])
         self.optimizer.step()
         self._update_average(config.weight_ema)
-        losses["gradient_norm"] = norm
-        if output.quantized is not None:
-            for i, value in enumerate(output.quantized.perplexity):
-                losses[f"batch_perplexity_{i}"] = value
         return losses
 
-    def _forward(self, stage: Stage, waveform: Tensor, speaker: Tensor, quantize: bool) -> Output:
+    def _micro_step(self, stage: Stage, index: int) -> dict[str, Tensor]:
+        """Add the gradients of one micro-batch; its named losses and the perplexities of its codes."""
+        waveform, speaker = self._batch(stage, index)
+        within = self.step - self.stage_start
         with self._autocast():
-            return self.forward(
-                waveform, speaker, objective=self.objective, decoders=decoders(stage), quantize=quantize
+            output: Output = self.forward(
+                waveform,
+                speaker,
+                objective=self.objective,
+                decoders=decoders(stage),
+                quantize=within >= stage.quantize_after,
+            )
+            losses = dict(output.losses)
+            rival = self.adversary if stage.weights.adversarial > 0 and output.decoded is not None else None
+            if rival and output.decoded is not None:
+                losses |= rival.judge(output.decoded, waveform)
+            losses["total"] = weighted(losses, ramped(stage, within))
+        self._check_finite(losses["total"])
+        (losses["total"] / self.recipe.optimizer.accumulate).backward()
+        if rival and output.decoded is not None:
+            with self._autocast():
+                rate = self.optimizer.param_groups[0]["lr"]
+                losses["discriminator"] = rival.learn(output.decoded.detach(), waveform, rate)
+            self._check_finite(losses["discriminator"])
+        if output.quantized is not None:
+            losses |= {f"batch_perplexity_{i}": value for i, value in enumerate(output.quantized.perplexity)}
+        return losses
+
+    def _check_finite(self, value: Tensor) -> None:
+        if not torch.isfinite(value):
+            raise TrainingError(
+                f"The loss or its gradient is not finite at step {self.step}; "
+                f"the state before that step is saved in '{self.folder / 'last.safetensors'}'."
             )
 
     def _batch(self, stage: Stage, index: int) -> tuple[Tensor, Tensor]:
@@ -305,40 +313,14 @@ class Run:
         """Losses on held-out speech, the codes in use, and whether the decoder listens to them."""
         if distributed.rank() != 0:
             return
-        sums: dict[str, float] = {}
-        counts = [torch.zeros(self.recipe.codec.quantizer.codebook_size)] * self.recipe.codec.quantizer.quantizers
-        batches = list(zip(*(x.split(stage.batch_size) for x in self.validation), strict=True))
         quantize = self.step - self.stage_start > stage.quantize_after
-        with self._averaged(), torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            for waveform, speaker in batches:
-                with self._autocast():
-                    output = self.model(
-                        waveform, speaker, objective=self.objective, decoders=decoders(stage), quantize=quantize
-                    )
-                    named = dict(output.losses)
-                    if "wavenet" in decoders(stage) and output.quantized is not None:
-                        named["wavenet_shuffled"] = self._shuffled_likelihood(waveform, output)
-                named["total"] = weighted(named, stage.weights)
-                for name, value in named.items():
-                    sums[name] = sums.get(name, 0.0) + float(value) * len(waveform) / len(self.validation[0])
-                if output.quantized is not None:
-                    codes = output.quantized.codes.cpu()
-                    counts = [c + histogram(codes[:, i], len(c)) for i, c in enumerate(counts)]
-            if quantize:
-                for i, count in enumerate(counts):
-                    sums[f"perplexity_{i}"] = float(perplexity(count))
-                    sums[f"used_codes_{i}"] = float((count > 0).sum())
-            if sums["total"] < self.best:
-                self.best = sums["total"]
-                save_model(self.folder / "best.safetensors", self.recipe.codec, self.average, force=True)
+        with self._averaged(), self._autocast(), torch.random.fork_rng(self._devices()):
+            values = validate(self.model, self.validation, self.objective, stage, quantize)
+        if values["total"] < self.best:
+            self.best = values["total"]
+            save_model(self.folder / "best.safetensors", self.recipe.codec, self.average, force=True)
         if log:
-            log.numbers(self.step, stage.name, "validation", sums)
-
-    def _shuffled_likelihood(self, waveform: Tensor, output: Output) -> Tensor:
-        """The WaveNet's loss in nats per sample when every item is given the codes of another."""
-        assert output.quantized is not None and self.model.wavenet is not None
-        conditioning = self.model.conditioning(output.quantized.latents.roll(1, 0), output.speaker)
-        return self.model.wavenet.loss(waveform, conditioning, output.speaker).mean()
+            log.numbers(self.step, stage.name, "validation", values)
 
     @torch.no_grad()
     def _log_samples(self, log: Log) -> None:
@@ -354,6 +336,10 @@ class Run:
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bf16)
+
+    def _devices(self) -> list[torch.device]:
+        """The devices, beside the CPU, whose random numbers a run draws."""
+        return [self.device] if self.device.type == "cuda" else []
 
     def _batch_seconds(self, stage: Stage) -> float:
         return stage.batch_size * stage.crop_seconds * self.recipe.optimizer.accumulate * distributed.world()
@@ -405,21 +391,6 @@ def schedule(config: OptimizerConfig, step: int, steps: int) -> float:
     """Share of the learning rate at a step of a stage: linear warm-up, then a cosine down to `config.final_share`."""
     warmup = min(1.0, (step + 1) / max(1, config.warmup_steps))
     return warmup * (config.final_share + (1 - config.final_share) * 0.5 * (1 + math.cos(math.pi * step / steps)))
-
-
-def decoders(stage: Stage) -> tuple[str, ...]:
-    """The decoders whose losses count in a stage."""
-    return tuple(name for name in ("wavenet", "spectral") if getattr(stage.weights, name) > 0)
-
-
-def weighted(losses: dict[str, Tensor], weights: LossWeights) -> Tensor:
-    """The sum of the losses that have a weight."""
-    terms = [
-        getattr(weights, field.name) * losses[field.name]
-        for field in dataclasses.fields(weights)
-        if field.name in losses and getattr(weights, field.name) > 0
-    ]
-    return torch.stack([term.float() for term in terms]).sum()
 
 
 def load_parts(model: VQVAE, path: str) -> None:

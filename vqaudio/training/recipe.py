@@ -62,6 +62,7 @@ class Stage:
     parts: tuple[Part, ...]
     weights: LossWeights = field(default_factory=LossWeights)
     quantize_after: int = 0  # steps of the stage without quantisation, after which the codebook starts from the data
+    commitment_ramp: int = 0  # steps from then on over which the commitment weight rises
     learning_rate: float = 5e-4
     crop_seconds: float = 1.0
     batch_size: int = 16

@@ -1,0 +1,184 @@
+"""The codec: arrays in and out, blocks without seams, and every wrong use as one clear error."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import vqaudio
+from vqaudio import codec as codec_module
+from vqaudio.codec import Codec, grid, pack_indices, unpack_indices
+from vqaudio.errors import AudioError, ModelError, UsageError
+from vqaudio.models.vqvae import VQVAE
+
+
+@pytest.fixture(scope="module")
+def codec(tiny_codec) -> Codec:
+    return vqaudio.load(tiny_codec)
+
+
+@pytest.fixture(scope="module")
+def noise() -> np.ndarray:
+    return np.random.default_rng(0).normal(0, 0.1, 40001).astype(np.float32)
+
+
+def test_numpy_in_numpy_out_and_torch_in_torch_out(codec, noise):
+    from_numpy, from_torch = codec.encode(noise, 16000), codec.encode(torch.from_numpy(noise), 16000)
+    assert isinstance(from_numpy.codes, np.ndarray) and isinstance(from_torch.codes, torch.Tensor)
+    assert from_numpy == from_torch
+    decoded, tensor = codec.decode(from_numpy), codec.decode(from_torch)
+    assert isinstance(decoded, np.ndarray) and isinstance(tensor, torch.Tensor)
+    assert decoded.dtype == np.float32 and decoded.shape == noise.shape
+    np.testing.assert_array_equal(decoded, tensor.numpy())
+
+
+@pytest.mark.parametrize("decoder", ["spectral", "wavenet"])
+@pytest.mark.parametrize("samples", [1, 63, 64, 65, 1000])
+def test_exact_length_for_any_length(codec, decoder, samples):
+    codes = codec.encode(np.full(samples, 0.1, np.float32), 16000)
+    assert codes.frames == -(-samples // 64)
+    assert codec.decode(codes, decoder=decoder).shape == (samples,)
+
+
+def test_codes_are_those_of_the_networks_in_one_pass(codec, noise, monkeypatch):
+    """The blocks of a long file have no seams: codes and waveform equal one pass over everything."""
+    monkeypatch.setattr(codec_module, "BLOCK_SECONDS", 0.2)
+    codes = codec.encode(noise, 16000)
+    padded = np.pad(noise, (0, -len(noise) % 64))
+    latents = codec.model.encoder(torch.from_numpy(padded)[None, None])
+    whole = codec.model.quantizer(latents).codes[0]
+    assert (codes.numpy() == whole.numpy()).mean() > 0.999  # a latent between two codes may fall either way
+    decoded = codec.decode(codes)
+    vector = codec._speaker_vector(codes.speaker)
+    indices = torch.from_numpy(codes.numpy().astype(np.int64))[None]
+    conditioning = codec.model.conditioning(codec.model.quantizer.decode(indices), vector)
+    once = codec.model.spectral(conditioning, vector)[0, 0, : len(noise)]
+    np.testing.assert_allclose(decoded, once.numpy(), atol=1e-4)
+
+
+@given(st.integers(1, 100), st.integers(1, 30), st.integers(0, 40), st.integers(0, 40))
+def test_grid_covers_everything_once_with_the_context_there_is(frames, block, back, ahead):
+    covered = []
+    for start, first, stop, end in grid(frames, block, back, ahead):
+        assert start == max(0, first - back) and end == min(frames, stop + ahead)
+        covered += range(first, stop)
+    assert covered == list(range(frames))
+
+
+def test_other_rates_and_channels_are_brought_to_the_models(codec):
+    time = np.arange(48000) / 48000
+    stereo = np.stack([np.sin(2 * np.pi * 300 * time), np.zeros_like(time)]).astype(np.float32) * 0.2
+    codes = codec.encode(stereo, 48000)
+    assert (codes.samples, codes.sample_rate) == (16000, 16000)
+
+
+def test_fewer_quantisers_give_the_first_codes_of_more(codec, noise):
+    both, one = codec.encode(noise, 16000), codec.encode(noise, 16000, quantizers=1)
+    np.testing.assert_array_equal(one.numpy(), both.numpy()[:1])
+    assert codec.decode(one).shape == noise.shape
+    assert len(one.to_bytes()) < 0.6 * len(both.to_bytes())
+
+
+def test_the_speaker_travels_in_the_codes_and_is_heard(codec, noise):
+    codes = codec.encode(noise, 16000)
+    assert len(codes.speaker) == 2 and codec.encode(noise, 16000, speaker=False).speaker == b""
+    other = dataclasses.replace(codes, speaker=bytes(b ^ 0xFF for b in codes.speaker))
+    assert not np.array_equal(codec.decode(codes), codec.decode(other))
+
+
+@given(st.lists(st.tuples(st.integers(0, 999), st.integers(1, 1000)), min_size=1, max_size=20))
+def test_speaker_bytes_come_back(pairs):
+    sizes = tuple(size for _, size in pairs)
+    indices = [index % size for index, size in pairs]
+    assert unpack_indices(pack_indices(indices, sizes), sizes) == indices
+
+
+def test_seed_and_temperature_of_the_wavenet(codec):
+    codes = codec.encode(np.full(256, 0.1, np.float32), 16000)
+    same = [codec.decode(codes, decoder="wavenet", seed=seed, temperature=0.7) for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(same[0], same[1])
+    assert not np.array_equal(same[0], same[2])
+
+
+def test_a_saved_codec_is_the_same_codec(codec, noise, tmp_path):
+    codec.save(tmp_path / "copy.safetensors")
+    copy = vqaudio.load(tmp_path / "copy.safetensors")
+    assert (copy.fingerprint, copy.card, copy.config) == (codec.fingerprint, codec.card, codec.config)
+    assert copy.encode(noise, 16000) == codec.encode(noise, 16000)
+    with pytest.raises(UsageError, match="exists"):
+        codec.save(tmp_path / "copy.safetensors")
+
+
+class TestWrongUse:
+    def test_codes_of_another_model(self, codec):
+        other = Codec(VQVAE(codec.config))
+        with pytest.raises(ModelError, match=f"{codec.fingerprint.hex()}"):
+            other.decode(codec.encode(np.zeros(100, np.float32), 16000))
+
+    def test_codes_that_claim_this_model_but_do_not_fit(self, codec):
+        codes = codec.encode(np.zeros(100, np.float32), 16000)
+        with pytest.raises(ModelError):
+            codec.decode(dataclasses.replace(codes, codebook_size=64))
+        with pytest.raises(ModelError):
+            codec.decode(dataclasses.replace(codes, sample_rate=8000))
+
+    @pytest.mark.parametrize("speaker", [b"\0", b"\0\0\0", b"\xff" * 8])
+    def test_a_speaker_that_the_model_does_not_know(self, codec, speaker):
+        codes = dataclasses.replace(codec.encode(np.zeros(100, np.float32), 16000), speaker=speaker)
+        with pytest.raises(ModelError, match="speaker"):
+            codec.decode(codes)
+
+    @pytest.mark.parametrize("options", [{"decoder": "opus"}, {"temperature": -0.1}, {"temperature": float("nan")}])
+    def test_options_of_decode(self, codec, options):
+        with pytest.raises(UsageError):
+            codec.decode(codec.encode(np.zeros(100, np.float32), 16000), **options)
+
+    @pytest.mark.parametrize("quantizers", [0, 3, -1])
+    def test_quantisers_that_the_model_does_not_have(self, codec, quantizers):
+        with pytest.raises(UsageError, match="quantiser"):
+            codec.encode(np.zeros(100, np.float32), 16000, quantizers=quantizers)
+
+    @pytest.mark.parametrize("waveform", [np.zeros(0), np.array([0.0, np.nan]), np.array([np.inf, 0.0])])
+    def test_waveforms_that_cannot_be_coded(self, codec, waveform):
+        with pytest.raises(AudioError):
+            codec.encode(waveform.astype(np.float32), 16000)
+
+    @pytest.mark.parametrize("device", ["cuda:99", "abacus", "meta"])
+    def test_devices_that_are_not_there(self, tiny_codec, device):
+        with pytest.raises(UsageError, match=device):
+            vqaudio.load(tiny_codec, device)
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Codec:
+    return vqaudio.load()
+
+
+class TestShippedModel:
+    """The default model on real speech and on what is not speech."""
+
+    def test_real_speech_keeps_its_envelope(self, shipped, speech):
+        path = sorted((speech / "eval" / "librispeech").rglob("*.flac"))[0]
+        original, rate = soundfile.read(path, dtype="float32")
+        codes = shipped.encode(original, rate)
+        assert 8 * len(codes.to_bytes()) / codes.seconds < 2400
+
+        def envelope(waveform):
+            return np.log(np.abs(np.fft.rfft(waveform[: len(waveform) // 400 * 400].reshape(-1, 400))).sum(1) + 1e-3)
+
+        likeness = np.corrcoef(envelope(original), envelope(shipped.decode(codes)))[0, 1]
+        assert likeness > 0.9
+
+    def test_silence_becomes_near_silence(self, shipped):
+        decoded = shipped.decode(shipped.encode(np.zeros(16000, np.float32), 16000))
+        assert np.sqrt(np.mean(decoded**2)) < 10 ** (-50 / 20)
+
+    def test_clipped_noise_stays_finite(self, shipped):
+        noise = np.sign(np.random.default_rng(0).normal(size=16000)).astype(np.float32)
+        assert np.isfinite(shipped.decode(shipped.encode(noise, 16000))).all()

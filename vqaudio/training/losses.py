@@ -1,0 +1,31 @@
+"""Which losses count in a stage, and how much."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from vqaudio.training.recipe import LossWeights, Stage
+
+
+def decoders(stage: Stage) -> tuple[str, ...]:
+    """The decoders whose losses count in a stage."""
+    return tuple(name for name in ("wavenet", "spectral") if getattr(stage.weights, name) > 0)
+
+
+def ramped(stage: Stage, step: int) -> LossWeights:
+    """The weights at a step of a stage: that of the commitment rises linearly once quantisation has begun."""
+    share = min(1.0, (step - stage.quantize_after + 1) / max(1, stage.commitment_ramp))
+    return dataclasses.replace(stage.weights, commitment=stage.weights.commitment * max(0.0, share))
+
+
+def weighted(losses: dict[str, Tensor], weights: LossWeights) -> Tensor:
+    """The sum of the losses that have a weight."""
+    terms = [
+        getattr(weights, field.name) * losses[field.name]
+        for field in dataclasses.fields(weights)
+        if field.name in losses and getattr(weights, field.name) > 0
+    ]
+    return torch.stack([term.float() for term in terms]).sum()

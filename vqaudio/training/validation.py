@@ -1,0 +1,56 @@
+"""Validation on held-out speech: the losses, the codes in use, and whether the WaveNet listens to them at all."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vqaudio.models.objective import Objective
+from vqaudio.models.quantizer import histogram, perplexity
+from vqaudio.models.vqvae import VQVAE, Output
+from vqaudio.training.losses import decoders, weighted
+from vqaudio.training.recipe import Stage
+
+
+@torch.no_grad()
+def validate(
+    model: VQVAE, items: tuple[Tensor, Tensor], objective: Objective, stage: Stage, quantize: bool
+) -> dict[str, float]:
+    """Means over held-out crops.
+
+    Args:
+        model: in evaluation mode.
+        items: waveform (N, 1, T) and speaker (N,).
+        objective: spectral targets.
+        stage: which losses count.
+        quantize: whether the stage has begun to quantise.
+
+    Returns:
+        the losses by name and their weighted `total`; `wavenet_shuffled`, nats per sample when every item is given the
+        codes of another; per quantiser `perplexity_i` and `used_codes_i`, over all items.
+    """
+    means: dict[str, float] = {}
+    codes = []
+    for waveform, speaker in zip(*(tensor.split(stage.batch_size) for tensor in items), strict=True):
+        output = model(waveform, speaker, objective=objective, decoders=decoders(stage), quantize=quantize)
+        losses = dict(output.losses)
+        losses["total"] = weighted(losses, stage.weights)
+        if "wavenet" in losses and output.quantized is not None:
+            losses["wavenet_shuffled"] = shuffled_likelihood(model, waveform, output)
+        if output.quantized is not None:
+            codes.append(output.quantized.codes)
+        for name, value in losses.items():
+            means[name] = means.get(name, 0.0) + float(value) * len(waveform) / len(items[0])
+    if codes:
+        for i, used in enumerate(torch.cat(codes).unbind(1)):
+            counts = histogram(used, model.config.quantizer.codebook_size)
+            means[f"perplexity_{i}"] = float(perplexity(counts))
+            means[f"used_codes_{i}"] = float((counts > 0).sum())
+    return means
+
+
+def shuffled_likelihood(model: VQVAE, waveform: Tensor, output: Output) -> Tensor:
+    """The WaveNet's loss in nats per sample when every item (B, 1, T) is given the codes of another."""
+    assert output.quantized is not None and model.wavenet is not None
+    conditioning = model.conditioning(output.quantized.latents.roll(1, 0), output.speaker)
+    return model.wavenet.loss(waveform, conditioning, output.speaker).mean()
