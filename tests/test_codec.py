@@ -15,6 +15,7 @@ import vqaudio
 from vqaudio import codec as codec_module
 from vqaudio.codec import Codec, grid, pack_indices, unpack_indices
 from vqaudio.errors import AudioError, ModelError, UsageError
+from vqaudio.models.config import CodecConfig, SpeakerConfig, from_dict
 from vqaudio.models.vqvae import VQVAE
 
 
@@ -182,3 +183,47 @@ class TestShippedModel:
     def test_clipped_noise_stays_finite(self, shipped):
         noise = np.sign(np.random.default_rng(0).normal(size=16000)).astype(np.float32)
         assert np.isfinite(shipped.decode(shipped.encode(noise, 16000))).all()
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"encoder": {"strides": [8, 8], "channels": [8]}},
+        {"encoder": {"strides": [0, 8], "channels": [8, 8]}},
+        {"encoder": {"kernel": 4}},
+        {"quantizer": {"codebook_size": 1}},
+        {"quantizer": {"quantizers": 0}},
+        {"spectral": {"channels": -1}},
+        {"spectral": {"fft_size": 64}},
+        {"spectral": {"fft_size": 1023}},
+        {"speaker": {"kind": "lookup"}},
+        {"decoder": "wavenet", "wavenet": None},
+        {"wavenet": {"bands": 4}, "encoder": {"strides": [3, 7], "channels": [8, 8]}},
+    ],
+)
+def test_a_configuration_of_which_nothing_can_be_built_is_one_error(setting):
+    with pytest.raises(ModelError):
+        VQVAE(from_dict(CodecConfig, {"spectral": {}, **setting}))
+
+
+class TestSpeakerTable:
+    @pytest.fixture
+    def table(self, codec) -> Codec:
+        speaker = SpeakerConfig(kind="lookup", channels=8, speakers=3)
+        return Codec(VQVAE(dataclasses.replace(codec.config, speaker=speaker)))
+
+    def test_the_row_travels_in_the_codes_and_is_heard(self, table, noise):
+        codes = [table.encode(noise, 16000, speaker=row) for row in (0, 2)]
+        assert [c.speaker for c in codes] == [b"\0", b"\2"]
+        assert not np.array_equal(table.decode(codes[0]), table.decode(codes[1]))
+        assert table.encode(noise, 16000).speaker == b""
+
+    def test_a_row_that_is_not_there(self, table, codec, noise):
+        for model, row in ((table, 3), (table, -1), (codec, 0)):
+            with pytest.raises(UsageError, match="speaker"):
+                model.encode(noise, 16000, speaker=row)
+
+
+def test_half_precision_tensors_are_heard(codec, noise):
+    codes = codec.encode(torch.from_numpy(noise).bfloat16(), 16000)
+    assert codes.samples == len(noise)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import struct
@@ -38,11 +39,13 @@ def test_the_fingerprint_survives_saving_and_names_what_gives_codes_their_meanin
     torch.manual_seed(0)
     state = VQVAE(model.config).state_dict()
     save_model(tmp_path / "m", model.config, state)
-    assert fingerprint(load_model(tmp_path / "m").state) == fingerprint(state)
+    assert fingerprint(model.config, load_model(tmp_path / "m").state) == fingerprint(model.config, state)
     for part, matters in {"encoder": True, "quantizer": True, "speaker": True, "spectral": False}.items():
         name = next(name for name, value in state.items() if name.startswith(part) and value.is_floating_point())
         changed = state | {name: state[name] + 1}
-        assert (fingerprint(changed) != fingerprint(state)) == matters, part
+        assert (fingerprint(model.config, changed) != fingerprint(model.config, state)) == matters, part
+    longer = dataclasses.replace(model.config.encoder, gain=1.0)
+    assert fingerprint(dataclasses.replace(model.config, encoder=longer), state) != fingerprint(model.config, state)
 
 
 def test_nothing_is_replaced_unasked(model, tiny_codec):
@@ -75,6 +78,7 @@ def test_a_truncated_file(tiny_codec, tmp_path, share):
         {"format": FORMAT, "config": json.dumps({"hidden": 3})},
         {"format": FORMAT, "config": json.dumps({"sample_rate": "fast"})},
         {"format": FORMAT, "config": json.dumps({"encoder": {"strides": [2], "channels": 3}})},
+        {"format": FORMAT, "config": json.dumps({"sample_rate": True})},
     ],
 )
 def test_safetensors_that_are_not_ours(tmp_path, metadata):

@@ -1,7 +1,7 @@
 """The codec as its users meet it: load a model, encode a waveform to codes, decode codes to a waveform.
 
-Networks run on a fixed grid of blocks, each with as much context as its receptive field, for whole files too: memory
-for the networks does not grow with length, and no result depends on how the input arrived.
+The encoder and the spectral decoder run on a fixed grid of blocks, each with as much context as their receptive fields,
+for whole files too: their memory does not grow with length, and no result depends on how the input arrived.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -27,8 +26,6 @@ from vqaudio.weights import fingerprint, load_model, save_model
 BLOCK_SECONDS = 10.0
 DEFAULT_MODEL = "speech16k.safetensors"
 
-Waveform = TypeVar("Waveform", np.ndarray, Tensor)
-
 
 def load(path: str | os.PathLike[str] | None = None, device: str = "cpu") -> Codec:
     """Load a codec.
@@ -42,9 +39,9 @@ def load(path: str | os.PathLike[str] | None = None, device: str = "cpu") -> Cod
         UsageError: where the device is not there.
     """
     model = load_model(path or Path(str(resources.files("vqaudio") / "pretrained" / DEFAULT_MODEL)))
-    networks = VQVAE(model.config)
     try:
-        networks.load_state_dict(model.state)
+        networks = VQVAE(model.config)
+        networks.load_weights(model.state)
     except RuntimeError as error:
         raise ModelError(f"The weights in '{path}' do not fit the configuration beside them.") from error
     return Codec(networks.to(find_device(device)), model.card)
@@ -81,7 +78,7 @@ class Codec:
         self.model = model.eval().requires_grad_(False)
         self.config: CodecConfig = model.config
         self.card = card
-        self.fingerprint = fingerprint(model.state_dict())
+        self.fingerprint = fingerprint(self.config, model.state_dict())
 
     @property
     def device(self) -> torch.device:
@@ -96,7 +93,12 @@ class Codec:
 
     @torch.inference_mode()
     def encode(
-        self, waveform: Waveform, sample_rate: int, *, quantizers: int | None = None, speaker: bool = True
+        self,
+        waveform: np.ndarray | Tensor,
+        sample_rate: int,
+        *,
+        quantizers: int | None = None,
+        speaker: bool | int = True,
     ) -> Codes:
         """Encode a waveform.
 
@@ -104,25 +106,27 @@ class Codec:
             waveform: (T,) or (channels, T), numpy or torch, in [-1, 1]; channels are averaged.
             sample_rate: of the waveform, Hz.
             quantizers: how many of the model's quantisers to use; fewer give a lower rate; by default all.
-            speaker: whether to send the speaker vector of a model that computes one.
+            speaker: whether to send the speaker vector of a model that computes one; or, for a model with a table of
+                speakers, the row of the one who speaks.
 
         Returns:
             the codes; their `codes` are a numpy array or a torch tensor, as the waveform was.
 
         Raises:
             AudioError: for an empty waveform or one with values that are not finite.
-            UsageError: for a number of quantisers that the model does not have.
+            UsageError: for a number of quantisers or a speaker that the model does not have.
         """
         stages = self.config.quantizer.quantizers
         if quantizers is not None and not 1 <= quantizers <= stages:
             raise UsageError(f"The model has {stages} quantiser(s), so {quantizers} cannot be used.")
+        row = self._row(speaker)
         is_torch = isinstance(waveform, Tensor)
-        array = waveform.detach().cpu().numpy() if isinstance(waveform, Tensor) else waveform
+        array = _as_numpy(waveform)
         samples = audio.prepare(array, sample_rate, self.config.sample_rate)
         blocks, sums = [], []
         for latents in self._latents(samples):
             blocks.append(self.model.quantizer(latents, quantizers).codes[0].cpu())
-            if speaker and self.config.speaker.kind == "reference":
+            if speaker is True and self.config.speaker.kind == "reference":
                 sums.append(self.model.speaker.pool(latents))
         codes = torch.cat(blocks, dim=1)
         return Codes(
@@ -132,7 +136,7 @@ class Codec:
             sample_rate=self.config.sample_rate,
             samples=len(samples),
             model=self.fingerprint,
-            speaker=self._speaker_bytes(sums),
+            speaker=self._speaker_bytes(sums) if row is None else pack_indices([row], self.model.speaker.sizes),
         )
 
     @torch.inference_mode()
@@ -195,7 +199,7 @@ class Codec:
         hop, reach = self.config.hop, self.model.conditioning.reach + self.model.spectral.reach
         for start, first, stop, end in grid(codes.shape[2], self._block, reach, reach):
             latents = self.model.quantizer.decode(codes[:, :, start:end])
-            wave = self.model.spectral(self.model.conditioning(latents, speaker), speaker)
+            wave = self.model.spectral(self.model.conditioning(latents, speaker), speaker, start)
             yield wave[0, 0, (first - start) * hop : (stop - start) * hop]
 
     def _check(self, codes: Codes, decoder: str | None, temperature: float) -> str:
@@ -216,6 +220,14 @@ class Codec:
             raise UsageError(f"The temperature must lie between 0 and 2, not at {temperature}.")
         return decoder or self.decoders[0]
 
+    def _row(self, speaker: bool | int) -> int | None:
+        """The row of the speaker table that the caller means, if any."""
+        if isinstance(speaker, bool):
+            return None
+        if self.config.speaker.kind != "lookup" or not 0 <= speaker < self.config.speaker.speakers:
+            raise UsageError(f"The model has no speaker {speaker} in a table.")
+        return speaker
+
     def _speaker_bytes(self, sums: list[tuple[Tensor, Tensor, int]]) -> bytes:
         if not sums:
             return b""
@@ -228,6 +240,14 @@ class Codec:
             return self.model.speaker.decode(None)
         indices = unpack_indices(data, self.model.speaker.sizes)
         return self.model.speaker.decode(torch.tensor([indices], device=self.device))
+
+
+def _as_numpy(waveform: np.ndarray | Tensor) -> np.ndarray:
+    """A waveform of either kind as an array; half precision, which numpy lacks or loses, as float32."""
+    if not isinstance(waveform, Tensor):
+        return waveform
+    waveform = waveform.detach().cpu()
+    return (waveform.float() if waveform.is_floating_point() else waveform).numpy()
 
 
 def grid(frames: int, block: int, back: int, ahead: int) -> Iterator[tuple[int, int, int, int]]:

@@ -19,7 +19,8 @@ from vqaudio.files import reason, replacing
 from vqaudio.models.config import CodecConfig, from_dict, to_dict
 
 FORMAT = "vqaudio codec 1"
-MEANING = ("encoder.", "quantizer.", "speaker.")  # the parts that give codes their meaning
+MEANING = ("encoder", "quantizer", "speaker")  # the parts that give codes their meaning
+TRAINING_ONLY = (".counts", ".sums")  # the moving averages of the codebooks
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,15 @@ def save_model(
     card: str = "",
     force: bool = False,
 ) -> None:
-    """Write a model file; weights are rounded to half precision.
+    """Write a model file; weights are rounded to half precision, and what only training needs is left out.
 
     Raises:
         UsageError: where the file exists and `force` is not given.
         ModelError: where it cannot be written.
     """
     metadata = {"format": FORMAT, "config": json.dumps(to_dict(config)), "card": card}
-    tensors = {name: tensor.detach().cpu().half().contiguous() for name, tensor in state.items()}
+    kept = {name: tensor for name, tensor in state.items() if not name.endswith(TRAINING_ONLY)}
+    tensors = {name: tensor.detach().cpu().half().contiguous() for name, tensor in kept.items()}
     with replacing(path, force, ModelError) as temporary:
         temporary.write_bytes(save(tensors, metadata))
 
@@ -72,13 +74,14 @@ def load_model(path: str | os.PathLike[str]) -> ModelFile:
     return ModelFile(config, state, metadata.get("card", ""))
 
 
-def fingerprint(state: Mapping[str, Tensor]) -> bytes:
-    """Four bytes of the SHA-256 over the weights that give codes their meaning, in half precision as they are saved.
+def fingerprint(config: CodecConfig, state: Mapping[str, Tensor]) -> bytes:
+    """Four bytes of the SHA-256 over what gives codes their meaning: configuration, and weights in half precision.
 
     Decoders do not count: codes stay decodable when a better decoder has been trained on them.
     """
-    digest = hashlib.sha256()
-    for name in sorted(name for name in state if name.startswith(MEANING)):
+    settings = {part: to_dict(getattr(config, part)) for part in MEANING}
+    digest = hashlib.sha256(json.dumps([config.sample_rate, settings], sort_keys=True).encode())
+    for name in sorted(name for name in state if name.split(".")[0] in MEANING and not name.endswith(TRAINING_ONLY)):
         tensor = state[name].detach().cpu().half().contiguous()
         digest.update(name.encode() + str(tuple(tensor.shape)).encode())
         digest.update(tensor.view(torch.uint8).numpy().tobytes())

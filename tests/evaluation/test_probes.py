@@ -44,7 +44,7 @@ def test_the_likelihood_under_true_codes_is_the_model_s_own_loss() -> None:
     waveforms = [bursts(seed, 64 * frames / RATE) for seed, frames in ((0, 100), (1, 50))]
     result = probes.likelihood(model, waveforms)
     with torch.no_grad():
-        outputs = [model(torch.from_numpy(w)[None, None], decoders=("wavenet",)) for w in waveforms]
+        outputs = [model(torch.from_numpy(w)[None, None], wanted=("wavenet",)) for w in waveforms]
     bits = [output.losses["wavenet_bits"].item() for output in outputs]
     assert result.true == pytest.approx((2 * bits[0] + bits[1]) / 3, rel=1e-5)
     assert (result.utterances, result.seconds) == (2, 150 * 64 / RATE)

@@ -37,3 +37,26 @@ def test_reach_measured_equals_stated(hop, fft_size):
     decoder(conditioning, None)[0, 0, frame * hop : (frame + 1) * hop].square().sum().backward()
     heard = conditioning.grad[0].abs().sum(0).nonzero()[:, 0]
     assert (frame - heard[0], heard[-1] - frame) == (decoder.reach, decoder.reach)
+
+
+@pytest.mark.parametrize(("hop", "fft_size", "bin"), [(128, 1024, 13), (320, 1280, 40)])
+def test_steady_conditioning_can_be_a_steady_tone(hop, fft_size, bin):
+    """One bin at a constant magnitude and deviation is one tone, without a trace of the frame rate."""
+    decoder = small(hop, fft_size)
+    torch.nn.init.zeros_(decoder.head.weight)
+    bins = fft_size // 2 + 1
+    decoder.head.bias.data[:bins] = -100.0
+    decoder.head.bias.data[bin] = 1.0
+    wave = decoder(torch.zeros(1, 5, 80, dtype=torch.float64), None)[0, 0, 8 * hop : -8 * hop].detach()
+    spectrum = torch.fft.rfft(wave[: len(wave) // fft_size * fft_size]).abs()
+    peak = bin * (len(wave) // fft_size)
+    assert spectrum.argmax() == peak
+    assert spectrum.square().sum() - spectrum[peak].square() < 1e-6 * spectrum[peak].square()
+
+
+def test_a_later_start_continues_the_phase():
+    decoder = small(128, 1024)
+    conditioning = torch.randn(1, 5, 60, dtype=torch.float64)
+    whole, later = decoder(conditioning, None), decoder(conditioning[:, :, 10:], None, start=10)
+    edge = decoder.reach * 128
+    torch.testing.assert_close(later[:, :, edge:], whole[:, :, 1280 + edge :])

@@ -41,7 +41,7 @@ def test_every_hop_trains(strides, fft_size):
     model = VQVAE(config(strides, fft_size))
     hop = model.config.hop
     waveform = 0.1 * torch.randn(2, 1, 12 * hop)
-    output = model(waveform, objective=Objective(16000, hop, 80), decoders=("spectral", "wavenet"))
+    output = model(waveform, objective=Objective(16000, hop, 80), wanted=("mel", "spectral", "wavenet"))
     assert output.quantized.codes.shape == (2, 2, 12)
     assert output.decoded.shape == waveform.shape
     names = {"mel", "spectral", "spectral_log_mel", "spectral_convergence", "wavenet", "wavenet_bits", "bound"}
@@ -55,7 +55,7 @@ def test_every_hop_trains(strides, fft_size):
 
 def test_the_bound_is_likelihood_and_uniform_prior():
     model = VQVAE(config())
-    output = model(0.1 * torch.randn(1, 1, 640), decoders=("wavenet",))
+    output = model(0.1 * torch.randn(1, 1, 640), wanted=("wavenet",))
     losses = {name: value.detach() for name, value in output.losses.items()}
     nats_of_codes = 2 * math.log(16) / 64
     assert model.uniform_kl == pytest.approx(nats_of_codes)
@@ -79,7 +79,9 @@ def test_the_signal_survives_to_the_conditioning_at_the_start():
 def test_autocast_gives_finite_losses():
     model = VQVAE(config())
     with torch.autocast("cpu", torch.bfloat16):
-        output = model(torch.zeros(1, 1, 4096), objective=Objective(16000, 64, 80), decoders=("spectral", "wavenet"))
+        output = model(
+            torch.zeros(1, 1, 4096), objective=Objective(16000, 64, 80), wanted=("mel", "spectral", "wavenet")
+        )
     assert all(torch.isfinite(value) for value in output.losses.values())
 
 

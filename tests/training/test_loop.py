@@ -14,7 +14,7 @@ import torch
 pytest.importorskip("torchaudio")
 
 import vqaudio
-from vqaudio.errors import RecipeError, TrainingError
+from vqaudio.errors import ModelError, RecipeError, TrainingError
 from vqaudio.models.config import (
     CodecConfig,
     ConditioningConfig,
@@ -38,6 +38,7 @@ from vqaudio.training.recipe import (
 
 SPECTRAL_ONLY = LossWeights(wavenet=0.0)
 WAVENET_ONLY = LossWeights(spectral=0.0, mel=0.0, commitment=0.0, codebook=0.0)
+NO_LOSS = LossWeights(spectral=0.0, mel=0.0, wavenet=0.0)
 ALL = ("encoder", "quantizer", "speaker", "conditioning", "spectral")
 
 
@@ -127,6 +128,42 @@ class TestRun:
         with pytest.raises(RecipeError, match="another shape"):
             loop.train(dataclasses.replace(recipe, initial=str(tiny_codec)), tmp_path / "run", quiet=True)
 
+    def test_a_stage_starts_from_the_averaged_weights_of_the_one_before(self, recipe, tmp_path):
+        one = dataclasses.replace(recipe, stages=recipe.stages[:1])
+        first = vqaudio.load(loop.train(one, tmp_path / "one", quiet=True))
+        all_stages = vqaudio.load(loop.train(recipe, tmp_path / "all", quiet=True))
+        assert all_stages.fingerprint == first.fingerprint
+
+    def test_the_best_codec_has_been_quantised(self, recipe, tmp_path):
+        stage = dataclasses.replace(recipe.stages[0], steps=4, quantize_after=3)
+        often = dataclasses.replace(recipe.schedule, validate_every=1)
+        plan = dataclasses.replace(recipe, stages=(stage,), schedule=often)
+        loop.train(plan, tmp_path / "run", quiet=True)
+        best = vqaudio.load(tmp_path / "run" / "best.safetensors").model.state_dict()
+        last = vqaudio.load(tmp_path / "run" / "model.safetensors").model.state_dict()
+        assert all(torch.equal(best[name], last[name]) for name in last)
+
+    def test_a_failed_start_leaves_the_folder_free(self, recipe, tmp_path):
+        with pytest.raises(ModelError):
+            loop.train(dataclasses.replace(recipe, initial="gone.safetensors"), tmp_path / "run", quiet=True)
+        assert not (tmp_path / "run").exists()
+
+    @pytest.mark.parametrize(
+        "change",
+        [{"batch_size": 0}, {"crop_seconds": 0.0}, {"quantize_after": 5}, {"parts": ()}, {"weights": NO_LOSS}],
+    )
+    def test_a_stage_that_makes_no_sense_is_an_error(self, recipe, tmp_path, change):
+        stage = dataclasses.replace(recipe.stages[0], **change)
+        with pytest.raises(RecipeError, match="stage 'codes'"):
+            loop.train(dataclasses.replace(recipe, stages=(stage,)), tmp_path / "run", quiet=True)
+
+    def test_resuming_a_finished_run_changes_nothing(self, recipe, tmp_path):
+        recipe = dataclasses.replace(recipe, stages=(dataclasses.replace(recipe.stages[0], steps=3),))
+        loop.train(recipe, tmp_path / "run", quiet=True)
+        before = (tmp_path / "run" / "last.safetensors").read_bytes()
+        assert loop.train(recipe, tmp_path / "run", resume=True, quiet=True).is_file()
+        assert (tmp_path / "run" / "last.safetensors").read_bytes() == before
+
 
 class TestResume:
     @pytest.mark.parametrize("stop", [1, 4, 5, 7, 9])
@@ -138,7 +175,8 @@ class TestResume:
 
         with monkeypatch.context() as patch:
             patch.setattr(loop, "Run", stop_before(loop.Run, stop - 1, interrupt))
-            loop.train(recipe, tmp_path / "parts", quiet=True)
+            with pytest.raises(KeyboardInterrupt):
+                loop.train(recipe, tmp_path / "parts", quiet=True)
         progress, _ = load_checkpoint(tmp_path / "parts" / "last.safetensors")
         assert progress["step"] == stop
         loop.train(recipe, tmp_path / "parts", resume=True, quiet=True)
@@ -150,9 +188,10 @@ class TestResume:
         press = lambda run: os.kill(os.getpid(), signal.SIGINT)  # noqa: E731
         monkeypatch.setattr(loop, "Run", stop_before(loop.Run, 2, press))
         handler = signal.getsignal(signal.SIGINT)
-        path = loop.train(recipe, tmp_path / "run", quiet=True)
+        with pytest.raises(KeyboardInterrupt):
+            loop.train(recipe, tmp_path / "run", quiet=True)
         assert load_checkpoint(tmp_path / "run" / "last.safetensors")[0]["step"] == 3
-        assert vqaudio.load(path).config == recipe.codec
+        assert vqaudio.load(tmp_path / "run" / "model.safetensors").config == recipe.codec
         assert signal.getsignal(signal.SIGINT) is handler
 
     def test_a_missing_or_damaged_checkpoint_is_an_error(self, recipe, tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vqaudio.models.config import ConditioningConfig
 from vqaudio.models.gated import GatedStack
@@ -46,5 +45,6 @@ def time_jitter(latents: Tensor, probability: float) -> Tensor:
     """Replace frames of (B, D, T) by a neighbour (Chorowski et al. 2019, arXiv 1901.08810, section III-C)."""
     batch, _, frames = latents.shape
     draw = torch.rand(batch, 1, frames, device=latents.device)
-    before, after = F.pad(latents[:, :, :-1], (1, 0)), F.pad(latents[:, :, 1:], (0, 1))
+    before = torch.cat([latents[:, :, :1], latents[:, :, :-1]], dim=2)
+    after = torch.cat([latents[:, :, 1:], latents[:, :, -1:]], dim=2)
     return torch.where(draw < probability / 2, before, torch.where(draw > 1 - probability / 2, after, latents))

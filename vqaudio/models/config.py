@@ -126,6 +126,34 @@ class CodecConfig:
         return self.frame_rate * self.bits_per_code * self.quantizer.quantizers
 
 
+def check(config: CodecConfig) -> None:
+    """See that networks can be built of a configuration.
+
+    Raises:
+        ModelError: with the first thing that is impossible.
+    """
+    encoder, quantizer, speaker, spectral = config.encoder, config.quantizer, config.speaker, config.spectral
+    sizes = [config.sample_rate, *encoder.strides, *encoder.channels, *encoder.dilations, encoder.latent_channels]
+    sizes += [quantizer.quantizers, quantizer.code_dim, config.conditioning.channels, config.conditioning.mels]
+    for decoder in (config.wavenet, spectral):
+        if decoder is not None:
+            sizes += [decoder.channels, decoder.skip_channels, decoder.kernel, *decoder.dilations]
+    possible = {
+        "all sizes are at least 1": min(sizes) >= 1,
+        "the encoder has as many channels as strides": len(encoder.strides) == len(encoder.channels) > 0,
+        "kernels are odd": encoder.kernel % 2 == config.conditioning.kernel % 2 == 1,
+        "a codebook has 2 to 65536 codes": 2 <= quantizer.codebook_size <= 65536,
+        "a speaker table has speakers": speaker.kind != "lookup" or speaker.speakers > 0,
+        "a speaker reference has dims and at least 2 levels": speaker.dims > 0 and speaker.levels > 1,
+        "the FFT is an even number of samples and spans at least two hops": spectral is None
+        or (spectral.fft_size >= 2 * config.hop and (spectral.fft_size - config.hop) % 2 == 0),
+        "there is a decoder, and the default one": getattr(config, config.decoder) is not None,
+    }
+    for condition, holds in possible.items():
+        if not holds:
+            raise ModelError(f"The configuration of the codec '{config.name}' must see to it that {condition}.")
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """A configuration as plain JSON values; tuples become lists."""
     return {

@@ -152,9 +152,14 @@ class VectorQuantizer(nn.Module):
             vectors = torch.where(empty, draw(points, len(vectors)), sums / counts.clamp(min=1).unsqueeze(1))
             vectors = F.normalize(vectors, dim=1) if self.config.normalize else vectors
         self.codebook.copy_(vectors)
+        self.start_average()
+
+    @torch.no_grad()
+    def start_average(self) -> None:
+        """Let the moving average begin where the codebook is."""
         if self.config.codebook == "ema":
             self.counts.fill_(1.0)
-            self.sums.copy_(vectors)
+            self.sums.copy_(self.codebook)
 
 
 def draw(latents: Tensor, count: int) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vqaudio.errors import UsageError
 from vqaudio.models.config import SpeakerConfig
 
 
@@ -53,11 +54,15 @@ class Speaker(nn.Module):
         Args:
             latents: (B, D, frames), for a reference.
             speaker: (B,) rows of the table, for a lookup.
+
+        Raises:
+            UsageError: for a lookup without rows.
         """
         if self.config.kind == "none":
             return None
         if self.config.kind == "lookup":
-            assert speaker is not None
+            if speaker is None:
+                raise UsageError("A model with a table of speakers has to be told which of them speaks.")
             vectors = self.table(speaker)
         else:
             exact = self._coordinates(self._pool(latents))

@@ -3,14 +3,14 @@ short-time Fourier transform (Vocos, Siuzdak 2023, arXiv 2306.00814, section 3).
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vqaudio.models.config import SpectralConfig
 from vqaudio.models.gated import GatedStack
-
-MAX_LOG_MAGNITUDE = 6.0  # above the largest bin of a full-scale sine under any of our windows
 
 
 class SpectralDecoder(nn.Module):
@@ -19,7 +19,7 @@ class SpectralDecoder(nn.Module):
     Args:
         conditioning_channels: C.
         speaker_channels: S, 0 for none.
-        hop: samples per code frame; the FFT size must be an even number of hops or more.
+        hop: samples per code frame; the FFT spans two hops or more, and an even number of samples beyond one.
 
     Attributes:
         reach: frames before and after its own that a frame of the waveform depends on.
@@ -45,13 +45,22 @@ class SpectralDecoder(nn.Module):
         overlap = -(-(config.fft_size - hop) // (2 * hop))
         self.reach = (self.stack.receptive_field - 1) // 2 + overlap
 
-    def forward(self, conditioning: Tensor, speaker: Tensor | None) -> Tensor:
-        """(B, C, frames) and (B, S) to (B, 1, frames * hop)."""
+    def forward(self, conditioning: Tensor, speaker: Tensor | None, start: int = 0) -> Tensor:
+        """(B, C, frames) and (B, S) to (B, 1, frames * hop); the first frame is number `start` of the waveform."""
         spectrum = self.head(self.stack(self.input(conditioning), speaker=speaker)).float()
         log_magnitude, phase = spectrum.chunk(2, dim=1)
-        magnitude = torch.exp(log_magnitude.clamp(max=MAX_LOG_MAGNITUDE))
+        magnitude = torch.exp(log_magnitude.clamp(max=math.log(self.fft_size)))  # more than full scale can have
         with torch.autocast(conditioning.device.type, enabled=False):
-            return self.synthesis(torch.polar(magnitude, phase))
+            return self.synthesis(torch.polar(magnitude, phase + self.steady_phase(start, phase.shape[2])))
+
+    def steady_phase(self, start: int, frames: int) -> Tensor:
+        """The phase (bins, frames) of a steady tone in the middle of each bin, from which the head gives deviations.
+
+        Without it a network that does not know the time could only repeat itself at the frame rate in steady sounds.
+        """
+        position = (torch.arange(start, start + frames, device=self.window.device) * self.hop) % self.fft_size
+        bins = torch.arange(self.fft_size // 2 + 1, device=self.window.device)
+        return (bins[:, None] * position % self.fft_size) * (2 * math.pi / self.fft_size)
 
     def synthesis(self, spectrum: Tensor) -> Tensor:
         """Windowed overlap-add of complex spectra (B, bins, frames) to (B, 1, frames * hop), normalised by the window.

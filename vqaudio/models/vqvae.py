@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from vqaudio.models.conditioning import Conditioning
-from vqaudio.models.config import CodecConfig
+from vqaudio.models.config import CodecConfig, check
 from vqaudio.models.encoder import Encoder
 from vqaudio.models.objective import Objective
 from vqaudio.models.quantizer import Quantized, ResidualQuantizer
@@ -44,10 +45,14 @@ class VQVAE(nn.Module):
 
     Args:
         config: the architecture; `config.wavenet` and `config.spectral` are None where that decoder is left out.
+
+    Raises:
+        ModelError: for a configuration of which no networks can be built.
     """
 
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
+        check(config)
         self.config = config
         latents, channels = config.encoder.latent_channels, config.conditioning.channels
         self.encoder = Encoder(config.encoder)
@@ -73,8 +78,8 @@ class VQVAE(nn.Module):
         waveform: Tensor,
         speaker: Tensor | None = None,
         *,
+        wanted: tuple[str, ...] = (),
         objective: Objective | None = None,
-        decoders: tuple[str, ...] = (),
         quantize: bool = True,
     ) -> Output:
         """One training pass.
@@ -82,12 +87,12 @@ class VQVAE(nn.Module):
         Args:
             waveform: (B, 1, T), T a multiple of the hop.
             speaker: (B,) rows of the speaker table, for a lookup.
-            objective: spectral targets; without it the spectral losses are left out.
-            decoders: which of "wavenet" and "spectral" to train.
+            wanted: which of the losses "mel", "spectral" and "wavenet" to compute.
+            objective: the targets of "mel" and "spectral"; without it they are left out, and "spectral" only decodes.
             quantize: False lets the latents through unquantised.
 
         Returns:
-            an `Output` with the losses `commitment` and `codebook`; with an objective `mel`; with the WaveNet `wavenet`
+            an `Output` with the losses `commitment` and `codebook`, and as wanted: `mel`; with the WaveNet `wavenet`
             (nats per sample), `wavenet_bits` (bits per sample), `uniform_kl` and `bound` (nats per sample, the bound
             being likelihood and KL together); with the spectral decoder `spectral` and its terms `spectral_log_mel`
             and `spectral_convergence`.
@@ -100,22 +105,36 @@ class VQVAE(nn.Module):
         losses: dict[str, Tensor] = {}
         if quantized:
             losses["commitment"], losses["codebook"] = quantized.commitment_loss, quantized.codebook_loss
-        if objective is not None:
+        if "mel" in wanted and objective is not None:
             losses["mel"] = objective.mel(self.conditioning.log_mel(conditioning), waveform)
         decoded = None
-        if "spectral" in decoders and self.spectral is not None:
+        if "spectral" in wanted and self.spectral is not None:
             decoded = self.spectral(conditioning, vector)
             if objective is not None:
                 terms = objective.spectral(decoded, waveform)
                 losses["spectral"] = torch.stack(list(terms.values())).sum()
                 losses |= {f"spectral_{name}": value.detach() for name, value in terms.items()}
-        if "wavenet" in decoders and self.wavenet is not None:
+        if "wavenet" in wanted and self.wavenet is not None:
             nats = self.wavenet.loss(waveform, conditioning, vector).mean()
             losses["wavenet"] = nats
             losses["wavenet_bits"] = nats.detach() / math.log(2)
             losses["uniform_kl"] = nats.new_tensor(self.uniform_kl)
             losses["bound"] = nats.detach() + losses["uniform_kl"]
         return Output(quantized, conditioning, vector, decoded, losses)
+
+    def load_weights(self, state: Mapping[str, Tensor]) -> None:
+        """Take over the weights of a saved codec; the moving averages of its codebooks start anew.
+
+        Raises:
+            RuntimeError: for weights of another architecture.
+        """
+        self.load_state_dict({**self.moving_averages(), **state})
+        for stage in self.quantizer.stages:
+            stage.start_average()
+
+    def moving_averages(self) -> dict[str, Tensor]:
+        """What only further training needs of the codebooks, by name."""
+        return {name: value for name, value in self.state_dict().items() if name.endswith((".counts", ".sums"))}
 
     def part(self, name: str) -> nn.Module | None:
         """One of `PARTS`; None for a decoder that the configuration leaves out."""

@@ -20,7 +20,7 @@ from vqaudio.models.config import WaveNetConfig
 from vqaudio.models.distributions import Distribution, LogisticMixture, MuLaw
 from vqaudio.models.filterbank import PQMF
 from vqaudio.models.gated import GatedStack
-from vqaudio.runtime.random import uniforms
+from vqaudio.models.random import uniforms
 
 LEVELS = {1: (0.054,), 4: (0.052, 0.013, 0.0067, 0.0032)}  # root mean square of each band of LibriSpeech at 16 kHz
 
@@ -134,7 +134,7 @@ class WaveNet(nn.Module):
     def generate(
         self, conditioning: Tensor, speaker: Tensor | None, *, seed: int = 0, temperature: float = 1.0
     ) -> Tensor:
-        """Sample waveforms (B, 1, frames * hop), item i of the batch from stream i of `vqaudio.runtime.random`.
+        """Sample waveforms (B, 1, frames * hop), item i of the batch from stream i of `vqaudio.models.random`.
 
         Args:
             temperature: 1 for the model's own distribution, 0 for its most likely samples.

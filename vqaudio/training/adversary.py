@@ -31,7 +31,7 @@ class Adversary:
         return {"adversarial": adversarial_loss(fake), "feature": feature_loss(real, fake)}
 
     def learn(self, decoded: Tensor, waveform: Tensor, learning_rate: float) -> Tensor:
-        """One update of the discriminators on waveforms (B, 1, T) without gradient; their loss, NaN if they were left."""
+        """One update of the discriminators on waveforms (B, 1, T) without gradient; their loss, NaN if left."""
         loss = discriminator_loss(self.networks(waveform), self.networks(decoded))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -38,6 +38,16 @@ def world() -> int:
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
+def anywhere(flag: bool) -> bool:
+    """Whether the flag is set in any process; all of them must ask."""
+    if world() == 1:
+        return flag
+    device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+    flags = torch.tensor(float(flag), device=device)
+    distributed.all_reduce(flags)
+    return bool(flags > 0)
+
+
 @contextlib.contextmanager
 def first_alone() -> Iterator[None]:
     """Let process 0 do something before the others do it too, so that they find what it leaves behind."""

@@ -38,7 +38,7 @@ from vqaudio.training.checkpoint import (
 )
 from vqaudio.training.corpus import Corpus, Crops, pack, validation_items
 from vqaudio.training.logs import Log
-from vqaudio.training.losses import decoders, ramped, weighted
+from vqaudio.training.losses import ramped, wanted, weighted
 from vqaudio.training.recipe import OptimizerConfig, Recipe, Stage, resolve, to_json
 from vqaudio.training.validation import validate
 from vqaudio.weights import load_model, save_model
@@ -49,7 +49,7 @@ INITIAL_BATCHES = 8  # batches of latents from which the codebook starts
 def train(
     recipe: Recipe, directory: str | os.PathLike[str], *, resume: bool = False, device: str = "cpu", quiet: bool = False
 ) -> Path:
-    """Run a recipe to its end, or to Ctrl-C, which saves and stops.
+    """Run a recipe to its end.
 
     Args:
         recipe: what to train on what.
@@ -62,6 +62,7 @@ def train(
         the path of the trained codec.
 
     Raises:
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, when everything is saved.
         RecipeError: for a run folder that is in use, or another recipe than the one to resume.
         TrainingError: for a corpus without audio, a loss that is not finite, a disk that is full.
     """
@@ -71,29 +72,35 @@ def train(
         with distributed.first_alone():
             corpus = pack(recipe.corpus, recipe.codec.sample_rate)
         recipe = resolve(recipe, corpus)
-        if distributed.rank() == 0:
-            _prepare(folder, recipe, resume)
+        _check_folder(folder, recipe, resume)
         run = Run(recipe, corpus, folder, place)
         if resume:
             run.restore(*load_checkpoint(folder / "last.safetensors"))
+        elif distributed.rank() == 0:
+            _start_folder(folder, recipe)
+            run.save()
         with Log(folder, quiet) if distributed.rank() == 0 else contextlib.nullcontext() as log:
             return run.train(log)
     finally:
         distributed.stop()
 
 
-def _prepare(folder: Path, recipe: Recipe, resume: bool) -> None:
-    """Make the run folder with the resolved recipe in it, or see that it is the run to resume."""
-    path, text = folder / "recipe.json", to_json(recipe)
+def _check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
+    """See that the run folder is free, or holds the run to resume."""
+    path = folder / "recipe.json"
     if resume and not path.exists():
         raise RecipeError(f"There is no run in '{folder}' to resume.")
-    if resume and path.read_text() != text:
+    if resume and path.read_text() != to_json(recipe):
         raise RecipeError(f"The run in '{folder}' was started with another recipe; resume it with the same one.")
     if not resume and path.exists():
         raise RecipeError(f"'{folder}' holds a run already; resume it or choose another folder.")
+
+
+def _start_folder(folder: Path, recipe: Recipe) -> None:
+    """Make the run folder with the resolved recipe in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        (folder / "recipe.json").write_text(to_json(recipe))
     except OSError as error:
         raise TrainingError(f"The run folder '{folder}' cannot be written: {error}.") from error
 
@@ -125,16 +132,20 @@ class Run:
 
     def train(self, log: Log | None) -> Path:
         """Step until the end or an interruption; save then. Returns the path of the codec."""
-        window = Window()
+        path, window = self.folder / "model.safetensors", Window()
+        if self.step == self.total_steps:
+            return path
         with self._signals():
-            while self.step < self.total_steps and not self.interrupted:
+            while self.step < self.total_steps and not distributed.anywhere(self.interrupted):
                 stage = self._enter_stage()
                 try:
-                    window.add(self._train_step(stage))
+                    losses = self._train_step(stage)
                 except TrainingError:
                     self.save()
                     raise
                 self.step += 1
+                if log:
+                    window.add(losses)
                 schedule = self.recipe.schedule
                 last = self.step - self.stage_start == stage.steps
                 if log and self.step % schedule.log_every == 0:
@@ -142,15 +153,16 @@ class Run:
                 if self.step % schedule.validate_every == 0 or last:
                     self._validate(stage, log)
                 if log and self.step % schedule.sample_every == 0:
-                    self._log_samples(log)
+                    self._log_samples(stage, log)
                 if self.step % schedule.checkpoint_every == 0:
                     self.save()
         self.save()
-        path = self.folder / "model.safetensors"
         if distributed.rank() == 0:
             save_model(path, self.recipe.codec, self.average, force=True)
+        if self.step < self.total_steps:
             if log:
-                log.say(f"{'Stopped' if self.interrupted else 'Finished'} at step {self.step}; the codec is '{path}'.")
+                log.say(f"Stopped at step {self.step} of {self.total_steps}; --resume goes on from there.")
+            raise KeyboardInterrupt
         return path
 
     def save(self) -> None:
@@ -173,9 +185,11 @@ class Run:
         self.model.load_state_dict(without_prefix("model", tensors))
         self.average = {name: t.to(self.device) for name, t in without_prefix("average", tensors).items()}
         self.step = int(progress["step"])
-        if self.step < self.total_steps:
+        stage = int(progress["stage"])
+        if self._stage_at(self.step) != stage:
+            self.stage_index = stage  # finished; the next one starts as it does without an interruption
+        elif self.step < self.total_steps:
             self._enter_stage()
-        if self.stage_index == progress["stage"]:
             restore_optimizer(self.optimizer, self.model, without_prefix("optimizer", tensors))
             self.best = progress["best"]
         if self.adversary:
@@ -184,14 +198,19 @@ class Run:
         if "random_cuda" in tensors and self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random_cuda"], self.device)
 
+    def _stage_at(self, step: int) -> int:
+        """Number of the stage that a step belongs to, that of all stages after the last step."""
+        return bisect.bisect_right(list(itertools.accumulate(stage.steps for stage in self.recipe.stages)), step)
+
     def _enter_stage(self) -> Stage:
-        """The stage of the current step; where it is a new one, what it needs is made."""
-        stages = self.recipe.stages
-        ends = list(itertools.accumulate(stage.steps for stage in stages))
-        index = bisect.bisect_right(ends, self.step)
-        stage, start = stages[index], ends[index] - stages[index].steps
+        """The stage of the current step; where it is a new one, it starts from the averaged weights of the last."""
+        index = self._stage_at(self.step)
+        stage = self.recipe.stages[index]
         if index != self.stage_index:
-            self.stage_index, self.stage_start, self.best = index, start, math.inf
+            if self.stage_index >= 0:
+                self.model.load_state_dict(self.average)
+            self.stage_index, self.best = index, math.inf
+            self.stage_start = sum(before.steps for before in self.recipe.stages[:index])
             for name in PARTS:
                 if part := self.model.part(name):
                     part.train(name in stage.parts)
@@ -246,8 +265,8 @@ class Run:
             output: Output = self.forward(
                 waveform,
                 speaker,
+                wanted=wanted(stage),
                 objective=self.objective,
-                decoders=decoders(stage),
                 quantize=within >= stage.quantize_after,
             )
             losses = dict(output.losses)
@@ -267,7 +286,7 @@ class Run:
         return losses
 
     def _check_finite(self, value: Tensor) -> None:
-        if not torch.isfinite(value):
+        if distributed.anywhere(not torch.isfinite(value)):
             raise TrainingError(
                 f"The loss or its gradient is not finite at step {self.step}; "
                 f"the state before that step is saved in '{self.folder / 'last.safetensors'}'."
@@ -316,23 +335,24 @@ class Run:
         quantize = self.step - self.stage_start > stage.quantize_after
         with self._averaged(), self._autocast(), torch.random.fork_rng(self._devices()):
             values = validate(self.model, self.validation, self.objective, stage, quantize)
-        if values["total"] < self.best:
+        if quantize and values["total"] < self.best:
             self.best = values["total"]
             save_model(self.folder / "best.safetensors", self.recipe.codec, self.average, force=True)
         if log:
             log.numbers(self.step, stage.name, "validation", values)
 
     @torch.no_grad()
-    def _log_samples(self, log: Log) -> None:
-        """An original and what the spectral decoder makes of it."""
-        if self.model.spectral is None:
-            return
+    def _log_samples(self, stage: Stage, log: Log) -> None:
+        """An original and what the decoders of the stage make of it."""
         waveform, speaker = self.validation[0][:1], self.validation[1][:1]
         with self._averaged():
-            output = self.model(waveform, speaker, decoders=("spectral",))
-        assert output.decoded is not None
-        log.audio(self.step, "original", waveform[0, 0], self.recipe.codec.sample_rate)
-        log.audio(self.step, "spectral", output.decoded[0, 0], self.recipe.codec.sample_rate)
+            output = self.model(waveform, speaker, wanted=("spectral",))
+            sounds = {"original": waveform, "spectral": output.decoded}
+            if "wavenet" in wanted(stage) and self.model.wavenet is not None:
+                sounds["wavenet"] = self.model.wavenet.generate(output.conditioning, output.speaker)
+        for name, sound in sounds.items():
+            if sound is not None:
+                log.audio(self.step, name, sound[0, 0], self.recipe.codec.sample_rate)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bf16)
@@ -405,7 +425,7 @@ def load_parts(model: VQVAE, path: str) -> None:
     for name, value in saved.state.items():
         if name in own and own[name].shape != value.shape:
             raise RecipeError(f"'{path}' does not fit the recipe: '{name}' has another shape.")
-    model.load_state_dict({name: value for name, value in saved.state.items() if name in own}, strict=False)
+    model.load_weights({**own, **{name: value for name, value in saved.state.items() if name in own}})
 
 
 def main(recipe: Recipe) -> None:

@@ -10,9 +10,9 @@ from torch import Tensor
 from vqaudio.training.recipe import LossWeights, Stage
 
 
-def decoders(stage: Stage) -> tuple[str, ...]:
-    """The decoders whose losses count in a stage."""
-    return tuple(name for name in ("wavenet", "spectral") if getattr(stage.weights, name) > 0)
+def wanted(stage: Stage) -> tuple[str, ...]:
+    """The losses of the model that a stage has to compute."""
+    return tuple(name for name in ("mel", "spectral", "wavenet") if getattr(stage.weights, name) > 0)
 
 
 def ramped(stage: Stage, step: int) -> LossWeights:

@@ -158,14 +158,34 @@ def resolve(recipe: Recipe, corpus: Corpus) -> Recipe:
     """Fill in what only the corpus knows: the number of speakers of a `lookup` table that states none.
 
     Raises:
-        RecipeError: where the table is smaller than the corpus needs.
+        RecipeError: where the table is smaller than the corpus needs, or a number makes no sense.
     """
+    _check(recipe)
     speaker, needed = recipe.codec.speaker, len(corpus.speaker_names)
     if speaker.kind != "lookup" or speaker.speakers >= needed:
         return recipe
     if speaker.speakers:
         raise RecipeError(f"The recipe has room for {speaker.speakers} speakers, and the corpus has {needed}.")
     return override(recipe, [f"codec.speaker.speakers={needed}"])
+
+
+def _check(recipe: Recipe) -> None:
+    for stage in recipe.stages:
+        counted = any(getattr(stage.weights, name) > 0 for name in ("mel", "spectral", "wavenet"))
+        possible = {
+            "learns something from a loss": bool(stage.parts) and counted,
+            "has a batch and crops": stage.batch_size > 0 and stage.crop_seconds * recipe.codec.frame_rate >= 1,
+            "quantises before it ends": stage.quantize_after < max(1, stage.steps),
+        }
+        for condition, holds in possible.items():
+            if not holds:
+                raise RecipeError(f"The recipe must see to it that its stage '{stage.name}' {condition}.")
+    if not sum(stage.steps for stage in recipe.stages) > 0 or recipe.optimizer.accumulate < 1:
+        raise RecipeError("The recipe must have at least one step, and one micro-batch in it.")
+    if min(dataclasses.astuple(recipe.schedule)) < 1:
+        raise RecipeError("The intervals of the schedule must be at least one step.")
+    if recipe.codec.speaker.kind == "lookup" and recipe.corpus.validation_speakers:
+        raise RecipeError("A table has no rows for speakers held out; set corpus.validation_speakers=0.")
 
 
 def to_json(recipe: Recipe) -> str:

@@ -8,7 +8,7 @@ from torch import Tensor
 from vqaudio.models.objective import Objective
 from vqaudio.models.quantizer import histogram, perplexity
 from vqaudio.models.vqvae import VQVAE, Output
-from vqaudio.training.losses import decoders, weighted
+from vqaudio.training.losses import wanted, weighted
 from vqaudio.training.recipe import Stage
 
 
@@ -32,7 +32,7 @@ def validate(
     means: dict[str, float] = {}
     codes = []
     for waveform, speaker in zip(*(tensor.split(stage.batch_size) for tensor in items), strict=True):
-        output = model(waveform, speaker, objective=objective, decoders=decoders(stage), quantize=quantize)
+        output = model(waveform, speaker, wanted=wanted(stage), objective=objective, quantize=quantize)
         losses = dict(output.losses)
         losses["total"] = weighted(losses, stage.weights)
         if "wavenet" in losses and output.quantized is not None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vqaudio.errors import UsageError
-from vqaudio.runtime.random import philox, uniforms
+from vqaudio.models.random import philox, uniforms
 
 # The known answers of philox4x32 with 10 rounds that its authors publish with Random123.
 KNOWN = [
