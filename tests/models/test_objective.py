@@ -38,7 +38,7 @@ def test_a_waveform_has_no_distance_to_itself_and_more_noise_is_farther():
     waveform = 0.1 * torch.randn(2, 1, 16000, generator=rng)
     noise = torch.randn(2, 1, 16000, generator=rng)
     distances = [objective.spectral(waveform + level * noise, waveform) for level in (0.0, 0.01, 0.1)]
-    for name in ("log_mel", "convergence"):
+    for name in ("log_mel", "log_magnitude", "convergence"):
         values = [float(distance[name]) for distance in distances]
         assert values[0] == 0.0 < values[1] < values[2]
 

@@ -44,7 +44,16 @@ def test_every_hop_trains(strides, fft_size):
     output = model(waveform, objective=Objective(16000, hop, 80), wanted=("mel", "spectral", "wavenet"))
     assert output.quantized.codes.shape == (2, 2, 12)
     assert output.decoded.shape == waveform.shape
-    names = {"mel", "spectral", "spectral_log_mel", "spectral_convergence", "wavenet", "wavenet_bits", "bound"}
+    names = {
+        "mel",
+        "spectral",
+        "spectral_log_mel",
+        "spectral_log_magnitude",
+        "spectral_convergence",
+        "wavenet",
+        "wavenet_bits",
+        "bound",
+    }
     assert set(output.losses) == names | {"commitment", "codebook", "uniform_kl"}
     torch.stack([output.losses[name] for name in ("mel", "spectral", "wavenet", "commitment")]).sum().backward()
     for part in PARTS:

@@ -44,7 +44,7 @@ class SpectrogramDiscriminator(nn.Module):
         for layer in self.layers:
             x = F.leaky_relu(layer(x), 0.2)
             features.append(x)
-        return self.score(x), features
+        return self.score(x).float(), features
 
 
 def _convolution(

@@ -17,6 +17,7 @@ from vqaudio.extras import torchaudio
 
 RESOLUTIONS = ((256, 40), (512, 64), (1024, 80), (2048, 128))  # FFT size in samples, mel bands
 FLOOR = 1e-4  # mel magnitude of a full-scale sine is near FFT size / 4
+BIN_FLOOR = 1e-5  # per sample of FFT size, 88 dB below the largest bin of a full-scale sine
 
 
 class LogMel(nn.Module):
@@ -82,15 +83,21 @@ class Objective(nn.Module):
         """Distances of two waveforms (B, 1, T), means over the resolutions.
 
         Returns:
-            `log_mel`, mean absolute distance of log-mel spectra, and `convergence`, the norm of the difference of the
-            magnitude spectra over the norm of the waveform's.
+            `log_mel` and `log_magnitude`, mean absolute distances of log-mel spectra and of log magnitude spectra, of
+            which only the second sees harmonics above the first formants, and `convergence`, the norm of the
+            difference of the magnitude spectra over the norm of the waveform's.
         """
-        log_mel, convergence = decoded.new_zeros(()), decoded.new_zeros(())
+        terms = {name: decoded.new_zeros(()) for name in ("log_mel", "log_magnitude", "convergence")}
         with torch.autocast(waveform.device.type, enabled=False):
             for resolution in self.resolutions:
                 got, wanted = resolution.magnitude(decoded[:, 0].float()), resolution.magnitude(waveform[:, 0].float())
-                log_mel = log_mel + F.l1_loss(resolution.from_magnitude(got), resolution.from_magnitude(wanted))
+                floor = BIN_FLOOR * resolution.fft_size
                 difference = torch.linalg.vector_norm(got - wanted, dim=(1, 2))
                 norm = torch.linalg.vector_norm(wanted, dim=(1, 2)).clamp(min=1.0)
-                convergence = convergence + (difference / norm).mean()
-        return {"log_mel": log_mel / len(self.resolutions), "convergence": convergence / len(self.resolutions)}
+                values = {
+                    "log_mel": F.l1_loss(resolution.from_magnitude(got), resolution.from_magnitude(wanted)),
+                    "log_magnitude": F.l1_loss(torch.log(got + floor), torch.log(wanted + floor)),
+                    "convergence": (difference / norm).mean(),
+                }
+                terms = {name: term + values[name] / len(self.resolutions) for name, term in terms.items()}
+        return terms

@@ -94,8 +94,8 @@ class VQVAE(nn.Module):
         Returns:
             an `Output` with the losses `commitment` and `codebook`, and as wanted: `mel`; with the WaveNet `wavenet`
             (nats per sample), `wavenet_bits` (bits per sample), `uniform_kl` and `bound` (nats per sample, the bound
-            being likelihood and KL together); with the spectral decoder `spectral` and its terms `spectral_log_mel`
-            and `spectral_convergence`.
+            being likelihood and KL together); with the spectral decoder `spectral` and its terms `spectral_log_mel`,
+            `spectral_log_magnitude` and `spectral_convergence`.
         """
         latents = self.encoder(waveform)
         quantized = self.quantizer(latents) if quantize else None
