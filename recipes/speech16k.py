@@ -6,7 +6,7 @@ utterance, and a spectral decoder; a WaveNet over four bands learns on the finis
 Corpus: a manifest (CSV with the columns path, speaker and split) of read English speech: four and a half hours of
 LibriSpeech (CC BY 4.0) and speechocean762 (free for commercial and other use) trained the shipped weights.
 
-    vqaudio train speech16k --set corpus.path=/data/speech/manifest.csv --run runs/speech16k
+    vqaudio train speech16k --set corpus.path=/data/speech/manifest.csv --run-dir runs/speech16k
 """
 
 from vqaudio.models.config import (

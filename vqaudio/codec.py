@@ -38,7 +38,8 @@ def load(path: str | os.PathLike[str] | None = None, device: str = "cpu") -> Cod
         ModelError: where the file is missing, damaged, or not a codec.
         UsageError: where the device is not there.
     """
-    model = load_model(path or Path(str(resources.files("vqaudio") / "pretrained" / DEFAULT_MODEL)))
+    path = path or Path(str(resources.files("vqaudio") / "pretrained" / DEFAULT_MODEL))
+    model = load_model(path)
     try:
         networks = VQVAE(model.config)
         networks.load_weights(model.state)

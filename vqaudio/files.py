@@ -11,6 +11,21 @@ from pathlib import Path
 from vqaudio.errors import UsageError, VqaudioError
 
 
+def check_target(path: str | os.PathLike[str], force: bool) -> None:
+    """Find, before any work, what would stop a result from being written to `path`.
+
+    Raises:
+        UsageError: where its folder is not there, it is a folder itself, or it exists and `force` is not given.
+    """
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise UsageError(f"The directory '{folder}' of '{path}' is not there.")
+    if os.path.isdir(path):
+        raise UsageError(f"'{path}' is a directory; name the file to write.")
+    if os.path.isfile(path) and not force:
+        raise UsageError(f"'{path}' exists already; --force replaces it.")
+
+
 @contextlib.contextmanager
 def replacing(
     path: str | os.PathLike[str], force: bool = False, error: type[VqaudioError] = VqaudioError

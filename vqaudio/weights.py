@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -58,7 +57,7 @@ def load_model(path: str | os.PathLike[str]) -> ModelFile:
     Raises:
         ModelError: where it is missing, unreadable, damaged, or not a codec of vqaudio.
     """
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise ModelError(f"The model file '{path}' is not there.")
     try:
         with safe_open(path, framework="pt") as file:

@@ -22,7 +22,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 def test_a_shipped_recipe_by_name_with_overrides(run, calls: list[dict[str, Any]]) -> None:
-    result = run("train", "folder", "--set", "corpus.path=here", "--set", "seed=3", "--run", "there", "--resume")
+    result = run("train", "folder", "--set", "corpus.path=here", "--set", "seed=3", "--run-dir", "there", "--resume")
     assert result.exit_code == 0, result.stderr
     assert "there/model.safetensors" in result.stdout
     (call,) = calls

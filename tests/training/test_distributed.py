@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
 import torch
 from torch import distributed, multiprocessing
 
+import vqaudio
 from vqaudio.models.config import QuantizerConfig
 from vqaudio.models.quantizer import ResidualQuantizer
 
@@ -35,3 +44,56 @@ def test_codebooks_are_the_same_in_all_processes(tmp_path):
     for process in processes:
         process.join(60)
     assert all((one == other).all() for one, other in zip(books[0], books[1], strict=True))
+
+
+@pytest.fixture
+def torchrun(make_corpus, tmp_path):
+    """A command that trains the recipe for folders in two processes, small, and the run folder."""
+    pytest.importorskip("torchaudio")
+    settings = {
+        "corpus.path": make_corpus("folder"),
+        "corpus.validation_seconds": 0.5,
+        "codec.encoder.channels": [8, 8, 8],
+        "codec.conditioning.channels": 16,
+        "codec.quantizer.codebook_size": 16,
+        "codec.spectral.channels": 8,
+        "codec.spectral.skip_channels": 8,
+        "schedule.log_every": 1,
+    }
+    for i in range(3):
+        settings |= {f"stages.{i}.steps": 3, f"stages.{i}.batch_size": 2, f"stages.{i}.crop_seconds": 0.1}
+    settings["stages.0.quantize_after"] = 1
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    train = ["-m", "vqaudio", "train", "folder", "--run-dir", str(tmp_path / "run")]
+
+    def command(**changes):
+        values = settings | {key.replace("__", "."): value for key, value in changes.items()}
+        sets = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()]
+        return [*launch, *train, *(part for setting in sets for part in ("--set", setting))]
+
+    return command, tmp_path / "run"
+
+
+def steps(folder):
+    return [json.loads(line)["step"] for line in (folder / "log.jsonl").read_text().splitlines() if '"train"' in line]
+
+
+def test_two_processes_train_one_codec(torchrun):
+    command, folder = torchrun
+    run = subprocess.run(command(), capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    assert steps(folder) == list(range(1, 10))
+    assert vqaudio.load(folder / "model.safetensors").config.quantizer.codebook_size == 16
+
+
+def test_an_interrupted_run_is_saved_by_its_writer(torchrun):
+    command, folder = torchrun
+    long = command(stages__2__steps=2000)
+    run = subprocess.Popen(long, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and not ((folder / "log.jsonl").exists() and len(steps(folder)) > 7):
+        time.sleep(0.2)
+    os.killpg(run.pid, signal.SIGINT)
+    run.wait(timeout=100)
+    done = steps(folder)[-1]
+    assert 7 < done < 2000 and (folder / "model.safetensors").exists()

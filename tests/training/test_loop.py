@@ -131,8 +131,9 @@ class TestRun:
     def test_a_stage_starts_from_the_averaged_weights_of_the_one_before(self, recipe, tmp_path):
         one = dataclasses.replace(recipe, stages=recipe.stages[:1])
         first = vqaudio.load(loop.train(one, tmp_path / "one", quiet=True))
-        all_stages = vqaudio.load(loop.train(recipe, tmp_path / "all", quiet=True))
-        assert all_stages.fingerprint == first.fingerprint
+        two = dataclasses.replace(recipe, stages=(recipe.stages[0], recipe.stages[2]))
+        second = vqaudio.load(loop.train(two, tmp_path / "two", quiet=True))
+        assert second.fingerprint == first.fingerprint
 
     def test_the_best_codec_has_been_quantised(self, recipe, tmp_path):
         stage = dataclasses.replace(recipe.stages[0], steps=4, quantize_after=3)
@@ -150,7 +151,15 @@ class TestRun:
 
     @pytest.mark.parametrize(
         "change",
-        [{"batch_size": 0}, {"crop_seconds": 0.0}, {"quantize_after": 5}, {"parts": ()}, {"weights": NO_LOSS}],
+        [
+            {"batch_size": 0},
+            {"crop_seconds": 0.0},
+            {"quantize_after": 5},
+            {"parts": ()},
+            {"parts": ("wavenet",)},
+            {"learning_rate": -1.0},
+            {"weights": NO_LOSS},
+        ],
     )
     def test_a_stage_that_makes_no_sense_is_an_error(self, recipe, tmp_path, change):
         stage = dataclasses.replace(recipe.stages[0], **change)

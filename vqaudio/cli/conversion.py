@@ -24,7 +24,7 @@ import click
 
 from vqaudio.cli.progress import progress
 from vqaudio.errors import UsageError, VqaudioError
-from vqaudio.files import reason
+from vqaudio.files import check_target, reason
 
 if TYPE_CHECKING:
     from vqaudio import Codec
@@ -79,6 +79,8 @@ class Conversion:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             return self.turn(codec, source, target, self.force)
+        except UsageError:
+            raise
         except OSError as error:
             return f"'{source}' has no place: the directory '{target.parent}' cannot be made: {reason(error)}."
         except VqaudioError as error:
@@ -103,7 +105,7 @@ def run(conversion: Conversion, source: str, target: str, jobs: int, quiet: bool
 
 def _single(conversion: Conversion, source: str, target: str, quiet: bool) -> str:
     if target != PIPE:
-        _check_target(Path(target), conversion.force)
+        check_target(target, conversion.force)
     codec = conversion.codec
     read_from = io.BytesIO(sys.stdin.buffer.read()) if source == PIPE else Path(source)
     write_to = io.BytesIO() if target == PIPE else Path(target)
@@ -119,10 +121,10 @@ def _single(conversion: Conversion, source: str, target: str, quiet: bool) -> st
 def _tree(conversion: Conversion, source: Path, target: Path, jobs: int, quiet: bool) -> str:
     if str(target) == PIPE:
         raise UsageError(f"The directory '{source}' cannot go to standard output; name a directory as DST.")
-    if target.exists() and not target.is_dir():
+    if os.path.exists(target) and not os.path.isdir(target):
         raise UsageError(f"'{target}' is a file, but the directory '{source}' needs a directory as DST.")
     pairs = _pairs(conversion, source, target)
-    todo = pairs if conversion.force else [pair for pair in pairs if not pair[1].exists()]
+    todo = pairs if conversion.force else [pair for pair in pairs if not os.path.exists(pair[1])]
     skipped = f"; {len(pairs) - len(todo)} were there already" if len(todo) < len(pairs) else ""
     if not todo:
         return f"Nothing to {conversion.verb}{skipped}."
@@ -143,21 +145,11 @@ def _tree(conversion: Conversion, source: Path, target: Path, jobs: int, quiet: 
     return f"{len(todo)} files, {total.line(time.perf_counter() - started)}{skipped}"
 
 
-def _check_target(target: Path, force: bool) -> None:
-    """Find before any work what would stop the result from being written."""
-    if not target.parent.is_dir():
-        raise UsageError(f"The directory '{target.parent}' of '{target}' is not there.")
-    if target.is_dir():
-        raise UsageError(f"'{target}' is a directory; name the file to write.")
-    if target.is_file() and not force:
-        raise UsageError(f"'{target}' exists already; --force replaces it.")
-
-
 def _pairs(conversion: Conversion, source: Path, target: Path) -> list[tuple[Path, Path]]:
     """The files to take from the directory `source`, sorted, each with its place in `target`."""
     pairs: dict[Path, Path] = {}
     for path in sorted(source.rglob("*")):
-        if path.suffix.lower() in conversion.suffixes and path.is_file():
+        if path.suffix.lower() in conversion.suffixes and os.path.isfile(path):
             place = target / path.relative_to(source).with_suffix(conversion.suffix)
             if place in pairs:
                 raise UsageError(f"'{pairs[place]}' and '{path}' would both become '{place}'; rename one of them.")

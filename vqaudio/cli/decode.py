@@ -69,11 +69,12 @@ def decode_one(
     with warnings.catch_warnings(record=True) as losses:
         warnings.simplefilter("always", UserWarning)
         if isinstance(source, Path):
-            codes = Codes.load(source, conceal=conceal)
+            codes, size = Codes.load(source, conceal=conceal), source.stat().st_size
         else:
-            codes = Codes.from_bytes(source.read(), conceal=conceal, name="The input")
+            data = source.read()
+            codes, size = Codes.from_bytes(data, conceal=conceal, name="The input"), len(data)
     for loss in losses:
         click.echo(f"Warning: {loss.message}", err=True)
     waveform = codec.decode(codes, decoder=decoder, seed=seed, temperature=temperature)
     audio.write(target, waveform, codes.sample_rate, force)
-    return Tally(codes.seconds, len(codes.to_bytes()))
+    return Tally(codes.seconds, size)

@@ -46,13 +46,12 @@ def evaluate(
     from rich.console import Console
 
     import vqaudio
-    from vqaudio.errors import UsageError
     from vqaudio.evaluation import evaluate as harness
     from vqaudio.evaluation.metrics import METRICS, select, usable
-    from vqaudio.files import replacing
+    from vqaudio.files import check_target, replacing
 
-    if target is not None and target.exists() and not force:
-        raise UsageError(f"'{target}' exists already; --force replaces it.")
+    if target is not None:
+        check_target(target, force)
     chosen, notes = usable(select(metrics.split(",") if metrics is not None else METRICS))
     files = harness.audio_files(directory, limit)
     codec = vqaudio.load(model)
@@ -65,6 +64,7 @@ def evaluate(
         click.echo(f"Skipped: {reason}", err=True)
     name, fingerprint = codec.config.name, codec.fingerprint.hex()
     decoder = decoder or codec.decoders[0]
+    Console().print(_table(f"{name} ({fingerprint}), {decoder} decoder", result))
     if target is not None:
         record = {
             "model": {"name": name, "fingerprint": fingerprint, "path": model},
@@ -75,7 +75,6 @@ def evaluate(
         }
         with replacing(target, force) as temporary:
             temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
-    Console().print(_table(f"{name} ({fingerprint}), {decoder} decoder", result))
 
 
 def _table(title: str, result: Evaluation) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,11 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("file")
+@click.argument("file", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def info(file: str, as_json: bool) -> None:
-    """Describe FILE, codes or a model (.safetensors)."""
+def info(file: str | None, as_json: bool) -> None:
+    """Describe FILE, codes or a model (.safetensors); by default the model that comes with vqaudio."""
+    file = file or str(resources.files("vqaudio") / "pretrained" / "speech16k.safetensors")
     facts = _of_model(file) if Path(file).suffix.lower() == ".safetensors" else _of_codes(file)
     click.echo(json.dumps(facts, indent=2) if as_json else _text(facts))
 

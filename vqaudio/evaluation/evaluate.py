@@ -11,6 +11,7 @@ import functools
 import importlib.metadata
 import math
 import multiprocessing
+import os
 import platform
 import signal
 import time
@@ -197,9 +198,11 @@ def audio_files(directory: Path, limit: int | None = None) -> list[Path]:
         UsageError: where it is not a directory.
         AudioError: where it holds no audio.
     """
-    if not directory.is_dir():
+    if not os.path.isdir(directory):
         raise UsageError(f"'{directory}' is not a directory.")
-    files = sorted(path for path in directory.rglob("*") if path.suffix.lower() in audio.SUFFIXES and path.is_file())
+    files = sorted(
+        path for path in directory.rglob("*") if path.suffix.lower() in audio.SUFFIXES and os.path.isfile(path)
+    )
     if not files:
         raise AudioError(f"There is no audio in the directory '{directory}'.")
     if limit is not None and limit < len(files):

@@ -1,4 +1,4 @@
-"""The architecture of a codec as frozen dataclasses, saved as JSON inside the weights (DESIGN: a model is one file)."""
+"""The architecture of a codec as frozen dataclasses, saved as JSON inside the weights, so that a model is one file."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def check(config: CodecConfig) -> None:
     possible = {
         "all sizes are at least 1": min(sizes) >= 1,
         "the encoder has as many channels as strides": len(encoder.strides) == len(encoder.channels) > 0,
-        "kernels are odd": encoder.kernel % 2 == config.conditioning.kernel % 2 == 1,
+        "kernels are odd": all(k > 0 and k % 2 for k in (encoder.kernel, config.conditioning.kernel)),
         "a codebook has 2 to 65536 codes": 2 <= quantizer.codebook_size <= 65536,
         "a speaker table has speakers": speaker.kind != "lookup" or speaker.speakers > 0,
         "a speaker reference has dims and at least 2 levels": speaker.dims > 0 and speaker.levels > 1,

@@ -196,7 +196,7 @@ class Corpus:
         return self._resident[device]
 
 
-def pack(config: CorpusConfig, sample_rate: int, directory: str | Path | None = None) -> Corpus:
+def pack(config: CorpusConfig, sample_rate: int, directory: str | Path | None = None, quiet: bool = False) -> Corpus:
     """Pack a corpus into `samples.int16` and `index.npz`, or open the pack that is there of the same files.
 
     By default the pack lies in the user's cache, under a key made of the files and the rate, so that runs share it and
@@ -218,7 +218,7 @@ def pack(config: CorpusConfig, sample_rate: int, directory: str | Path | None = 
         raise TrainingError(f"The corpus cannot be packed into '{directory}': {reason(error)}.") from error
     kept, lengths = [], []
     with replacing(directory / "samples.int16", force=True, error=TrainingError) as path, open(path, "wb") as file:
-        for source, samples in _read_all(found, sample_rate):
+        for source, samples in _read_all(found, sample_rate, quiet):
             file.write(samples.tobytes())
             kept.append(source)
             lengths.append(len(samples))
@@ -307,7 +307,7 @@ def _cut(
     return waveform, torch.from_numpy(corpus.speakers[utterances]).to(device)
 
 
-def _read_all(found: list[Source], sample_rate: int) -> Iterator[tuple[Source, np.ndarray]]:
+def _read_all(found: list[Source], sample_rate: int, quiet: bool) -> Iterator[tuple[Source, np.ndarray]]:
     """Read files in parallel, in their order, as int16; few enough at a time to bound the memory."""
     blocks = [found[start : start + READ_AHEAD] for start in range(0, len(found), READ_AHEAD)]
     console = Console(stderr=True)
@@ -318,7 +318,7 @@ def _read_all(found: list[Source], sample_rate: int) -> Iterator[tuple[Source, n
             "Packing the corpus",
             total=len(found),
             console=console,
-            disable=not console.is_terminal,
+            disable=quiet or not console.is_terminal,
         ):
             if samples is not None:
                 yield source, samples

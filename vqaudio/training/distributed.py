@@ -48,6 +48,12 @@ def anywhere(flag: bool) -> bool:
     return bool(flags > 0)
 
 
+def together() -> None:
+    """Wait until all processes are here."""
+    if world() > 1:
+        distributed.barrier()
+
+
 @contextlib.contextmanager
 def first_alone() -> Iterator[None]:
     """Let process 0 do something before the others do it too, so that they find what it leaves behind."""

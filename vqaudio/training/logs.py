@@ -11,6 +11,10 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from vqaudio.errors import TrainingError
+from vqaudio.extras import tensorboard
+from vqaudio.files import reason
+
 
 class Log:
     """The log of one run. Only the process that writes has one.
@@ -21,10 +25,8 @@ class Log:
     """
 
     def __init__(self, directory: Path, quiet: bool = False) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
         self._file = open(directory / "log.jsonl", "a", encoding="utf-8")  # noqa: SIM115
-        self._board = SummaryWriter(directory / "tensorboard")
+        self._board = tensorboard().SummaryWriter(directory / "tensorboard")
         self._console = Console(stderr=True, quiet=quiet, highlight=False)
 
     def __enter__(self) -> Log:
@@ -39,8 +41,12 @@ class Log:
     def numbers(self, step: int, stage: str, kind: str, values: dict[str, float]) -> None:
         """Log named numbers; `kind` is "train" or "validation"."""
         entry = {"time": round(time.time(), 1), "step": step, "stage": stage, "kind": kind}
-        self._file.write(json.dumps(entry | {name: float(f"{value:.6g}") for name, value in values.items()}) + "\n")
-        self._file.flush()
+        line = json.dumps(entry | {name: float(f"{value:.6g}") for name, value in values.items()})
+        try:
+            self._file.write(line + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise TrainingError(f"The log '{self._file.name}' cannot be written: {reason(error)}.") from error
         for name, value in values.items():
             self._board.add_scalar(f"{kind}/{name}", value, step)
         shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())

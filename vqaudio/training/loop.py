@@ -13,6 +13,7 @@ import itertools
 import math
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vqaudio.codec import find_device
 from vqaudio.errors import RecipeError, TrainingError, VqaudioError
+from vqaudio.extras import tensorboard
 from vqaudio.models.objective import Objective
 from vqaudio.models.vqvae import PARTS, VQVAE, Output
 from vqaudio.training import distributed
@@ -70,9 +72,11 @@ def train(
     place = distributed.start(str(find_device(device)))
     try:
         with distributed.first_alone():
-            corpus = pack(recipe.corpus, recipe.codec.sample_rate)
+            corpus = pack(recipe.corpus, recipe.codec.sample_rate, quiet=quiet)
         recipe = resolve(recipe, corpus)
         _check_folder(folder, recipe, resume)
+        tensorboard()  # or its lack would be found out only when the folder is taken
+        distributed.together()
         run = Run(recipe, corpus, folder, place)
         if resume:
             run.restore(*load_checkpoint(folder / "last.safetensors"))
@@ -433,4 +437,7 @@ def main(recipe: Recipe) -> None:
     try:
         train(recipe, Path("runs") / recipe.name, device="cuda" if torch.cuda.is_available() else "cpu")
     except VqaudioError as error:
-        raise SystemExit(f"Error: {error}") from error
+        print(f"Error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from error
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

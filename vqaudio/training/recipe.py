@@ -172,8 +172,12 @@ def resolve(recipe: Recipe, corpus: Corpus) -> Recipe:
 def _check(recipe: Recipe) -> None:
     for stage in recipe.stages:
         counted = any(getattr(stage.weights, name) > 0 for name in ("mel", "spectral", "wavenet"))
+        reached = {"encoder", "quantizer", "speaker", "conditioning"} | {
+            name for name in ("spectral", "wavenet") if getattr(stage.weights, name) > 0
+        }
         possible = {
-            "learns something from a loss": bool(stage.parts) and counted,
+            "learns something from a loss": counted and bool(reached & set(stage.parts)),
+            "has a positive learning rate": stage.learning_rate > 0,
             "has a batch and crops": stage.batch_size > 0 and stage.crop_seconds * recipe.codec.frame_rate >= 1,
             "quantises before it ends": stage.quantize_after < max(1, stage.steps),
         }
@@ -182,6 +186,10 @@ def _check(recipe: Recipe) -> None:
                 raise RecipeError(f"The recipe must see to it that its stage '{stage.name}' {condition}.")
     if not sum(stage.steps for stage in recipe.stages) > 0 or recipe.optimizer.accumulate < 1:
         raise RecipeError("The recipe must have at least one step, and one micro-batch in it.")
+    if not all(0 <= beta < 1 for beta in (*recipe.optimizer.betas, recipe.optimizer.weight_ema)):
+        raise RecipeError("The optimiser's betas and the weights' moving average must lie in [0, 1).")
+    if not 0 <= recipe.seed < 2**63:
+        raise RecipeError("The seed must be a whole number from 0 to 2^63 - 1.")
     if min(dataclasses.astuple(recipe.schedule)) < 1:
         raise RecipeError("The intervals of the schedule must be at least one step.")
     if recipe.codec.speaker.kind == "lookup" and recipe.corpus.validation_speakers:
