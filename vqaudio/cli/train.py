@@ -11,7 +11,9 @@ from vqaudio.cli import options
 
 @click.command()
 @click.argument("recipe")
-@click.option("--run-dir", "folder", metavar="DIR", help="Where the results go; by default runs/ and the recipe's name.")
+@click.option(
+    "--run-dir", "folder", metavar="DIR", help="Where the results go; by default runs/ and the recipe's name."
+)
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint of the run.")
 @click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Override a value of the recipe.")
 @options.device
