@@ -12,7 +12,14 @@ import torch
 
 from vqaudio.errors import ModelError, UsageError
 from vqaudio.evaluation import probes
-from vqaudio.models.config import CodecConfig, ConditioningConfig, EncoderConfig, SpeakerConfig, WaveNetConfig
+from vqaudio.models.config import (
+    CodecConfig,
+    ConditioningConfig,
+    EncoderConfig,
+    SpeakerConfig,
+    SpectralConfig,
+    WaveNetConfig,
+)
 from vqaudio.models.vqvae import VQVAE
 
 RATE = 16000
@@ -27,6 +34,8 @@ def small(speaker: SpeakerConfig | None = None, wavenet: bool = True) -> VQVAE:
         speaker=speaker or SpeakerConfig(),
         conditioning=ConditioningConfig(channels=8, layers=1),
         wavenet=WaveNetConfig(1, channels=8, skip_channels=8, dilations=(1, 2), output="mulaw") if wavenet else None,
+        spectral=None if wavenet else SpectralConfig(channels=8, skip_channels=8, dilations=(1,)),
+        decoder="wavenet" if wavenet else "spectral",
     )
     return VQVAE(config).eval()
 

@@ -205,7 +205,8 @@ class TestResolve:
 
     def table(self, rows, kind="lookup"):
         codec = dataclasses.replace(RECIPE.codec, speaker=SpeakerConfig(kind=kind, speakers=rows))
-        return dataclasses.replace(RECIPE, codec=codec)
+        corpus = dataclasses.replace(RECIPE.corpus, validation_speakers=0)
+        return dataclasses.replace(RECIPE, codec=codec, corpus=corpus)
 
     def test_fills_in_the_speakers(self):
         assert resolve(self.table(0), self.corpus) == self.table(3)
@@ -219,3 +220,16 @@ class TestResolve:
     def test_too_few_rows(self):
         with pytest.raises(RecipeError, match="2 speakers, and the corpus has 3"):
             resolve(self.table(2), self.corpus)
+
+    def test_speakers_held_out_have_no_rows(self):
+        held_out = dataclasses.replace(self.table(3), corpus=RECIPE.corpus)
+        with pytest.raises(RecipeError, match="validation_speakers=0"):
+            resolve(held_out, self.corpus)
+
+    @pytest.mark.parametrize(
+        "setting",
+        ["optimizer.betas=[2, 2]", "seed=99999999999999999999999", "optimizer.accumulate=0", "schedule.log_every=0"],
+    )
+    def test_numbers_that_make_no_sense(self, setting):
+        with pytest.raises(RecipeError):
+            resolve(override(RECIPE, [setting]), self.corpus)

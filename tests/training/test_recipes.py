@@ -41,7 +41,10 @@ def test_declares_what_can_be_saved(name):
     recipe = load_recipe(name)
     assert recipe.name == name
     assert from_json(to_json(recipe)) == recipe
-    assert VQVAE(recipe.codec).part(recipe.codec.decoder) is not None
+    codec = recipe.codec
+    if codec.speaker.kind == "lookup":
+        codec = override(recipe, ["codec.speaker.speakers=110"]).codec
+    assert VQVAE(codec).part(codec.decoder) is not None
     first = recipe.stages[0]
     assert {"encoder", "quantizer", "conditioning"} <= set(first.parts) and first.quantize_after < first.steps
 
