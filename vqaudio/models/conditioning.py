@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from vqaudio.models.config import ConditioningConfig
+from vqaudio.models.constants import MEL_MEAN, MEL_SPREAD
 from vqaudio.models.gated import GatedStack
 
 
@@ -38,7 +39,7 @@ class Conditioning(nn.Module):
 
     def log_mel(self, conditioning: Tensor) -> Tensor:
         """The auxiliary log-mel (B, mels, frames) that the conditioning (B, C, frames) must be able to tell."""
-        return self.mel(conditioning)
+        return MEL_MEAN + MEL_SPREAD * self.mel(conditioning)
 
 
 def time_jitter(latents: Tensor, probability: float) -> Tensor:

@@ -28,6 +28,7 @@ class EncoderConfig:
     latent_channels: int = 64
     pre_emphasis: float = 0.97
     gain: float = 25.0  # speech near -26 dBFS has about unit variance after pre-emphasis
+    compression: float = 300.0  # how far below full level the strided convolutions' output turns from log to linear
 
 
 @dataclass(frozen=True)

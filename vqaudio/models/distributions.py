@@ -15,11 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-BINS = 1 << 16
-HALF_BIN = 1 / BINS  # the bins are those of 16-bit audio, centred on k / 32768 for k in [-32768, 32768)
-LAST_BIN = 1 - 2 * HALF_BIN
-LOG_SCALES = (-12.0, 5.0)  # between a third of a bin and as good as flat over all of them, float32 is exact
-FLOOR = -5.0  # log-scale in units of the level: gradients grow with 1 / scale, and explode in silence without a floor
+from vqaudio.models.constants import FLOOR, HALF_BIN, LAST_BIN, LOG_SCALES
 
 
 class Distribution(ABC):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vqaudio.models.config import EncoderConfig
+from vqaudio.models.constants import COMPRESSED_GAIN
 
 
 class ResidualLayer(nn.Module):
@@ -30,7 +32,8 @@ class Encoder(nn.Module):
     """Waveform (B, 1, T) to latents (B, D, T / hop); T is a multiple of the hop.
 
     The waveform enters pre-emphasised and scaled: at its natural level, where high frequencies are faint and everything
-    is far below unit variance, training does not leave the mean. Beyond both ends the encoder hears silence.
+    is far below unit variance, training does not leave the mean. What the strided convolutions make of it is compressed
+    to a nearly logarithmic scale, so that faint sounds are heard beside loud ones. Beyond both ends there is silence.
 
     Attributes:
         hop: samples per latent.
@@ -43,6 +46,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.pre_emphasis = config.pre_emphasis
         self.gain = config.gain
+        self.compression = config.compression
         strided: list[nn.Conv1d] = []
         back, ahead, self.hop, width = 1, 0, 1, 1
         for stride, channels in zip(config.strides, config.channels, strict=True):
@@ -67,6 +71,7 @@ class Encoder(nn.Module):
         for convolution in self.strided:
             stride = convolution.stride[0]
             x = F.silu(convolution(F.pad(x, (stride // 2, stride - stride // 2))))
+        x = COMPRESSED_GAIN * torch.asinh(self.compression * x)
         for layer in self.residual:
             x = layer(x)
         return self.output(F.silu(x))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vqaudio.models.config import SpectralConfig
+from vqaudio.models.constants import LOG_MAGNITUDE
 from vqaudio.models.gated import GatedStack
 
 
@@ -48,7 +49,8 @@ class SpectralDecoder(nn.Module):
     def forward(self, conditioning: Tensor, speaker: Tensor | None, start: int = 0) -> Tensor:
         """(B, C, frames) and (B, S) to (B, 1, frames * hop); the first frame is number `start` of the waveform."""
         spectrum = self.head(self.stack(self.input(conditioning), speaker=speaker)).float()
-        log_magnitude, phase = spectrum.chunk(2, dim=1)
+        difference, phase = spectrum.chunk(2, dim=1)
+        log_magnitude = LOG_MAGNITUDE + difference
         magnitude = torch.exp(log_magnitude.clamp(max=math.log(self.fft_size)))  # more than full scale can have
         with torch.autocast(conditioning.device.type, enabled=False):
             return self.synthesis(torch.polar(magnitude, phase + self.steady_phase(start, phase.shape[2])))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vqaudio.models.conditioning import Conditioning
 from vqaudio.models.config import CodecConfig, check
-from vqaudio.models.encoder import Encoder
+from vqaudio.models.encoder import Encoder, ResidualLayer
 from vqaudio.models.objective import Objective
 from vqaudio.models.quantizer import Quantized, ResidualQuantizer
 from vqaudio.models.speaker import Speaker
@@ -142,11 +142,15 @@ class VQVAE(nn.Module):
 
 
 def keep_variance(module: nn.Module) -> None:
-    """Start a convolution so that its output has about the variance of its input (He et al. 2015, arXiv 1502.01852).
+    """Start a convolution so that its output has about the variance of its input (He et al. 2015, arXiv 1502.01852),
+    and a residual layer as the identity (Zhang et al. 2019, arXiv 1901.09321).
 
-    The usual start shrinks the signal at every layer, until the codes hear little but biases.
+    The usual start shrinks the signal at every layer, until the codes hear little but biases; residual layers that add
+    their own variance from the start learn more slowly.
     """
     if isinstance(module, nn.Conv1d):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         assert module.bias is not None
         nn.init.zeros_(module.bias)
+    if isinstance(module, ResidualLayer):
+        nn.init.zeros_(module.output.weight)

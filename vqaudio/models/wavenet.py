@@ -17,12 +17,11 @@ from torch.nn import functional as F
 
 from vqaudio.errors import ModelError, UsageError
 from vqaudio.models.config import WaveNetConfig
+from vqaudio.models.constants import LEVELS
 from vqaudio.models.distributions import Distribution, LogisticMixture, MuLaw
 from vqaudio.models.filterbank import PQMF
 from vqaudio.models.gated import GatedStack
 from vqaudio.models.random import uniforms
-
-LEVELS = {1: (0.054,), 4: (0.052, 0.013, 0.0067, 0.0032)}  # root mean square of each band of LibriSpeech at 16 kHz
 
 
 @dataclass

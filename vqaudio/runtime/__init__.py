@@ -1,0 +1,1 @@
+"""The networks made fast: the same mathematics as in `vqaudio.models`, and tested against it."""

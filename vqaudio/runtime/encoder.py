@@ -1,0 +1,207 @@
+"""From samples to codes on the CPU, as `vqaudio.models.encoder`, `quantizer` and `speaker`, in chunks of any size."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vqaudio.models.config import CodecConfig
+from vqaudio.models.constants import COMPRESSED_GAIN
+from vqaudio.runtime.layers import Convolution, Past, Strided, Weights, pad, rectified
+from vqaudio.runtime.product import Floats, accumulate, entry
+
+
+class Encoder:
+    """Samples to latents."""
+
+    def __init__(self, config: CodecConfig, weights: Weights) -> None:
+        self.config, self.hop = config.encoder, config.hop
+        widths = (1, *config.encoder.channels)
+        self.strided = [
+            Strided(weights, f"encoder.strided.{i}", widths[i], widths[i + 1], stride)
+            for i, stride in enumerate(config.encoder.strides)
+        ]
+        width, kernel = widths[-1], config.encoder.kernel
+        self.residual = [
+            (
+                Convolution(weights, f"encoder.residual.{i}.dilated", width, width, kernel, dilation),
+                Convolution(weights, f"encoder.residual.{i}.output", width, width),
+            )
+            for i, dilation in enumerate(config.encoder.dilations)
+        ]
+        self.output = Convolution(weights, "encoder.output", width, config.encoder.latent_channels)
+
+    def start(self) -> EncoderState:
+        """The state of a new stream."""
+        return EncoderState([layer.start() for layer in self.strided], [layer.start() for layer, _ in self.residual])
+
+    def push(self, state: EncoderState, samples: Floats, last: bool) -> Floats:
+        """The next samples (n,) to the latents that they complete (m, D); the last frame is filled with silence."""
+        state.samples += len(samples)
+        if last:
+            samples = np.concatenate([samples, np.zeros(-state.samples % self.hop, np.float32)])
+        before = np.concatenate([[state.previous], samples])
+        state.previous = before[-1]
+        rows = np.float32(self.config.gain) * (samples - np.float32(self.config.pre_emphasis) * before[:-1])
+        rows = rows.astype(np.float32)[:, None]
+        for strided, past in zip(self.strided, state.strided, strict=True):
+            rows = rectified(strided.push(past, rows, last))
+        rows = np.float32(COMPRESSED_GAIN) * np.arcsinh(np.float32(self.config.compression) * rows)
+        for (dilated, output), past in zip(self.residual, state.residual, strict=True):
+            held = past.push(rows, last)
+            change = output(rectified(dilated(rectified(held))))
+            rows = held[past.back : past.back + len(change)] + change
+        return self.output(rectified(rows))
+
+
+class EncoderState:
+    """What a stream remembers: the past of every layer, and the last sample."""
+
+    def __init__(self, strided: list[Past], residual: list[Past]) -> None:
+        self.strided, self.residual = strided, residual
+        self.samples, self.previous = 0, np.float32(0)
+
+
+class Quantizer:
+    """Latents to codes and back, all stages or the first ones; nothing here depends on neighbouring frames."""
+
+    def __init__(self, config: CodecConfig, weights: Weights) -> None:
+        self.normalize, self.latents = config.quantizer.normalize, config.encoder.latent_channels
+        size, dim = config.quantizer.codebook_size, config.quantizer.code_dim
+        self.stages = []
+        for i in range(config.quantizer.quantizers):
+            name = f"quantizer.stages.{i}"
+            codebook = weights.take(f"{name}.codebook", size, dim)
+            if self.normalize:
+                codebook = codebook / np.maximum(np.sqrt((codebook * codebook).sum(1, keepdims=True)), 1e-12)
+            project_in = Convolution(weights, f"{name}.project_in", self.latents, dim)
+            project_out = Convolution(weights, f"{name}.project_out", dim, self.latents)
+            self.stages.append((project_in, pad(codebook, 1), project_out))
+
+    def codes(self, latents: Floats, quantizers: int) -> np.ndarray:
+        """(frames, D) to codes (quantizers, frames), uint16."""
+        codes = np.empty((quantizers, len(latents)), np.uint16)
+        residual = latents
+        for i, (project_in, codebook, project_out) in enumerate(self.stages[:quantizers]):
+            z = project_in(residual)
+            nearest(z, codebook, self.normalize, codes[i])
+            if i + 1 < quantizers:
+                residual = residual - project_out(codebook[codes[i]])
+        return codes
+
+    def latents_of(self, codes: np.ndarray) -> Floats:
+        """Codes (quantizers, frames), of all stages or the first ones, to quantised latents (frames, D)."""
+        total = None
+        for (_, codebook, project_out), indices in zip(self.stages, codes, strict=False):
+            part = project_out(codebook[indices])
+            total = part if total is None else total + part
+        assert total is not None
+        return total
+
+
+class Reference:
+    """Latents to the numbers of a reference speaker, from sums over all frames of a stream."""
+
+    def __init__(self, config: CodecConfig, weights: Weights) -> None:
+        speaker = config.speaker
+        self.levels, self.channels = speaker.levels, speaker.channels
+        self.first = Convolution(weights, "speaker.frames.0", config.encoder.latent_channels, speaker.channels)
+        self.second = Convolution(weights, "speaker.frames.2", speaker.channels, speaker.channels, 3)
+        self.pooled = weights.take("speaker.pooled.weight", speaker.dims, 2 * speaker.channels)
+        self.pooled_bias = weights.take("speaker.pooled.bias", speaker.dims)
+
+    def start(self) -> ReferenceState:
+        """The state of a new stream."""
+        return ReferenceState(self.second.start(), np.zeros((2, self.channels)))
+
+    def push(self, state: ReferenceState, latents: Floats, last: bool) -> None:
+        """Listen to the next latents (n, D)."""
+        frames = rectified(self.second(state.past.push(rectified(self.first(latents)), last)))
+        add_statistics(frames, state.sums)
+        state.count += len(frames)
+
+    def indices(self, state: ReferenceState) -> list[int]:
+        """What is sent of the speaker, when the stream has ended."""
+        mean, square = state.sums / max(1, state.count)
+        deviation = np.sqrt(np.maximum(square - mean * mean, 0) + 1e-5)
+        coordinates = np.tanh(self.pooled @ np.concatenate([mean, deviation]) + self.pooled_bias)
+        return [round(level) for level in (coordinates + 1) / 2 * (self.levels - 1)]
+
+
+class ReferenceState:
+    """What a stream remembers: the past of the convolution, and sums of the frames and of their squares so far."""
+
+    def __init__(self, past: Past, sums: np.ndarray) -> None:
+        self.past, self.sums, self.count = past, sums, 0
+
+
+class SpeakerVectors:
+    """The speaker vector of what was sent, as `vqaudio.models.speaker`."""
+
+    def __init__(self, config: CodecConfig, weights: Weights) -> None:
+        self.config = config.speaker
+        speaker = config.speaker
+        if speaker.kind != "none":
+            self.null = weights.take("speaker.null", speaker.channels)
+        if speaker.kind == "lookup":
+            self.table = weights.take("speaker.table.weight", speaker.speakers, speaker.channels)
+        if speaker.kind == "reference":
+            self.layers = [
+                (weights.take(f"speaker.vector.{i}.weight", speaker.channels, inputs),
+                 weights.take(f"speaker.vector.{i}.bias", speaker.channels))
+                for i, inputs in ((0, speaker.dims), (2, speaker.channels))
+            ]
+
+    def vector(self, indices: list[int] | None) -> Floats | None:
+        """(S,), the null speaker for None; None for a model without speakers."""
+        if self.config.kind == "none":
+            return None
+        if indices is None:
+            return self.null
+        if self.config.kind == "lookup":
+            return self.table[indices[0]]
+        (first, first_bias), (second, second_bias) = self.layers
+        numbers = np.array(indices, np.float32) / np.float32(self.config.levels - 1) * np.float32(2) - np.float32(1)
+        hidden = first @ numbers + first_bias
+        hidden = hidden / (1 + np.exp(-hidden))
+        return (second @ hidden + second_bias).astype(np.float32)
+
+
+@entry
+def nearest(points: Floats, codebook: Floats, normalize: bool, codes: np.ndarray) -> None:
+    """The code vector (K, d) nearest to each point (frames, d), into codes (frames,); the first of equals."""
+    frames, dim = points.shape
+    size = -(-len(codebook) // 16) * 16
+    transposed = np.zeros((dim, size), np.float32)
+    squares = np.zeros(size, np.float32)
+    for code in range(len(codebook)):
+        for d in range(dim):
+            transposed[d, code] = codebook[code, d]
+            squares[code] += codebook[code, d] * codebook[code, d]
+    scaled = np.empty((1, dim), np.float32)
+    products = np.empty((1, size), np.float32)
+    for frame in range(frames):
+        norm = np.float32(1)
+        if normalize:
+            total = np.float32(0)
+            for d in range(dim):
+                total += points[frame, d] * points[frame, d]
+            norm = max(np.sqrt(total), np.float32(1e-12))
+        for d in range(dim):
+            scaled[0, d] = points[frame, d] / norm
+        products[:] = np.float32(0)
+        accumulate(products, transposed, scaled)
+        best, least = 0, np.inf
+        for code in range(len(codebook)):
+            distance = squares[code] - 2 * products[0, code]
+            if distance < least:
+                best, least = code, distance
+        codes[frame] = best
+
+
+@entry
+def add_statistics(frames: Floats, sums: np.ndarray) -> None:
+    """Add the frames (n, C) and their squares to sums (2, channels), frame after frame."""
+    for frame in range(len(frames)):
+        for c in range(sums.shape[1]):
+            sums[0, c] += frames[frame, c]
+            sums[1, c] += frames[frame, c] * frames[frame, c]

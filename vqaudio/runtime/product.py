@@ -1,0 +1,147 @@
+"""Sums of products, the one operation that all networks spend their time in: totals += inputs @ weights, for numba.
+
+A block of totals stays in vector registers while the weights run by, as in Goto and van de Geijn 2008 ("Anatomy of
+high-performance matrix multiplication"); LLVM is given the vectors directly, because it does not find them in loops.
+Every total is one chain of fused multiply-adds in the order of the inputs, however many rows there are and wherever
+they stand: a frame's result depends neither on the chunk that it comes in nor on the vectors of the machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import llvmlite.binding
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+LANES = 16  # widths of weights are multiples of this
+WIDE = bool(llvmlite.binding.get_host_cpu_features().get("avx512f"))
+VECTOR = 16 if WIDE else 8
+# Rows of a block of totals, and how many vectors wide it may be: nearly all of the 32 or 16 registers hold totals.
+TALL, MIDDLE, SINGLE = ((8, (3, 2, 1)), (4, (6, 2, 1)), (1, (8, 1))) if WIDE else ((4, (3, 1)), (2, (6, 1)), (1, (8, 1)))
+
+# A multiplication and an addition may be rounded as one, which is the same for every row; nothing is reordered.
+OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
+inner = njit(**OPTIONS)
+
+
+def entry(function: Callable[..., Any]) -> Any:
+    """Compile a function that Python calls, and keep the result on disk where there is a place for it.
+
+    Whoever changes a function that an entry calls must also touch the file of the entry: numba looks at that alone.
+    """
+    try:
+        return njit(cache=True, **OPTIONS)(function)
+    except RuntimeError:  # numba finds no folder that it may write to
+        return njit(**OPTIONS)(function)
+
+
+def block(rows: int, vectors: int, lanes: int) -> Any:
+    """An intrinsic that adds to a block of totals (rows, vectors * lanes) at the given row and column."""
+
+    @intrinsic
+    def add_products(context, totals, weights, inputs, row, column):  # type: ignore[no-untyped-def]
+        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            vector, float_ = ir.VectorType(ir.FloatType(), lanes), ir.FloatType()
+            y, w, x = (
+                context.make_array(kind)(context, builder, value)
+                for kind, value in zip(signature.args[:3], arguments[:3], strict=True)
+            )
+            row, column = arguments[3:]
+            integer = row.type
+
+            def address(array: Any, row: Any, column: Any, kind: Any) -> Any:
+                stride = builder.extract_value(array.strides, 0)
+                start = builder.gep(builder.bitcast(array.data, ir.IntType(8).as_pointer()), [builder.mul(row, stride)])
+                return builder.bitcast(
+                    builder.gep(builder.bitcast(start, float_.as_pointer()), [column]), kind.as_pointer()
+                )
+
+            def broadcast(number: Any) -> Any:
+                undefined = ir.Constant(vector, ir.Undefined)
+                one = builder.insert_element(undefined, number, ir.IntType(32)(0))
+                zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+                return builder.shuffle_vector(one, undefined, zeros)
+
+            fma = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{lanes}f32"
+            )
+            columns = [builder.add(column, integer(v * lanes)) for v in range(vectors)]
+            rows_ = [builder.add(row, integer(r)) for r in range(rows)]
+            places = [address(y, r, c, vector) for r in rows_ for c in columns]
+            first = [builder.load(place, align=4) for place in places]
+            sources = [address(x, r, integer(0), float_) for r in rows_]
+
+            before = builder.block
+            body, after = builder.append_basic_block("product"), builder.append_basic_block("stored")
+            builder.branch(body)
+            builder.position_at_end(body)
+            k = builder.phi(integer)
+            k.add_incoming(integer(0), before)
+            sums = [builder.phi(vector) for _ in first]
+            weight = [builder.load(address(w, k, c, vector), align=4) for c in columns]
+            updated = []
+            for r, source in enumerate(sources):
+                number = broadcast(builder.load(builder.gep(source, [k])))
+                for v in range(vectors):
+                    updated.append(builder.call(fma, [weight[v], number, sums[r * vectors + v]]))
+            next_k = builder.add(k, integer(1))
+            k.add_incoming(next_k, body)
+            for total, start, new in zip(sums, first, updated, strict=True):
+                total.add_incoming(start, before)
+                total.add_incoming(new, body)
+            depth = builder.extract_value(w.shape, 0)
+            builder.cbranch(builder.icmp_signed("<", next_k, depth), body, after)
+            builder.position_at_end(after)
+            for place, total in zip(places, updated, strict=True):
+                builder.store(total, place, align=4)
+            return context.get_dummy_value()
+
+        return types.void(totals, weights, inputs, types.intp, types.intp), generate
+
+    return add_products
+
+
+def strip(rows: int, widths: tuple[int, ...], lanes: int) -> Any:
+    """A function that adds to `rows` rows of totals from a given row on, in blocks of the given widths in vectors."""
+    add_products, width = block(rows, widths[0], lanes), widths[0] * lanes
+    narrower = strip(rows, widths[1:], lanes) if len(widths) > 1 else None
+
+    @inner
+    def add(totals: Floats, weights: Floats, inputs: Floats, row: int, column: int) -> None:
+        while column + width <= totals.shape[1]:
+            add_products(totals, weights, inputs, row, column)
+            column += width
+        if narrower is not None:
+            narrower(totals, weights, inputs, row, column)
+
+    return add
+
+
+_tall, _middle, _single = (strip(rows, widths, VECTOR) for rows, widths in (TALL, MIDDLE, SINGLE))
+_TALL, _MIDDLE = TALL[0], MIDDLE[0]
+
+
+@inner
+def accumulate(totals: Floats, weights: Floats, inputs: Floats) -> None:
+    """totals += inputs @ weights: (M, N), (K, N) and (M, K), K at least 1 and N a multiple of `LANES`.
+
+    Columns lie side by side; rows may lie anywhere, those of the inputs may even overlap.
+    """
+    row = 0
+    while row + _TALL <= len(totals):
+        _tall(totals, weights, inputs, row, 0)
+        row += _TALL
+    while row + _MIDDLE <= len(totals):
+        _middle(totals, weights, inputs, row, 0)
+        row += _MIDDLE
+    while row < len(totals):
+        _single(totals, weights, inputs, row, 0)
+        row += 1
