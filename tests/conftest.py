@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from vqaudio.codec import Codec
 from vqaudio.models.config import (
@@ -19,6 +20,9 @@ from vqaudio.models.config import (
     WaveNetConfig,
 )
 from vqaudio.models.vqvae import VQVAE
+
+settings.register_profile("unhurried", deadline=None)  # a test must not fail because the machine is busy
+settings.load_profile("unhurried")
 
 SPEECH = Path(__file__).parents[2] / "shared" / "speech"
 
@@ -47,7 +51,7 @@ def tiny_codec(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("tiny") / "tiny.safetensors"
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        Codec(VQVAE(TINY), card="An untrained codec for tests.").save(path)
+        Codec(TINY, VQVAE(TINY).arrays(), "An untrained codec for tests.").save(path)
     return path
 
 

@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vqaudio
-from vqaudio import codec as codec_module
-from vqaudio.codec import Codec, grid, pack_indices, unpack_indices
+from vqaudio.codec import Codec, pack_indices, unpack_indices
 from vqaudio.errors import AudioError, ModelError, UsageError
 from vqaudio.models.config import CodecConfig, SpeakerConfig, from_dict
 from vqaudio.models.vqvae import VQVAE
+from vqaudio.runtime import cpu
+from vqaudio.runtime.cpu import grid
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +50,15 @@ def test_exact_length_for_any_length(codec, decoder, samples):
 
 def test_codes_are_those_of_the_networks_in_one_pass(codec, noise, monkeypatch):
     """The blocks of a long file have no seams: codes and waveform equal one pass over everything."""
-    monkeypatch.setattr(codec_module, "BLOCK_SECONDS", 0.2)
+    monkeypatch.setattr(cpu, "BLOCK_SECONDS", 0.2)
     codes = codec.encode(noise, 16000)
     padded = np.pad(noise, (0, -len(noise) % 64))
     latents = codec.model.encoder(torch.from_numpy(padded)[None, None])
     whole = codec.model.quantizer(latents).codes[0]
     assert (codes.numpy() == whole.numpy()).mean() > 0.999  # a latent between two codes may fall either way
     decoded = codec.decode(codes)
-    vector = codec._speaker_vector(codes.speaker)
+    speaker = torch.tensor([unpack_indices(codes.speaker, codec.config.speaker.sizes)])
+    vector = codec.model.speaker.decode(speaker)
     indices = torch.from_numpy(codes.numpy().astype(np.int64))[None]
     conditioning = codec.model.conditioning(codec.model.quantizer.decode(indices), vector)
     once = codec.model.spectral(conditioning, vector)[0, 0, : len(noise)]
@@ -118,7 +120,7 @@ def test_a_saved_codec_is_the_same_codec(codec, noise, tmp_path):
 
 class TestWrongUse:
     def test_codes_of_another_model(self, codec):
-        other = Codec(VQVAE(codec.config))
+        other = Codec(codec.config, VQVAE(codec.config).arrays())
         with pytest.raises(ModelError, match=f"{codec.fingerprint.hex()}"):
             other.decode(codec.encode(np.zeros(100, np.float32), 16000))
 
@@ -210,7 +212,8 @@ class TestSpeakerTable:
     @pytest.fixture
     def table(self, codec) -> Codec:
         speaker = SpeakerConfig(kind="lookup", channels=8, speakers=3)
-        return Codec(VQVAE(dataclasses.replace(codec.config, speaker=speaker)))
+        config = dataclasses.replace(codec.config, speaker=speaker)
+        return Codec(config, VQVAE(config).arrays())
 
     def test_the_row_travels_in_the_codes_and_is_heard(self, table, noise):
         codes = [table.encode(noise, 16000, speaker=row) for row in (0, 2)]

@@ -1,98 +1,105 @@
 """The codec as its users meet it: load a model, encode a waveform to codes, decode codes to a waveform.
 
-The encoder and the spectral decoder run on a fixed grid of blocks, each with as much context as their receptive fields,
-for whole files too: their memory does not grow with length, and no result depends on how the input arrived.
+The networks run on a fixed grid of blocks, each with as much context as they hear, for whole files too: their memory
+does not grow with length, and no result depends on how the input arrived. On the CPU they are those of
+`vqaudio.runtime`, and torch is not needed.
 """
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from vqaudio import audio
 from vqaudio.codes import Codes
 from vqaudio.errors import ModelError, UsageError
-from vqaudio.models.config import CodecConfig
-from vqaudio.models.vqvae import VQVAE
-from vqaudio.weights import fingerprint, load_model, save_model
+from vqaudio.models.config import CodecConfig, check
+from vqaudio.runtime.cpu import CpuNetworks
+from vqaudio.weights import State, fingerprint, load_model, save_model
 
-BLOCK_SECONDS = 10.0
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vqaudio.models.vqvae import VQVAE
+    from vqaudio.runtime.gpu import TorchNetworks
+
 DEFAULT_MODEL = "speech16k.safetensors"
 
 
-def load(path: str | os.PathLike[str] | None = None, device: str = "cpu") -> Codec:
+def load(path: str | os.PathLike[str] | None = None, device: str = "cpu", threads: int | None = None) -> Codec:
     """Load a codec.
 
     Args:
         path: a model file; by default the one that comes with vqaudio.
         device: "cpu", "cuda" or "cuda:N".
+        threads: to use on the CPU; by default as many as there are cores, or as OMP_NUM_THREADS says.
 
     Raises:
         ModelError: where the file is missing, damaged, or not a codec.
         UsageError: where the device is not there.
     """
-    path = path or Path(str(resources.files("vqaudio") / "pretrained" / DEFAULT_MODEL))
-    model = load_model(path)
-    try:
-        networks = VQVAE(model.config)
-        networks.load_weights(model.state)
-    except RuntimeError as error:
-        raise ModelError(f"The weights in '{path}' do not fit the configuration beside them.") from error
-    return Codec(networks.to(find_device(device)), model.card)
-
-
-def find_device(name: str) -> torch.device:
-    """The device of that name.
-
-    Raises:
-        UsageError: where it is not there.
-    """
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"'{name}' is not the name of a device; use cpu, cuda or cuda:N.") from error
-    if device.type not in ("cpu", "cuda") or (
-        device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
-    ):
-        raise UsageError(f"The device '{name}' is not there on this machine.")
-    return device
+    model = load_model(path or Path(str(resources.files("vqaudio") / "pretrained" / DEFAULT_MODEL)))
+    return Codec(model.config, model.state, model.card, device, threads)
 
 
 class Codec:
     """A trained model with its use as a codec. `vqaudio.load` makes one.
 
-    Attributes:
+    Args:
         config: the architecture.
+        state: the weights by name, float32.
         card: the model card, Markdown.
+        device: where the networks run: "cpu", "cuda" or "cuda:N".
+        threads: to use on the CPU, by default all.
+
+    Attributes:
         fingerprint: four bytes that name the model in its `.codes` files.
-        model: the networks.
+
+    Raises:
+        ModelError: where the weights do not fit the configuration.
+        UsageError: where the device is not there.
     """
 
-    def __init__(self, model: VQVAE, card: str = "") -> None:
-        self.model = model.eval().requires_grad_(False)
-        self.config: CodecConfig = model.config
-        self.card = card
-        self.fingerprint = fingerprint(self.config, model.state_dict())
+    def __init__(
+        self,
+        config: CodecConfig,
+        state: Mapping[str, np.ndarray],
+        card: str = "",
+        device: str = "cpu",
+        threads: int | None = None,
+    ) -> None:
+        check(config)
+        self.config, self.card, self.device = config, card, check_device(device)
+        self.state: State = dict(state)
+        self.fingerprint = fingerprint(config, self.state)
+        self.networks: CpuNetworks | TorchNetworks
+        if device == "cpu":
+            self.networks = CpuNetworks(config, self.state, threads)
+        else:
+            from vqaudio.runtime.gpu import TorchNetworks
 
-    @property
-    def device(self) -> torch.device:
-        """Where the networks run."""
-        return next(self.model.parameters()).device
+            self.networks = TorchNetworks(config, self.state, device)
+
+    @functools.cached_property
+    def model(self) -> VQVAE:
+        """The networks in torch, for what is more than coding."""
+        from vqaudio.runtime.gpu import torch_networks
+
+        return torch_networks(self.config, self.state).to(self.device)
 
     @property
     def decoders(self) -> tuple[str, ...]:
         """The decoders that this model has, the default one first."""
-        has = [name for name in ("spectral", "wavenet") if self.model.part(name) is not None]
+        has = [name for name in ("spectral", "wavenet") if getattr(self.config, name) is not None]
         return tuple(sorted(has, key=lambda name: name != self.config.decoder))
 
-    @torch.inference_mode()
     def encode(
         self,
         waveform: np.ndarray | Tensor,
@@ -121,26 +128,19 @@ class Codec:
         if quantizers is not None and not 1 <= quantizers <= stages:
             raise UsageError(f"The model has {stages} quantiser(s), so {quantizers} cannot be used.")
         row = self._row(speaker)
-        is_torch = isinstance(waveform, Tensor)
-        array = _as_numpy(waveform)
-        samples = audio.prepare(array, sample_rate, self.config.sample_rate)
-        blocks, sums = [], []
-        for latents in self._latents(samples):
-            blocks.append(self.model.quantizer(latents, quantizers).codes[0].cpu())
-            if speaker is True and self.config.speaker.kind == "reference":
-                sums.append(self.model.speaker.pool(latents))
-        codes = torch.cat(blocks, dim=1)
+        samples = audio.prepare(_as_numpy(waveform), sample_rate, self.config.sample_rate)
+        codes, indices = self.networks.encode(samples, quantizers or stages, speaker is True)
+        indices = indices if row is None else [row]
         return Codes(
-            codes=codes if is_torch else codes.numpy().astype(np.uint16),
+            codes=_as_tensor(codes.astype(np.int64)) if is_tensor(waveform) else codes,
             codebook_size=self.config.quantizer.codebook_size,
             hop=self.config.hop,
             sample_rate=self.config.sample_rate,
             samples=len(samples),
             model=self.fingerprint,
-            speaker=self._speaker_bytes(sums) if row is None else pack_indices([row], self.model.speaker.sizes),
+            speaker=b"" if indices is None else pack_indices(indices, self.config.speaker.sizes),
         )
 
-    @torch.inference_mode()
     def decode(
         self, codes: Codes, *, decoder: str | None = None, seed: int = 0, temperature: float = 1.0
     ) -> np.ndarray | Tensor:
@@ -156,19 +156,16 @@ class Codec:
 
         Raises:
             ModelError: where the codes are of another model.
-            UsageError: for a decoder that the model does not have, or a temperature out of range.
+            UsageError: for a decoder that the model does not have, or a seed or temperature out of range.
         """
-        decoder = self._check(codes, decoder, temperature)
-        vector = self._speaker_vector(codes.speaker)
-        indices = torch.from_numpy(codes.numpy().astype(np.int64)).to(self.device)[None]
+        decoder = self._check(codes, decoder, seed, temperature)
+        speaker = unpack_indices(codes.speaker, self.config.speaker.sizes) if codes.speaker else None
         if decoder == "wavenet":
-            assert self.model.wavenet is not None
-            conditioning = self.model.conditioning(self.model.quantizer.decode(indices), vector)
-            wave = self.model.wavenet.generate(conditioning, vector, seed=seed, temperature=temperature)[0, 0]
+            parts = self.networks.decode_wavenet(codes.numpy(), speaker, seed, temperature)
         else:
-            wave = torch.cat(list(self._spectral(indices, vector)))
-        wave = wave[: codes.samples].cpu()
-        return wave if isinstance(codes.codes, Tensor) else wave.numpy()
+            parts = self.networks.decode_spectral(codes.numpy(), speaker)
+        wave = np.concatenate(list(parts))[: codes.samples]
+        return _as_tensor(wave) if is_tensor(codes.codes) else wave
 
     def save(self, path: str | os.PathLike[str], force: bool = False) -> None:
         """Write the codec as one model file.
@@ -177,33 +174,9 @@ class Codec:
             UsageError: where the file exists and `force` is not given.
             ModelError: where it cannot be written.
         """
-        save_model(path, self.config, self.model.state_dict(), self.card, force)
+        save_model(path, self.config, self.state, self.card, force)
 
-    @property
-    def _block(self) -> int:
-        """Frames per block of the grid."""
-        return round(BLOCK_SECONDS * self.config.frame_rate)
-
-    def _latents(self, samples: np.ndarray) -> Iterator[Tensor]:
-        """The latents (1, D, frames) of a waveform (T,), block by block."""
-        encoder, hop = self.model.encoder, self.config.hop
-        frames = -(-len(samples) // hop)
-        back, ahead = -(-encoder.look_back // hop), -(-encoder.look_ahead // hop)
-        for start, first, stop, end in grid(frames, self._block, back, ahead):
-            piece = torch.from_numpy(samples[start * hop : end * hop]).to(self.device)
-            piece = F.pad(piece, (0, (end - start) * hop - len(piece)))
-            yield encoder(piece[None, None])[:, :, first - start : stop - start]
-
-    def _spectral(self, codes: Tensor, speaker: Tensor | None) -> Iterator[Tensor]:
-        """The waveform of codes (1, quantizers, frames) from the spectral decoder, block by block (T,)."""
-        assert self.model.spectral is not None
-        hop, reach = self.config.hop, self.model.conditioning.reach + self.model.spectral.reach
-        for start, first, stop, end in grid(codes.shape[2], self._block, reach, reach):
-            latents = self.model.quantizer.decode(codes[:, :, start:end])
-            wave = self.model.spectral(self.model.conditioning(latents, speaker), speaker, start)
-            yield wave[0, 0, (first - start) * hop : (stop - start) * hop]
-
-    def _check(self, codes: Codes, decoder: str | None, temperature: float) -> str:
+    def _check(self, codes: Codes, decoder: str | None, seed: int, temperature: float) -> str:
         """The decoder to use, after a look at everything that the caller chose."""
         if codes.model != self.fingerprint:
             raise ModelError(
@@ -219,6 +192,8 @@ class Codec:
             raise UsageError(f"The model has no {decoder} decoder; it has: {', '.join(self.decoders)}.")
         if not 0 <= temperature <= 2:
             raise UsageError(f"The temperature must lie between 0 and 2, not at {temperature}.")
+        if not 0 <= seed < 1 << 64:
+            raise UsageError(f"The seed {seed} is not between 0 and 2^64 - 1.")
         return decoder or self.decoders[0]
 
     def _row(self, speaker: bool | int) -> int | None:
@@ -229,33 +204,43 @@ class Codec:
             raise UsageError(f"The model has no speaker {speaker} in a table.")
         return speaker
 
-    def _speaker_bytes(self, sums: list[tuple[Tensor, Tensor, int]]) -> bytes:
-        if not sums:
-            return b""
-        totals, squares, counts = zip(*sums, strict=True)
-        indices = self.model.speaker.indices(sum(totals), sum(squares), sum(counts))
-        return pack_indices(indices[0].tolist(), self.model.speaker.sizes)
 
-    def _speaker_vector(self, data: bytes) -> Tensor | None:
-        if not data:
-            return self.model.speaker.decode(None)
-        indices = unpack_indices(data, self.model.speaker.sizes)
-        return self.model.speaker.decode(torch.tensor([indices], device=self.device))
+def check_device(name: str) -> str:
+    """The name of a device, after a look whether it is there.
+
+    Raises:
+        UsageError: where it is not, or is no name of a device.
+    """
+    if name != "cpu":
+        import torch
+
+        try:
+            device = torch.device(name)
+        except RuntimeError as error:
+            raise UsageError(f"'{name}' is not the name of a device; use cpu, cuda or cuda:N.") from error
+        if device.type != "cuda" or (device.index or 0) >= torch.cuda.device_count():
+            raise UsageError(f"The device '{name}' is not there on this machine.")
+    return name
+
+
+def is_tensor(array: Any) -> bool:
+    """Whether an array is of torch, which need not be imported to tell."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(array, torch.Tensor)
 
 
 def _as_numpy(waveform: np.ndarray | Tensor) -> np.ndarray:
     """A waveform of either kind as an array; half precision, which numpy lacks or loses, as float32."""
-    if not isinstance(waveform, Tensor):
+    if isinstance(waveform, np.ndarray):
         return waveform
     waveform = waveform.detach().cpu()
     return (waveform.float() if waveform.is_floating_point() else waveform).numpy()
 
 
-def grid(frames: int, block: int, back: int, ahead: int) -> Iterator[tuple[int, int, int, int]]:
-    """Blocks of `block` frames with their context, in frames, as far as there is any: (start, first, stop, end)."""
-    for first in range(0, frames, block):
-        stop = min(first + block, frames)
-        yield max(0, first - back), first, stop, min(frames, stop + ahead)
+def _as_tensor(array: np.ndarray) -> Tensor:
+    import torch
+
+    return torch.from_numpy(array)
 
 
 def pack_indices(indices: list[int], sizes: tuple[int, ...]) -> bytes:

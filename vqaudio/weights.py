@@ -7,15 +7,21 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
+from safetensors.numpy import save
 
 from vqaudio.errors import ModelError
 from vqaudio.files import reason, replacing
 from vqaudio.models.config import CodecConfig, from_dict, to_dict
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+State = dict[str, NDArray[np.float32]]  # weights by name
 
 FORMAT = "vqaudio codec 1"
 MEANING = ("encoder", "quantizer", "speaker")  # the parts that give codes their meaning
@@ -27,14 +33,14 @@ class ModelFile:
     """What a model file holds: the architecture, the weights by name, and the card as Markdown."""
 
     config: CodecConfig
-    state: dict[str, Tensor]
+    state: State
     card: str
 
 
 def save_model(
     path: str | os.PathLike[str],
     config: CodecConfig,
-    state: Mapping[str, Tensor],
+    state: Mapping[str, Tensor | NDArray[np.float32]],
     card: str = "",
     force: bool = False,
 ) -> None:
@@ -45,10 +51,9 @@ def save_model(
         ModelError: where it cannot be written.
     """
     metadata = {"format": FORMAT, "config": json.dumps(to_dict(config)), "card": card}
-    kept = {name: tensor for name, tensor in state.items() if not name.endswith(TRAINING_ONLY)}
-    tensors = {name: tensor.detach().cpu().half().contiguous() for name, tensor in kept.items()}
+    kept = {name: weights for name, weights in state.items() if not name.endswith(TRAINING_ONLY)}
     with replacing(path, force, ModelError) as temporary:
-        temporary.write_bytes(save(tensors, metadata))
+        temporary.write_bytes(save({name: _half(weights) for name, weights in kept.items()}, metadata))
 
 
 def load_model(path: str | os.PathLike[str]) -> ModelFile:
@@ -60,12 +65,12 @@ def load_model(path: str | os.PathLike[str]) -> ModelFile:
     if not os.path.isfile(path):
         raise ModelError(f"The model file '{path}' is not there.")
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise ModelError(f"'{path}' is not a codec of this version of vqaudio.")
             config = from_dict(CodecConfig, json.loads(metadata["config"]))
-            state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            state = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}  # noqa: SIM118
     except OSError as error:
         raise ModelError(f"The model file '{path}' cannot be read: {reason(error)}.") from error
     except (SafetensorError, ValueError, KeyError) as error:
@@ -73,7 +78,7 @@ def load_model(path: str | os.PathLike[str]) -> ModelFile:
     return ModelFile(config, state, metadata.get("card", ""))
 
 
-def fingerprint(config: CodecConfig, state: Mapping[str, Tensor]) -> bytes:
+def fingerprint(config: CodecConfig, state: Mapping[str, Tensor | NDArray[np.float32]]) -> bytes:
     """Four bytes of the SHA-256 over what gives codes their meaning: configuration, and weights in half precision.
 
     Decoders do not count: codes stay decodable when a better decoder has been trained on them.
@@ -81,7 +86,12 @@ def fingerprint(config: CodecConfig, state: Mapping[str, Tensor]) -> bytes:
     settings = {part: to_dict(getattr(config, part)) for part in MEANING}
     digest = hashlib.sha256(json.dumps([config.sample_rate, settings], sort_keys=True).encode())
     for name in sorted(name for name in state if name.split(".")[0] in MEANING and not name.endswith(TRAINING_ONLY)):
-        tensor = state[name].detach().cpu().half().contiguous()
-        digest.update(name.encode() + str(tuple(tensor.shape)).encode())
-        digest.update(tensor.view(torch.uint8).numpy().tobytes())
+        weights = _half(state[name])
+        digest.update(name.encode() + str(weights.shape).encode() + weights.tobytes())
     return digest.digest()[:4]
+
+
+def _half(weights: Tensor | NDArray[np.float32]) -> NDArray[np.float16]:
+    """Weights, of torch or not, rounded to half precision."""
+    array = weights if isinstance(weights, np.ndarray) else weights.detach().cpu().numpy()
+    return np.ascontiguousarray(array.astype(np.float16))

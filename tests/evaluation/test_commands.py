@@ -33,7 +33,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         spectral=SpectralConfig(channels=8, skip_channels=8, dilations=(1,), fft_size=256),
     )
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
-    Codec(VQVAE(config)).save(path)
+    Codec(config, VQVAE(config).arrays()).save(path)
     return path
 
 

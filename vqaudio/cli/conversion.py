@@ -185,9 +185,9 @@ def _results(conversion: Conversion, pairs: list[tuple[Path, Path]], jobs: int) 
 def _start_worker(jobs: int) -> None:
     """Share the cores between the processes, and leave Ctrl-C to the one that started them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    import torch
+    from vqaudio.runtime.cpu import available_threads
 
-    torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
+    os.environ["OMP_NUM_THREADS"] = str(max(1, available_threads() // jobs))  # what the codec goes by
 
 
 def _work(conversion: Conversion, source: Path, target: Path) -> Tally | str:

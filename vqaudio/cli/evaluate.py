@@ -58,7 +58,7 @@ def evaluate(
     for note in notes:
         click.echo(note, err=True)
     with progress("evaluate", len(files), quiet=False) as advance:
-        load = functools.partial(vqaudio.load, model)
+        load = functools.partial(vqaudio.load, model, threads=1)
         result = harness.evaluate(load, files, chosen, decoder=decoder, jobs=jobs, advance=advance)
     for _, reason in result.skipped:
         click.echo(f"Skipped: {reason}", err=True)

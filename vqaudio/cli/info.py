@@ -70,7 +70,7 @@ def _of_model(file: str) -> dict[str, Any]:
         "speaker": config.speaker.kind,
         "weights": _weights(codec),
         "decoders": list(codec.decoders),
-        "receptive_field_ms": {"encoder": _milliseconds(codec, codec.model.encoder.receptive_field)}
+        "receptive_field_ms": {"encoder": _milliseconds(codec, _heard(codec))}
         | {name: _milliseconds(codec, _reaches(codec, name)[0]) for name in codec.decoders},
         "latency_ms": {name: _milliseconds(codec, _latency(codec, name)) for name in codec.decoders},
         "card": codec.card,
@@ -79,19 +79,28 @@ def _of_model(file: str) -> dict[str, Any]:
 
 def _weights(codec: Codec) -> dict[str, int]:
     """Numbers that the file holds for each part."""
-    from vqaudio.models.vqvae import PARTS
+    sizes: dict[str, int] = {}
+    for name, weights in codec.state.items():
+        part = name.split(".")[0]
+        sizes[part] = sizes.get(part, 0) + weights.size
+    return sizes
 
-    parts = {name: part for name in PARTS if (part := codec.model.part(name)) is not None}
-    return {name: sum(tensor.numel() for tensor in part.state_dict().values()) for name, part in parts.items()}
+
+def _heard(codec: Codec) -> int:
+    """Samples that a code depends on."""
+    return sum(codec.config.encoder.reach) + codec.config.hop
 
 
 def _reaches(codec: Codec, decoder: str) -> tuple[int, int]:
     """Samples that one decoded sample depends on, and how many of them lie after its own frame."""
-    networks, hop = codec.model, codec.config.hop
+    from vqaudio.runtime.cpu import CpuNetworks
+
+    networks, hop = CpuNetworks(codec.config, codec.state), codec.config.hop
     around = networks.conditioning.reach * hop
     if decoder == "wavenet" and networks.wavenet is not None:
-        half_filter = networks.wavenet.bank.delay // 2 if networks.wavenet.bank is not None else 0
-        return networks.wavenet.receptive_field + 2 * around, around + half_filter
+        bank, bands = networks.wavenet.bank, networks.wavenet.bands
+        steps = networks.wavenet.receptive_steps - 1 + bank.back + bank.ahead
+        return bands * steps + 1 + 2 * around, around + bank.ahead * bands
     if networks.spectral is not None:
         around += networks.spectral.reach * hop
     return 2 * around + hop, around
@@ -99,7 +108,7 @@ def _reaches(codec: Codec, decoder: str) -> tuple[int, int]:
 
 def _latency(codec: Codec, decoder: str) -> int:
     """Samples between a sound and its decoded form on any computer: one frame and all that is looked ahead."""
-    return codec.config.hop + max(0, codec.model.encoder.look_ahead) + _reaches(codec, decoder)[1]
+    return codec.config.hop + max(0, codec.config.encoder.reach[1]) + _reaches(codec, decoder)[1]
 
 
 def _milliseconds(codec: Codec, samples: int) -> float:

@@ -30,6 +30,20 @@ class EncoderConfig:
     gain: float = 25.0  # speech near -26 dBFS has about unit variance after pre-emphasis
     compression: float = 300.0  # how far below full level the strided convolutions' output turns from log to linear
 
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Samples before and after its own frame that a latent depends on."""
+        before, span, hop = 1, 2, 1  # pre-emphasis hears one sample before
+        for stride in self.strides:
+            before += stride // 2 * hop
+            span += (2 * stride - 1) * hop
+            hop *= stride
+        for dilation in self.dilations:
+            taps = (self.kernel - 1) * dilation
+            before += (taps - taps // 2) * hop
+            span += taps * hop
+        return before, span - before - hop
+
 
 @dataclass(frozen=True)
 class QuantizerConfig:
@@ -55,6 +69,11 @@ class SpeakerConfig:
     dims: int = 16  # numbers sent, for `reference`
     levels: int = 16  # levels of each number, for `reference`
     dropout: float = 0.1  # share of training items that hear the null speaker
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of values of each index that is sent: one row of the table, or the levels of all dims."""
+        return {"none": (), "lookup": (self.speakers,), "reference": (self.levels,) * self.dims}[self.kind]
 
 
 @dataclass(frozen=True)
@@ -148,6 +167,8 @@ def check(config: CodecConfig) -> None:
         "a speaker reference has dims and at least 2 levels": speaker.dims > 0 and speaker.levels > 1,
         "the FFT is an even number of samples and spans at least two hops": spectral is None
         or (spectral.fft_size >= 2 * config.hop and (spectral.fft_size - config.hop) % 2 == 0),
+        "the hop is a multiple of the WaveNet's bands": config.wavenet is None
+        or config.hop % config.wavenet.bands == 0,
         "there is a decoder, and the default one": getattr(config, config.decoder) is not None,
     }
     for condition, holds in possible.items():

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 FFT_SIZES = (1024, 512, 256)  # samples
+COMPRESSION = 0.3  # power to which magnitudes are raised: high frequencies are a thousand times fainter than low ones
+GAIN = 4.0  # speech has about unit variance after the compression
 
 
 class SpectrogramDiscriminator(nn.Module):
@@ -39,6 +41,7 @@ class SpectrogramDiscriminator(nn.Module):
                 normalized=True,
                 return_complex=True,
             )
+        spectrum = GAIN * spectrum * (spectrum.abs() + 1e-5) ** (COMPRESSION - 1)
         x = torch.stack([spectrum.real, spectrum.imag], dim=1).transpose(2, 3)
         features = []
         for layer in self.layers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import cast
 
@@ -47,23 +48,14 @@ class Encoder(nn.Module):
         self.pre_emphasis = config.pre_emphasis
         self.gain = config.gain
         self.compression = config.compression
-        strided: list[nn.Conv1d] = []
-        back, ahead, self.hop, width = 1, 0, 1, 1
-        for stride, channels in zip(config.strides, config.channels, strict=True):
-            strided.append(nn.Conv1d(width, channels, 2 * stride, stride))
-            back += stride // 2 * self.hop
-            ahead += (2 * stride - 1 - stride // 2) * self.hop
-            self.hop, width = self.hop * stride, channels
+        widths = (1, *config.channels)
+        strided = [nn.Conv1d(widths[i], widths[i + 1], 2 * stride, stride) for i, stride in enumerate(config.strides)]
         self.strided = cast(Sequence[nn.Conv1d], nn.ModuleList(strided))
-        residual = nn.ModuleList(ResidualLayer(width, config.kernel, d) for d in config.dilations)
-        self.residual = cast(Sequence[ResidualLayer], residual)
-        self.output = nn.Conv1d(width, config.latent_channels, 1)
-        for layer in self.residual:
-            back += (layer.reach - layer.reach // 2) * self.hop
-            ahead += layer.reach // 2 * self.hop
-        self.receptive_field = back + 1 + ahead
-        self.look_back = back
-        self.look_ahead = ahead - (self.hop - 1)
+        self.residual = nn.ModuleList(ResidualLayer(widths[-1], config.kernel, d) for d in config.dilations)
+        self.output = nn.Conv1d(widths[-1], config.latent_channels, 1)
+        self.hop = math.prod(config.strides)
+        self.look_back, self.look_ahead = config.reach
+        self.receptive_field = self.look_back + self.hop + self.look_ahead
 
     def forward(self, waveform: Tensor) -> Tensor:
         """(B, 1, T) in [-1, 1] to latents (B, D, T / hop)."""

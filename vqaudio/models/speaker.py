@@ -22,21 +22,17 @@ class Speaker(nn.Module):
 
     Attributes:
         channels: length S of a speaker vector, 0 without one.
-        sizes: number of values of each index.
     """
 
     def __init__(self, config: SpeakerConfig, latent_channels: int) -> None:
         super().__init__()
         self.config = config
         self.channels = 0 if config.kind == "none" else config.channels
-        self.sizes: tuple[int, ...] = ()
         if config.kind != "none":
             self.null = nn.Parameter(torch.zeros(config.channels))
         if config.kind == "lookup":
-            self.sizes = (config.speakers,)
             self.table = nn.Embedding(config.speakers, config.channels)
         elif config.kind == "reference":
-            self.sizes = (config.levels,) * config.dims
             self.frames = nn.Sequential(
                 nn.Conv1d(latent_channels, config.channels, 1),
                 nn.SiLU(),

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -131,6 +132,10 @@ class VQVAE(nn.Module):
         self.load_state_dict({**self.moving_averages(), **state})
         for stage in self.quantizer.stages:
             stage.start_average()
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The weights by name, float32, as `vqaudio.Codec` takes them."""
+        return {name: value.detach().cpu().float().numpy() for name, value in self.state_dict().items()}
 
     def moving_averages(self) -> dict[str, Tensor]:
         """What only further training needs of the codebooks, by name."""

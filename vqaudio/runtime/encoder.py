@@ -41,11 +41,11 @@ class Encoder:
             samples = np.concatenate([samples, np.zeros(-state.samples % self.hop, np.float32)])
         before = np.concatenate([[state.previous], samples])
         state.previous = before[-1]
-        rows = np.float32(self.config.gain) * (samples - np.float32(self.config.pre_emphasis) * before[:-1])
-        rows = rows.astype(np.float32)[:, None]
+        emphasised = samples - np.float32(self.config.pre_emphasis) * before[:-1]
+        rows: Floats = (np.float32(self.config.gain) * emphasised).astype(np.float32)[:, None]
         for strided, past in zip(self.strided, state.strided, strict=True):
             rows = rectified(strided.push(past, rows, last))
-        rows = np.float32(COMPRESSED_GAIN) * np.arcsinh(np.float32(self.config.compression) * rows)
+        rows = COMPRESSED_GAIN * np.arcsinh(self.config.compression * rows)
         for (dilated, output), past in zip(self.residual, state.residual, strict=True):
             held = past.push(rows, last)
             change = output(rectified(dilated(rectified(held))))
@@ -65,7 +65,7 @@ class Quantizer:
     """Latents to codes and back, all stages or the first ones; nothing here depends on neighbouring frames."""
 
     def __init__(self, config: CodecConfig, weights: Weights) -> None:
-        self.normalize, self.latents = config.quantizer.normalize, config.encoder.latent_channels
+        self.normalize, channels = config.quantizer.normalize, config.encoder.latent_channels
         size, dim = config.quantizer.codebook_size, config.quantizer.code_dim
         self.stages = []
         for i in range(config.quantizer.quantizers):
@@ -73,8 +73,8 @@ class Quantizer:
             codebook = weights.take(f"{name}.codebook", size, dim)
             if self.normalize:
                 codebook = codebook / np.maximum(np.sqrt((codebook * codebook).sum(1, keepdims=True)), 1e-12)
-            project_in = Convolution(weights, f"{name}.project_in", self.latents, dim)
-            project_out = Convolution(weights, f"{name}.project_out", dim, self.latents)
+            project_in = Convolution(weights, f"{name}.project_in", channels, dim)
+            project_out = Convolution(weights, f"{name}.project_out", dim, channels)
             self.stages.append((project_in, pad(codebook, 1), project_out))
 
     def codes(self, latents: Floats, quantizers: int) -> np.ndarray:
@@ -88,7 +88,7 @@ class Quantizer:
                 residual = residual - project_out(codebook[codes[i]])
         return codes
 
-    def latents_of(self, codes: np.ndarray) -> Floats:
+    def latents(self, codes: np.ndarray) -> Floats:
         """Codes (quantizers, frames), of all stages or the first ones, to quantised latents (frames, D)."""
         total = None
         for (_, codebook, project_out), indices in zip(self.stages, codes, strict=False):
@@ -146,8 +146,10 @@ class SpeakerVectors:
             self.table = weights.take("speaker.table.weight", speaker.speakers, speaker.channels)
         if speaker.kind == "reference":
             self.layers = [
-                (weights.take(f"speaker.vector.{i}.weight", speaker.channels, inputs),
-                 weights.take(f"speaker.vector.{i}.bias", speaker.channels))
+                (
+                    weights.take(f"speaker.vector.{i}.weight", speaker.channels, inputs),
+                    weights.take(f"speaker.vector.{i}.bias", speaker.channels),
+                )
                 for i, inputs in ((0, speaker.dims), (2, speaker.channels))
             ]
 

@@ -238,4 +238,3 @@ def advance(
                         scalar = choose(numbers, pair[0], temperature) * (2 / (parameters - 1)) - 1
                         heard[s, band] = scalar
                         signal[s, band, k] = expand(scalar, parameters - 1)
-

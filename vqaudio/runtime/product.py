@@ -8,7 +8,7 @@ they stand: a frame's result depends neither on the chunk that it comes in nor o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import llvmlite.binding
@@ -25,7 +25,9 @@ LANES = 16  # widths of weights are multiples of this
 WIDE = bool(llvmlite.binding.get_host_cpu_features().get("avx512f"))
 VECTOR = 16 if WIDE else 8
 # Rows of a block of totals, and how many vectors wide it may be: nearly all of the 32 or 16 registers hold totals.
-TALL, MIDDLE, SINGLE = ((8, (3, 2, 1)), (4, (6, 2, 1)), (1, (8, 1))) if WIDE else ((4, (3, 1)), (2, (6, 1)), (1, (8, 1)))
+TALL, MIDDLE, SINGLE = (
+    ((8, (3, 2, 1)), (4, (6, 2, 1)), (1, (8, 1))) if WIDE else ((4, (3, 1)), (2, (6, 1)), (1, (8, 1)))
+)
 
 # A multiplication and an addition may be rounded as one, which is the same for every row; nothing is reordered.
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
@@ -47,8 +49,8 @@ def block(rows: int, vectors: int, lanes: int) -> Any:
     """An intrinsic that adds to a block of totals (rows, vectors * lanes) at the given row and column."""
 
     @intrinsic
-    def add_products(context, totals, weights, inputs, row, column):  # type: ignore[no-untyped-def]
-        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def add_products(context, totals, weights, inputs, row, column):
+        def generate(context, builder, signature, arguments):
             vector, float_ = ir.VectorType(ir.FloatType(), lanes), ir.FloatType()
             y, w, x = (
                 context.make_array(kind)(context, builder, value)

@@ -30,6 +30,7 @@ class Conditioning:
         shape = (own.channels, own.channels, own.kernel, (1,) * own.layers, speaker_channels(config))
         self.stack = GatedStack(weights, "conditioning.stack", *shape)
         self.mel = Convolution(weights, "conditioning.mel", own.channels, own.mels)
+        self.reach = own.kernel // 2 * (1 + own.layers)  # frames before and after its own that one depends on
 
     def start(self, speaker: Floats | None) -> ConditioningState:
         """The state of a new stream of a speaker (S,) or None."""
@@ -63,6 +64,8 @@ class Spectral:
         self.stack = GatedStack(weights, "spectral.stack", *shape)
         self.head = Convolution(weights, "spectral.head", own.skip_channels, 2 * (own.fft_size // 2 + 1))
         self.window = (0.5 - 0.5 * np.cos(2 * np.pi / own.fft_size * np.arange(own.fft_size))).astype(np.float32)
+        overlap = -(-(own.fft_size - config.hop) // (2 * config.hop))
+        self.reach = sum(layer.reach for layer in self.stack.layers) // 2 + overlap  # frames before and after its own
         self.margin = (own.fft_size - config.hop) // 2  # samples of a frame's piece before and after its own hop
 
     def start(self, speaker: Floats | None, frame: int = 0) -> SpectralState:
@@ -90,14 +93,16 @@ class Spectral:
         position = (np.arange(first, first + len(numbers)) * self.hop) % self.fft_size
         steady = (np.arange(bins) * position[:, None] % self.fft_size).astype(np.float32)
         angle = numbers[:, bins : 2 * bins] + steady * np.float32(2 * np.pi / self.fft_size)
-        magnitude = np.exp(np.minimum(numbers[:, :bins] + np.float32(LOG_MAGNITUDE), np.float32(math.log(self.fft_size))))
+        magnitude = np.exp(
+            np.minimum(numbers[:, :bins] + np.float32(LOG_MAGNITUDE), np.float32(math.log(self.fft_size)))
+        )
         spectrum = np.empty(magnitude.shape, np.complex64)
         spectrum.real, spectrum.imag = magnitude * np.cos(angle), magnitude * np.sin(angle)
         return (np.fft.irfft(spectrum, self.fft_size, axis=1) * self.window).astype(np.float32)
 
 
 class SpectralState:
-    """What a stream of samples remembers: the stack's past, and the sums of overlapping pieces that are not complete."""
+    """What a stream of samples remembers: the stack's past, and the sums of pieces that overlap with later ones."""
 
     def __init__(self, stack: GatedState, frame: int, margin: int, overlap: int) -> None:
         self.stack, self.frame = stack, frame

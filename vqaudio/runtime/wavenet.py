@@ -64,15 +64,18 @@ class WaveNet:
         self.bands, self.steps = own.bands, config.hop // own.bands
         self.network = pack(own, config.conditioning.channels, weights)
         gates = len(own.dilations) * 2 * own.channels
-        biases = [weights.take(f"wavenet.stack.layers.{i}.dilated.bias", 2 * own.channels) for i in range(len(own.dilations))]
+        biases = [
+            weights.take(f"wavenet.stack.layers.{i}.dilated.bias", 2 * own.channels) for i in range(len(own.dilations))
+        ]
         self.bias = np.concatenate(biases) + weights.take("wavenet.stack.local.bias", gates)
         self.speaker = np.zeros((gates, channels), np.float32)
         if channels:
             self.speaker = weights.take("wavenet.stack.speaker.weight", gates, channels)
             self.bias = self.bias + weights.take("wavenet.stack.speaker.bias", gates)
         self.channels = own.channels
-        self.silence = float(compand(np.zeros(1))[0]) if own.output == "mulaw" else 0.0
+        self.silence = float(compand(np.zeros(1, np.float32))[0]) if own.output == "mulaw" else 0.0
         self.bank = Bank(own.bands)
+        self.receptive_steps = (own.kernel - 1) * sum(own.dilations) + 1
 
     def gates(self, speaker: Floats | None) -> Floats:
         """What speaker (S,) and biases add to the gates of all layers (layers * 2C,)."""

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from vqaudio.codec import find_device
+from vqaudio.codec import check_device
 from vqaudio.errors import RecipeError, TrainingError, VqaudioError
 from vqaudio.extras import tensorboard
 from vqaudio.models.objective import Objective
@@ -69,7 +69,7 @@ def train(
         TrainingError: for a corpus without audio, a loss that is not finite, a disk that is full.
     """
     folder = Path(directory)
-    place = distributed.start(str(find_device(device)))
+    place = distributed.start(check_device(device))
     try:
         with distributed.first_alone():
             corpus = pack(recipe.corpus, recipe.codec.sample_rate, quiet=quiet)
@@ -424,12 +424,12 @@ def load_parts(model: VQVAE, path: str) -> None:
         ModelError: where there is no such codec.
         RecipeError: where a part has another shape.
     """
-    saved = load_model(path)
     own = model.state_dict()
-    for name, value in saved.state.items():
-        if name in own and own[name].shape != value.shape:
+    saved = {name: torch.from_numpy(value) for name, value in load_model(path).state.items() if name in own}
+    for name, value in saved.items():
+        if own[name].shape != value.shape:
             raise RecipeError(f"'{path}' does not fit the recipe: '{name}' has another shape.")
-    model.load_weights({**own, **{name: value for name, value in saved.state.items() if name in own}})
+    model.load_weights({**own, **saved})
 
 
 def main(recipe: Recipe) -> None:

@@ -1,0 +1,182 @@
+"""The networks on the CPU: the numbers of the torch modules, and the same bits however the frames come."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from vqaudio.errors import ModelError
+from vqaudio.models.config import (
+    CodecConfig,
+    ConditioningConfig,
+    EncoderConfig,
+    QuantizerConfig,
+    SpeakerConfig,
+    SpectralConfig,
+    WaveNetConfig,
+)
+from vqaudio.models.vqvae import VQVAE
+from vqaudio.runtime.cpu import CpuNetworks
+
+FRAMES = 60
+CONFIG = CodecConfig(
+    encoder=EncoderConfig(strides=(8, 4, 2), channels=(12, 20, 24), dilations=(1, 3), latent_channels=10),
+    quantizer=QuantizerConfig(quantizers=2, codebook_size=40, code_dim=6),
+    speaker=SpeakerConfig(kind="reference", channels=9, dims=5),
+    conditioning=ConditioningConfig(channels=20),
+    wavenet=WaveNetConfig(bands=4, channels=12, skip_channels=20, dilations=(1, 2, 4), mixtures=3),
+    spectral=SpectralConfig(channels=24, skip_channels=40, dilations=(1, 2, 4), fft_size=256),
+)
+
+
+def variants() -> list[CodecConfig]:
+    assert CONFIG.wavenet is not None
+    mulaw = dataclasses.replace(CONFIG.wavenet, bands=1, output="mulaw", kernel=3)
+    return [
+        CONFIG,
+        dataclasses.replace(CONFIG, speaker=SpeakerConfig(kind="lookup", channels=9, speakers=3), wavenet=mulaw),
+        dataclasses.replace(
+            CONFIG,
+            speaker=SpeakerConfig(),
+            quantizer=QuantizerConfig(codebook_size=40, normalize=False),
+            encoder=dataclasses.replace(CONFIG.encoder, strides=(4, 5), channels=(6, 7)),
+            spectral=dataclasses.replace(CONFIG.spectral, fft_size=128),
+            wavenet=dataclasses.replace(CONFIG.wavenet, bands=1),
+        ),
+    ]
+
+
+def pair(config: CodecConfig) -> tuple[VQVAE, CpuNetworks]:
+    """A codec with random weights, those that start at zero too, in torch and packed."""
+    torch.manual_seed(0)
+    model = VQVAE(config).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        if parameter.ndim == 1 or not parameter.any():
+            parameter.copy_(0.1 * torch.randn_like(parameter))
+    return model, CpuNetworks(config, model.arrays(), threads=2)
+
+
+@pytest.fixture(scope="module", params=range(3), ids=["reference", "lookup", "none"])
+def both(request) -> tuple[VQVAE, CpuNetworks]:
+    return pair(variants()[request.param])
+
+
+@pytest.fixture(scope="module")
+def reference() -> tuple[VQVAE, CpuNetworks]:
+    return pair(CONFIG)
+
+
+def noise(samples: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(0, 0.1, samples).astype(np.float32)
+
+
+def spoken(config: CodecConfig) -> list[int] | None:
+    return {"reference": [3, 0, 15, 7, 8], "lookup": [2], "none": None}[config.speaker.kind]
+
+
+def some_codes(config: CodecConfig, frames: int = FRAMES) -> np.ndarray:
+    shape = (config.quantizer.quantizers, frames)
+    return np.random.default_rng(1).integers(0, config.quantizer.codebook_size, shape).astype(np.uint16)
+
+
+def torch_conditioning(model: VQVAE, codes: np.ndarray) -> tuple[torch.Tensor, torch.Tensor | None]:
+    speaker = spoken(model.config)
+    vector = model.speaker.decode(None if speaker is None else torch.tensor([speaker]))
+    return model.conditioning(model.quantizer.decode(torch.from_numpy(codes.astype(np.int64))[None]), vector), vector
+
+
+def test_codes_are_those_of_the_modules(both):
+    model, networks = both
+    samples = noise(model.config.hop * FRAMES - 13)
+    latents = model.encoder(F.pad(torch.from_numpy(samples), (0, 13))[None, None])
+    own = networks.encoder.push(networks.encoder.start(), samples, True)[:, : latents.shape[1]]
+    np.testing.assert_allclose(own, latents[0].numpy().T, atol=1e-4 * float(latents.abs().max()))
+    codes, speaker = networks.encode(samples, model.config.quantizer.quantizers, True)
+    expected = model.quantizer(latents).codes[0].numpy()
+    assert (codes == expected).mean() > 0.99  # a latent between two codes may fall either way
+    if model.config.speaker.kind == "reference":
+        assert speaker == model.speaker.indices(*model.speaker.pool(latents))[0].tolist()
+
+
+def test_the_spectral_decoder_is_that_of_the_modules(both):
+    model, networks = both
+    codes = some_codes(model.config)
+    conditioning, vector = torch_conditioning(model, codes)
+    expected = model.spectral(conditioning, vector)[0, 0].numpy()
+    wave = np.concatenate(list(networks.decode_spectral(codes, spoken(model.config))))
+    assert wave.shape == expected.shape
+    np.testing.assert_allclose(wave, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_the_wavenet_samples_what_the_modules_sample(both):
+    """With equal random numbers; the distributions behind them are compared in test_wavenet."""
+    model, networks = both
+    codes = some_codes(model.config)
+    conditioning, vector = torch_conditioning(model, codes)
+    expected = model.wavenet.generate(conditioning, vector, seed=3, temperature=0.8)[0, 0].numpy()
+    parts = networks.decode_wavenet(codes, spoken(model.config), 3, 0.8, in_pieces=False)
+    np.testing.assert_allclose(np.concatenate(list(parts)), expected, atol=1e-4)
+
+
+@settings(max_examples=20)
+@given(st.lists(st.integers(0, 900), min_size=1, max_size=20))
+def test_latents_are_the_same_bits_in_any_chunks(reference, sizes):
+    _, networks = reference
+    samples = noise(sum(sizes) + 1)
+    whole = networks.encoder.push(networks.encoder.start(), samples, True)
+    state, parts, begin = networks.encoder.start(), [], 0
+    for size in sizes:
+        parts.append(networks.encoder.push(state, samples[begin : begin + size], False))
+        begin += size
+    parts.append(networks.encoder.push(state, samples[begin:], True))
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+@settings(max_examples=20)
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=10))
+def test_samples_are_the_same_bits_in_any_chunks(reference, sizes):
+    _, networks = reference
+    codes, vector = some_codes(CONFIG, sum(sizes) + 1), networks.speakers.vector([1, 2, 3, 4, 5])
+    latents = networks.quantizer.latents(codes)
+
+    def decoded(cuts: list[int]) -> np.ndarray:
+        conditioned, state, parts, begin = networks.conditioning.start(vector), networks.spectral.start(vector), [], 0
+        for end in [*cuts, len(latents)]:
+            last = end == len(latents)
+            rows = networks.conditioning.push(conditioned, latents[begin:end], last)
+            parts.append(networks.spectral.push(state, rows, last))
+            begin = end
+        return np.concatenate(parts)
+
+    np.testing.assert_array_equal(decoded(np.cumsum(sizes).tolist()), decoded([]))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_blocks_and_threads_change_no_bit(reference, threads, monkeypatch):
+    monkeypatch.setattr("vqaudio.runtime.cpu.SHORTEST_BLOCK_SECONDS", 0.05)
+    model, _ = reference
+    samples, speaker = noise(64 * 200 - 5), [3, 0, 15, 7, 8]
+    one, other = (CpuNetworks(CONFIG, model.arrays(), count) for count in (2, threads))
+    codes, numbers = one.encode(samples, 2, True)
+    again, numbers_again = other.encode(samples, 2, True)
+    np.testing.assert_array_equal(codes, again)
+    assert numbers == numbers_again
+    for decode in ("decode_spectral", "decode_wavenet"):
+        options = (7, 1.0) if decode == "decode_wavenet" else ()
+        first, second = (np.concatenate(list(getattr(n, decode)(codes, speaker, *options))) for n in (one, other))
+        np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("name", ["encoder.output.weight", "spectral.head.bias", "wavenet.stack.local.weight"])
+def test_weights_that_do_not_fit_are_one_error(reference, name):
+    weights = reference[0].arrays()
+    with pytest.raises(ModelError, match=name):
+        CpuNetworks(CONFIG, {key: value for key, value in weights.items() if key != name})
+    with pytest.raises(ModelError, match=name):
+        CpuNetworks(CONFIG, weights | {name: weights[name][1:]})

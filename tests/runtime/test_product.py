@@ -1,0 +1,74 @@
+"""Sums of products: the numbers of numpy, and the same bits however the rows come."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numba import njit
+
+from vqaudio.runtime import product
+from vqaudio.runtime.product import LANES, accumulate, strip
+
+
+@njit
+def add(totals, weights, inputs):
+    accumulate(totals, weights, inputs)
+
+
+def random(*shape: int) -> np.ndarray:
+    return np.random.default_rng(sum(shape)).normal(size=shape).astype(np.float32)
+
+
+@given(st.integers(1, 21), st.integers(1, 40), st.integers(1, 13))
+def test_equals_numpy(rows, depth, vectors):
+    totals, weights, inputs = random(rows, vectors * LANES), random(depth, vectors * LANES), random(rows, depth)
+    expected = totals + inputs.astype(np.float64) @ weights
+    add(totals, weights, inputs)
+    np.testing.assert_allclose(totals, expected, atol=1e-4)
+
+
+@given(st.integers(1, 30), st.data())
+def test_a_row_does_not_depend_on_the_rows_beside_it(rows, data):
+    weights, inputs = random(33, 5 * LANES), random(rows, 33)
+    together = np.zeros((rows, 5 * LANES), np.float32)
+    add(together, weights, inputs)
+    first = data.draw(st.integers(0, rows - 1))
+    last = data.draw(st.integers(first + 1, rows))
+    alone = np.zeros((last - first, 5 * LANES), np.float32)
+    add(alone, weights, inputs[first:last])
+    np.testing.assert_array_equal(together[first:last], alone)
+
+
+def test_rows_of_the_inputs_may_overlap():
+    line, weights = random(50), random(16, LANES)
+    windows = np.lib.stride_tricks.sliding_window_view(line, 16)[::4]
+    totals = np.zeros((len(windows), LANES), np.float32)
+    add(totals, weights, np.lib.stride_tricks.as_strided(line, windows.shape, (16, 4)))
+    np.testing.assert_allclose(totals, windows @ weights, atol=1e-5)
+
+
+@pytest.mark.parametrize("lanes", [8, 16])
+def test_wide_and_narrow_vectors_give_the_same_bits(lanes):
+    weights, inputs = random(70, 3 * LANES), random(4, 70)
+    add_four = strip(4, (3, 1), lanes)
+
+    @njit
+    def by_four(totals, weights, inputs):
+        add_four(totals, weights, inputs, 0, 0)
+
+    expected, totals = np.zeros((4, 3 * LANES), np.float32), np.zeros((4, 3 * LANES), np.float32)
+    add(expected, weights, inputs)
+    by_four(totals, weights, inputs)
+    np.testing.assert_array_equal(totals, expected)
+
+
+def test_a_place_where_nothing_can_be_written_costs_the_cache_alone(monkeypatch):
+    def refuse(*_, cache: bool = False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return njit(**options)
+
+    monkeypatch.setattr(product, "njit", refuse)
+    assert product.entry(lambda x: x + 1)(1) == 2

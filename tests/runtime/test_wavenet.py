@@ -1,0 +1,165 @@
+"""The WaveNet on the CPU: the distributions of the modules, the numbers of the generator, streams that do not mix."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numba import njit
+
+from vqaudio.models.config import CodecConfig, ConditioningConfig, EncoderConfig, SpeakerConfig, WaveNetConfig
+from vqaudio.models.filterbank import PQMF
+from vqaudio.models.random import uniforms
+from vqaudio.models.vqvae import VQVAE
+from vqaudio.runtime.functions import sigmoid, tanh
+from vqaudio.runtime.kernels import scratch, step, uniform_pair
+from vqaudio.runtime.layers import Weights, pad
+from vqaudio.runtime.segments import Cutter, Sampler
+from vqaudio.runtime.wavenet import Bank, Piece, Streams, WaveNet
+
+HOP = 64
+
+
+@njit
+def one_step(network, past, clock, heard, conditions, room):
+    step(network, past, clock, heard, conditions, room)
+
+
+@njit
+def applied(x):
+    return np.array([tanh(value) for value in x]), np.array([sigmoid(value) for value in x])
+
+
+@njit
+def pairs(seed, start, steps, band, stream):
+    return [uniform_pair(seed, np.uint64(start + k), band, stream) for k in range(steps)]
+
+
+def codec(bands: int, output: str, kernel: int = 2) -> tuple[VQVAE, WaveNet]:
+    torch.manual_seed(0)
+    config = CodecConfig(
+        encoder=EncoderConfig(strides=(8, 8), channels=(8, 8), latent_channels=8),
+        speaker=SpeakerConfig(kind="reference", channels=5),
+        conditioning=ConditioningConfig(channels=12),
+        wavenet=WaveNetConfig(
+            bands=bands, output=output, kernel=kernel, channels=12, skip_channels=20, dilations=(1, 2, 4), mixtures=3
+        ),
+        decoder="wavenet",
+    )
+    model = VQVAE(config).eval().requires_grad_(False)
+    return model, WaveNet(config, Weights(model.arrays()))
+
+
+@pytest.mark.parametrize(("bands", "output", "kernel"), [*itertools.product((1, 4), ("logistic", "mulaw"), (2, 3))])
+def test_parameters_are_those_of_the_parallel_pass(bands, output, kernel):
+    model, packed = codec(bands, output, kernel)
+    generator = torch.Generator().manual_seed(1)
+    waveform = 0.05 * torch.randn(2, 1, 2 * HOP, generator=generator)
+    conditioning, speaker = torch.randn(2, 12, 2, generator=generator), torch.randn(2, 5, generator=generator)
+    net = model.wavenet
+    numbers = net.parameters_of(waveform, conditioning, speaker)
+    signal = net.distribution.compand(net.split(waveform)).numpy()
+    streams = Streams(packed)
+    for i in range(2):
+        streams.add(Piece(conditioning[i].T.numpy(), speaker[i].numpy()))
+    room, parameters = scratch(packed.network, 2), packed.network.parameters
+    for k in range(numbers.shape[3]):
+        rows = pad(conditioning[:, :, k // packed.steps].numpy(), 1)
+        conditions = streams.bias + rows @ packed.network.local
+        one_step(packed.network, streams.past, k, streams.heard, conditions.astype(np.float32), room)
+        own = torch.from_numpy(room.numbers[:, : bands * parameters]).reshape(2, bands, parameters, 1)
+        own = net.distribution.at_level(own, net.levels)
+        torch.testing.assert_close(own[..., 0], numbers[..., k], rtol=1e-4, atol=1e-4)
+        streams.heard[:, :bands] = signal[:, :, k]
+
+
+@given(st.floats(-30, 30, width=32))
+def test_tanh_and_sigmoid(x):
+    got = applied(np.array([x], np.float32))
+    np.testing.assert_allclose(got[0], np.tanh(x), atol=3e-7)
+    np.testing.assert_allclose(got[1], 1 / (1 + np.exp(-float(x))), atol=3e-7)
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 2**40), st.integers(0, 3), st.integers(0, 2**32 - 1))
+def test_random_numbers_are_those_of_the_generator(seed, start, band, stream):
+    expected = uniforms(seed, start, 3, 4, [stream])[0, :, band]
+    got = pairs(np.uint64(seed), start, 3, np.uint64(band), np.uint64(stream))
+    np.testing.assert_array_equal(np.array(got, np.float32), expected)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_stream_is_the_same_alone_and_among_others(threads):
+    _, packed = codec(4, "logistic")
+    rng = np.random.default_rng(0)
+    frames = [5, 1, 9, 3, 3, 7, 2, 8, 4, 6, 1, 5]
+    pieces = [
+        Piece(pad(rng.normal(size=(n, 12)).astype(np.float32), 1), rng.normal(size=5).astype(np.float32), 10 * i, i)
+        for i, n in enumerate(frames)
+    ]
+    together = packed.generate(pieces, seed=5, threads=threads)
+    for piece, signal in zip(pieces, together, strict=True):
+        assert signal.shape == (4, len(piece.conditioning) * 16)
+        np.testing.assert_array_equal(packed.generate([piece], seed=5)[0], signal)
+
+
+@pytest.mark.parametrize("output", ["logistic", "mulaw"])
+def test_temperature_zero_is_the_same_whatever_the_seed(output):
+    _, packed = codec(1, output)
+    piece = Piece(pad(np.ones((3, 12), np.float32), 1), np.zeros(5, np.float32))
+    first, second, warm = (
+        packed.generate([piece], seed=s, temperature=t)[0] for s, t in ((1, 0.0), (2, 0.0), (1, 1.0))
+    )
+    np.testing.assert_array_equal(first, second)
+    assert not np.array_equal(first, warm)
+
+
+@given(st.lists(st.integers(0, 30), max_size=6))
+def test_the_bank_joins_sub_bands_in_any_chunks_as_the_module_does(sizes):
+    signal = np.random.default_rng(0).normal(size=(4, sum(sizes) + 5)).astype(np.float32)
+    bank, parts, begin = Bank(4), [], 0
+    past = bank.start()
+    for size in sizes:
+        parts.append(bank.push(past, signal[:, begin : begin + size], False))
+        begin += size
+    parts.append(bank.push(past, signal[:, begin:], True))
+    expected = PQMF(4).synthesis(torch.from_numpy(signal)[None])[0, 0].numpy()
+    np.testing.assert_allclose(np.concatenate(parts), expected, atol=1e-5)
+
+
+def test_cuts_lie_in_pauses_and_are_never_too_far_apart():
+    rate = 100.0
+    loud = np.random.default_rng(0).normal(5, 0.3, 1000)
+    cutter = Cutter(rate)
+    cuts = [frame for frame, level in enumerate(loud) if cutter.cut_before(float(level))]
+    assert all(loud[cut] <= np.quantile(loud[last:cut], 0.2) for last, cut in zip([0, *cuts], cuts, strict=False))
+    gaps = np.diff([0, *cuts])
+    assert gaps.min() >= 80 and gaps.max() <= 300
+    steady = Cutter(rate)
+    rising = [frame for frame in range(700) if steady.cut_before(float(frame))]
+    assert rising == [300, 600]  # no pause at all
+
+
+@pytest.mark.parametrize("bands", [1, 4])
+def test_pieces_are_joined_where_they_were_cut(bands):
+    """The samples beside the blends are those of the pieces by themselves."""
+    _, packed = codec(bands, "logistic")
+    rows = pad(np.random.default_rng(0).normal(size=(250, 12)).astype(np.float32), 1)
+    loudness = np.linspace(1, 2, 250)
+    loudness[[100, 200]] = -1.0
+    results = []
+    for chunk in (250, 33):
+        coming = iter(loudness)
+        sampler = Sampler(
+            packed, lambda frames, c=coming: np.array([next(c) for _ in frames]), 100.0, np.zeros(5, np.float32), seed=1
+        )
+        parts = [sampler.push(rows[i : i + chunk], i + chunk >= 250) for i in range(0, 250, chunk)]
+        results.append(np.concatenate(parts))
+    assert results[0].shape == (250 * HOP,)
+    np.testing.assert_array_equal(*results)
+    whole = packed.generate([Piece(rows, np.zeros(5, np.float32))], seed=1)[0]
+    alone = packed.bank.push(packed.bank.start(), whole, True)
+    np.testing.assert_array_equal(results[0][: 95 * HOP], alone[: 95 * HOP])

@@ -1,0 +1,158 @@
+"""A codec's networks on the CPU, without torch: what `vqaudio.codec.Codec` runs there.
+
+Long signals go through in blocks, each with as much context as the networks hear, on as many threads as wanted; every
+result is exactly that of one pass over everything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+
+from vqaudio.models.config import CodecConfig
+from vqaudio.runtime.encoder import Encoder, Quantizer, Reference, SpeakerVectors
+from vqaudio.runtime.layers import Weights
+from vqaudio.runtime.product import Floats
+from vqaudio.runtime.segments import Sampler
+from vqaudio.runtime.spectral import Conditioning, Spectral
+from vqaudio.runtime.wavenet import WaveNet
+
+BLOCK_SECONDS = 10.0  # at most, between two stretches of context
+SHORTEST_BLOCK_SECONDS = 1.0
+CHUNK_SECONDS = 2.0  # what goes through all layers before the next part, so that it stays in the cache
+
+Item = TypeVar("Item")
+
+
+def available_threads() -> int:
+    """Cores that this process may use, or what OMP_NUM_THREADS says."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    if wanted.isdigit() and int(wanted) > 0:
+        return int(wanted)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class CpuNetworks:
+    """All parts of a codec.
+
+    Args:
+        state: the weights by name, float32.
+        threads: to use, by default `available_threads()`.
+
+    Raises:
+        ModelError: where the weights do not fit the configuration.
+    """
+
+    def __init__(self, config: CodecConfig, state: Mapping[str, Floats], threads: int | None = None) -> None:
+        self.config, self.threads = config, threads or available_threads()
+        weights = Weights(state)
+        self.encoder = Encoder(config, weights)
+        self.quantizer = Quantizer(config, weights)
+        self.reference = Reference(config, weights) if config.speaker.kind == "reference" else None
+        self.speakers = SpeakerVectors(config, weights)
+        self.conditioning = Conditioning(config, weights)
+        self.spectral = Spectral(config, weights) if config.spectral else None
+        self.wavenet = WaveNet(config, weights) if config.wavenet else None
+
+    def encode(self, samples: Floats, quantizers: int, refer: bool) -> tuple[np.ndarray, list[int] | None]:
+        """Samples (T,) to codes (quantizers, frames), uint16, and if wanted to the numbers of a reference speaker."""
+        hop = self.config.hop
+        back, ahead = (-(-reach // hop) for reach in self.config.encoder.reach)
+        frames = -(-len(samples) // hop)
+
+        def latents(place: tuple[int, int, int, int]) -> Floats:
+            start, first, stop, end = place
+            state, parts = self.encoder.start(), []
+            for begin, until, last in chunks(start * hop, min(end * hop, len(samples)), self._chunk * hop):
+                parts.append(self.encoder.push(state, samples[begin:until], last))
+            return np.concatenate(parts)[first - start : stop - start]
+
+        codes, state = [], self.reference.start() if self.reference and refer else None
+        for block in self._side_by_side(latents, grid(frames, self._block(frames), back, ahead)):
+            codes.append(self.quantizer.codes(block, quantizers))
+            if self.reference and state:
+                self.reference.push(state, block, False)
+        indices = None
+        if self.reference and state:
+            self.reference.push(state, block[:0], True)
+            indices = self.reference.indices(state)
+        return np.concatenate(codes, axis=1), indices
+
+    def decode_spectral(self, codes: np.ndarray, speaker: list[int] | None) -> Iterator[Floats]:
+        """Codes (quantizers, frames) to samples, block by block (m,)."""
+        spectral, vector, hop = self.spectral, self.speakers.vector(speaker), self.config.hop
+        assert spectral is not None
+        reach = self.conditioning.reach + spectral.reach
+
+        def waveform(place: tuple[int, int, int, int]) -> Floats:
+            start, first, stop, end = place
+            conditioned, state = self.conditioning.start(vector), spectral.start(vector, start)
+            parts = []
+            for begin, until, last in chunks(start, end, self._chunk):
+                latents = self.quantizer.latents(codes[:, begin:until])
+                conditioning = self.conditioning.push(conditioned, latents, last)
+                parts.append(spectral.push(state, conditioning, last))
+            return np.concatenate(parts)[(first - start) * hop : (stop - start) * hop]
+
+        frames = codes.shape[1]
+        yield from self._side_by_side(waveform, grid(frames, self._block(frames), reach, reach))
+
+    def decode_wavenet(
+        self, codes: np.ndarray, speaker: list[int] | None, seed: int, temperature: float, in_pieces: bool = True
+    ) -> Iterator[Floats]:
+        """Codes (quantizers, frames) to samples, in stretches (m,) of any length.
+
+        Args:
+            in_pieces: sample pieces of the signal side by side; else all in one pass, which is the slow reference.
+        """
+        assert self.wavenet is not None
+        vector = self.speakers.vector(speaker)
+        levels = self.conditioning.levels if in_pieces else None
+        rate = self.config.frame_rate
+        sampler = Sampler(self.wavenet, levels, rate, vector, seed=seed, temperature=temperature, threads=self.threads)
+        state = self.conditioning.start(vector)
+        for begin, until, last in chunks(0, codes.shape[1], self._chunk):
+            latents = self.quantizer.latents(codes[:, begin:until])
+            yield sampler.push(self.conditioning.push(state, latents, last), last)
+
+    @property
+    def _chunk(self) -> int:
+        return max(1, round(CHUNK_SECONDS * self.config.frame_rate))
+
+    def _block(self, frames: int) -> int:
+        """Frames of a block: there is one for each thread, if that does not make them very short or long."""
+        rate = self.config.frame_rate
+        share = max(round(SHORTEST_BLOCK_SECONDS * rate), -(-frames // self.threads))
+        return max(1, min(share, round(BLOCK_SECONDS * rate)))
+
+    def _side_by_side(self, function: Callable[[Item], Floats], items: Iterable[Item]) -> Iterator[Floats]:
+        """`map` on all threads, in order, with no more results waiting than there are threads."""
+        if self.threads == 1:
+            yield from map(function, items)
+            return
+        with ThreadPoolExecutor(self.threads) as pool:
+            waiting = deque[Future[Floats]]()
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > self.threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+
+def grid(frames: int, block: int, back: int, ahead: int) -> Iterator[tuple[int, int, int, int]]:
+    """Blocks of `block` frames with their context, in frames, as far as there is any: (start, first, stop, end)."""
+    for first in range(0, frames, block):
+        stop = min(first + block, frames)
+        yield max(0, first - back), first, stop, min(frames, stop + ahead)
+
+
+def chunks(start: int, end: int, size: int) -> Iterator[tuple[int, int, bool]]:
+    """[start, end) in chunks: begin, end, and whether it is the last one."""
+    for begin in range(start, end, size):
+        yield begin, min(begin + size, end), begin + size >= end

@@ -1,0 +1,94 @@
+"""A codec's networks on a GPU, in torch: what `vqaudio.codec.Codec` runs there, with the methods of `CpuNetworks`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vqaudio.errors import ModelError
+from vqaudio.models.config import CodecConfig
+from vqaudio.models.vqvae import VQVAE
+from vqaudio.runtime.cpu import BLOCK_SECONDS, grid
+
+
+class TorchNetworks:
+    """All parts of a codec on a device of torch.
+
+    Args:
+        state: the weights by name, float32.
+
+    Raises:
+        ModelError: where the weights do not fit the configuration.
+    """
+
+    def __init__(self, config: CodecConfig, state: Mapping[str, np.ndarray], device: str) -> None:
+        self.config, self.device = config, torch.device(device)
+        self.model = torch_networks(config, state).to(device)
+
+    @torch.inference_mode()
+    def encode(self, samples: np.ndarray, quantizers: int, refer: bool) -> tuple[np.ndarray, list[int] | None]:
+        """Samples (T,) to codes (quantizers, frames), uint16, and if wanted to the numbers of a reference speaker."""
+        hop, encoder = self.config.hop, self.model.encoder
+        back, ahead = (-(-reach // hop) for reach in self.config.encoder.reach)
+        codes, sums = [], []
+        for start, first, stop, end in grid(-(-len(samples) // hop), self._block, back, ahead):
+            piece = torch.from_numpy(samples[start * hop : end * hop]).to(self.device)
+            piece = F.pad(piece, (0, (end - start) * hop - len(piece)))
+            latents = encoder(piece[None, None])[:, :, first - start : stop - start]
+            codes.append(self.model.quantizer(latents, quantizers).codes[0].cpu().numpy().astype(np.uint16))
+            if refer and self.config.speaker.kind == "reference":
+                sums.append(self.model.speaker.pool(latents))
+        indices = None
+        if sums:
+            totals, squares, counts = zip(*sums, strict=True)
+            indices = self.model.speaker.indices(sum(totals), sum(squares), sum(counts))[0].tolist()
+        return np.concatenate(codes, axis=1), indices
+
+    @torch.inference_mode()
+    def decode_spectral(self, codes: np.ndarray, speaker: list[int] | None) -> Iterator[np.ndarray]:
+        """Codes (quantizers, frames) to samples, block by block (m,)."""
+        assert self.model.spectral is not None
+        hop, reach = self.config.hop, self.model.conditioning.reach + self.model.spectral.reach
+        vector = self._vector(speaker)
+        for start, first, stop, end in grid(codes.shape[1], self._block, reach, reach):
+            wave = self.model.spectral(self._conditioning(codes[:, start:end], vector), vector, start)
+            yield wave[0, 0, (first - start) * hop : (stop - start) * hop].cpu().numpy()
+
+    @torch.inference_mode()
+    def decode_wavenet(
+        self, codes: np.ndarray, speaker: list[int] | None, seed: int, temperature: float
+    ) -> Iterator[np.ndarray]:
+        """Codes (quantizers, frames) to samples (m,), sample after sample."""
+        assert self.model.wavenet is not None
+        vector = self._vector(speaker)
+        conditioning = self._conditioning(codes, vector)
+        yield self.model.wavenet.generate(conditioning, vector, seed=seed, temperature=temperature)[0, 0].cpu().numpy()
+
+    @property
+    def _block(self) -> int:
+        return round(BLOCK_SECONDS * self.config.frame_rate)
+
+    def _vector(self, speaker: list[int] | None) -> Tensor | None:
+        return self.model.speaker.decode(None if speaker is None else torch.tensor([speaker], device=self.device))
+
+    def _conditioning(self, codes: np.ndarray, vector: Tensor | None) -> Tensor:
+        indices = torch.from_numpy(codes.astype(np.int64)).to(self.device)[None]
+        return self.model.conditioning(self.model.quantizer.decode(indices), vector)
+
+
+def torch_networks(config: CodecConfig, state: Mapping[str, np.ndarray]) -> VQVAE:
+    """The networks of a codec in torch, in evaluation mode.
+
+    Raises:
+        ModelError: where the weights do not fit the configuration.
+    """
+    model = VQVAE(config)
+    try:
+        model.load_weights({name: torch.from_numpy(array) for name, array in state.items()})
+    except RuntimeError as error:
+        raise ModelError("The weights do not fit the configuration beside them.") from error
+    return model.eval().requires_grad_(False)

@@ -1,0 +1,139 @@
+"""A long signal sampled in pieces side by side: where it is cut, and how the pieces are joined.
+
+A piece begins some frames before its cut, so that the network has found its way when it counts, and ends a few frames
+after the next one, over which the two are blended. Cuts lie where the codes say that speech pauses; they follow from
+the codes alone, whatever the threads and the chunks, and finding one needs no look ahead.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vqaudio.runtime.product import Floats
+from vqaudio.runtime.wavenet import GROUP, Piece, WaveNet
+
+SHORTEST = 0.8  # seconds between two cuts
+LONGEST = 3.0
+BLEND = 0.008
+PAUSE = 0.15  # a pause is fainter than all but this share of the frames since the last cut
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Frames [first, stop) of the signal, sampled from `start` on and up to `end`, for the blend with the next one."""
+
+    start: int
+    first: int
+    stop: int
+    end: int
+
+
+class Cutter:
+    """Finds the cuts of one signal as the levels of its frames come."""
+
+    def __init__(self, frame_rate: float) -> None:
+        self.shortest, self.longest = round(SHORTEST * frame_rate), round(LONGEST * frame_rate)
+        self.sorted_levels: list[float] = []  # since the last cut
+
+    def cut_before(self, level: float) -> bool:
+        """Whether a cut lies before the next frame, which has this level."""
+        length = len(self.sorted_levels)
+        pauses = length >= self.shortest and level <= self.sorted_levels[int(PAUSE * length)]
+        cut = pauses or length >= self.longest
+        if cut:
+            self.sorted_levels = []
+        bisect.insort(self.sorted_levels, level)
+        return cut
+
+
+class Sampler:
+    """Conditioning in, samples out, in chunks of any size, for one signal.
+
+    Args:
+        levels: gives the levels (n,) of frames of conditioning (n, C), to cut by; None for one piece without cuts.
+        frame_rate: Hz.
+        speaker: (S,) or None.
+        stream: number of the signal, for the random numbers.
+    """
+
+    def __init__(
+        self,
+        wavenet: WaveNet,
+        levels: Callable[[Floats], Floats] | None,
+        frame_rate: float,
+        speaker: Floats | None,
+        *,
+        seed: int = 0,
+        temperature: float = 1.0,
+        stream: int = 0,
+        threads: int = 1,
+    ) -> None:
+        self.wavenet, self.levels, self.speaker = wavenet, levels, speaker
+        self.seed, self.temperature, self.stream, self.threads = seed, temperature, stream, threads
+        self.lead = -(-wavenet.receptive_steps // wavenet.steps)  # frames that a piece begins before its cut
+        self.blend = max(1, round(BLEND * frame_rate))
+        self.cutter = Cutter(frame_rate)
+        self.frames, self.first = 0, 0  # frames so far, and where the segment that is not cut off yet begins
+        self.cuts: list[tuple[int, int]] = []  # (first, stop) of segments to be sampled
+        self.rows: Floats | None = None  # conditioning from frame `kept` on
+        self.kept = 0
+        self.tail = np.zeros((wavenet.bands, 0), np.float32)  # what the last piece leaves for the blend
+        self.bank = wavenet.bank.start()
+
+    def push(self, conditioning: Floats, last: bool) -> Floats:
+        """The next frames (n, C) to the samples (m,) of the segments that are sampled now."""
+        self.rows = conditioning if self.rows is None else np.concatenate([self.rows, conditioning])
+        if self.levels is not None:
+            for level in self.levels(conditioning):
+                if self.cutter.cut_before(float(level)):
+                    self._close()
+                self.frames += 1
+        else:
+            self.frames += len(conditioning)
+        if last:
+            self._close()
+        ready = [cut for cut in self.cuts if last or cut[1] + self.blend <= self.frames]
+        if not last and len(ready) < GROUP * self.threads:
+            return np.zeros(0, np.float32)
+        self.cuts = self.cuts[len(ready) :]
+        signal = self._sampled([self._segment(*cut) for cut in ready])
+        return self.wavenet.bank.push(self.bank, signal, last)
+
+    def _close(self) -> None:
+        if self.frames > self.first:
+            self.cuts.append((self.first, self.frames))
+            self.first = self.frames
+
+    def _segment(self, first: int, stop: int) -> Segment:
+        return Segment(max(0, first - self.lead), first, stop, min(self.frames, stop + self.blend))
+
+    def _sampled(self, segments: Sequence[Segment]) -> Floats:
+        """The signal (bands, steps) of the next segments, blended into each other."""
+        assert self.rows is not None
+        steps = self.wavenet.steps
+        pieces = [
+            Piece(self.rows[s.start - self.kept : s.end - self.kept], self.speaker, s.start * steps, self.stream)
+            for s in segments
+        ]
+        sampled = self.wavenet.generate(pieces, seed=self.seed, temperature=self.temperature, threads=self.threads)
+        parts = []
+        for segment, signal in zip(segments, sampled, strict=True):
+            own = signal[:, (segment.first - segment.start) * steps :]
+            own[:, : self.tail.shape[1]] *= rise(self.tail.shape[1])
+            own[:, : self.tail.shape[1]] += self.tail
+            length = (segment.stop - segment.first) * steps
+            parts.append(own[:, :length])
+            self.tail = own[:, length:] * rise(own.shape[1] - length)[::-1]
+        kept = max(0, (segments[-1].stop if segments else 0) - self.lead)
+        self.rows, self.kept = self.rows[kept - self.kept :], kept
+        return np.concatenate(parts, axis=1) if parts else np.zeros((self.wavenet.bands, 0), np.float32)
+
+
+def rise(steps: int) -> Floats:
+    """A quarter of a sine: two pieces are independent noise where they overlap, so that their powers add up."""
+    return np.sin(math.pi / 2 * (np.arange(steps) + 0.5) / max(1, steps)).astype(np.float32)
