@@ -1,8 +1,7 @@
 """The codec as its users meet it: load a model, encode a waveform to codes, decode codes to a waveform.
 
-The networks run on a fixed grid of blocks, each with as much context as they hear, for whole files too: their memory
-does not grow with length, and no result depends on how the input arrived. On the CPU they are those of
-`vqaudio.runtime`, and torch is not needed.
+Long signals go through the networks in blocks, each with as much context as they hear. On the CPU the networks are
+those of `vqaudio.runtime.cpu`, whose results do not depend on blocks or threads; torch is not needed there.
 """
 
 from __future__ import annotations

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -72,3 +76,18 @@ def test_a_place_where_nothing_can_be_written_costs_the_cache_alone(monkeypatch)
 
     monkeypatch.setattr(product, "njit", refuse)
     assert product.entry(lambda x: x + 1)(1) == 2
+
+
+def test_the_first_use_says_that_it_compiles_and_the_next_does_not(tmp_path, tiny_codec):
+    coding = f"import numpy, vqaudio; vqaudio.load({str(tiny_codec)!r}).encode(numpy.zeros(999, 'f'), 16000)"
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", coding],
+            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stderr
+        for _ in range(2)
+    ]
+    assert said[0].startswith("Compiling") and said[1] == ""

@@ -15,9 +15,10 @@ from typing import TypeVar
 import numpy as np
 
 from vqaudio.models.config import CodecConfig
+from vqaudio.runtime import layers
 from vqaudio.runtime.encoder import Encoder, Quantizer, Reference, SpeakerVectors
 from vqaudio.runtime.layers import Weights
-from vqaudio.runtime.product import Floats
+from vqaudio.runtime.product import Floats, announce
 from vqaudio.runtime.segments import Sampler
 from vqaudio.runtime.spectral import Conditioning, Spectral
 from vqaudio.runtime.wavenet import WaveNet
@@ -61,6 +62,7 @@ class CpuNetworks:
 
     def encode(self, samples: Floats, quantizers: int, refer: bool) -> tuple[np.ndarray, list[int] | None]:
         """Samples (T,) to codes (quantizers, frames), uint16, and if wanted to the numbers of a reference speaker."""
+        announce(layers.add_convolution)
         hop = self.config.hop
         back, ahead = (-(-reach // hop) for reach in self.config.encoder.reach)
         frames = -(-len(samples) // hop)
@@ -87,6 +89,7 @@ class CpuNetworks:
         """Codes (quantizers, frames) to samples, block by block (m,)."""
         spectral, vector, hop = self.spectral, self.speakers.vector(speaker), self.config.hop
         assert spectral is not None
+        announce(layers.gated_layer)
         reach = self.conditioning.reach + spectral.reach
 
         def waveform(place: tuple[int, int, int, int]) -> Floats:

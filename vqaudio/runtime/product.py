@@ -8,7 +8,9 @@ they stand: a frame's result depends neither on the chunk that it comes in nor o
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import llvmlite.binding
@@ -33,6 +35,8 @@ TALL, MIDDLE, SINGLE = (
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
 inner = njit(**OPTIONS)
 
+log = logging.getLogger(__name__)
+
 
 def entry(function: Callable[..., Any]) -> Any:
     """Compile a function that Python calls, and keep the result on disk where there is a place for it.
@@ -43,6 +47,14 @@ def entry(function: Callable[..., Any]) -> Any:
         return njit(cache=True, **OPTIONS)(function)
     except RuntimeError:  # numba finds no folder that it may write to
         return njit(**OPTIONS)(function)
+
+
+def announce(kernel: Any) -> None:
+    """Say so where an entry is neither compiled nor in numba's cache on disk."""
+    cache = kernel.stats.cache_path
+    module, name = kernel.py_func.__module__.rsplit(".", 1)[-1], kernel.py_func.__qualname__
+    if not kernel.signatures and not (cache and any(Path(cache).glob(f"{module}.{name}-*.nbi"))):
+        log.warning("Compiling for this machine; this happens once and takes about ten seconds.")
 
 
 def block(rows: int, vectors: int, lanes: int) -> Any:

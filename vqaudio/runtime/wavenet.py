@@ -6,14 +6,12 @@ a stream depend neither on the other streams beside it nor on threads.
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -24,13 +22,11 @@ from vqaudio.models.prototype import pqmf_delay, pqmf_synthesis
 from vqaudio.runtime import kernels
 from vqaudio.runtime.kernels import MU, Network
 from vqaudio.runtime.layers import Past, Weights, add_convolution, pad, pad_gates
-from vqaudio.runtime.product import Floats
+from vqaudio.runtime.product import Floats, announce
 from vqaudio.runtime.spectral import speaker_channels
 
 GROUP = 8  # streams that a thread advances together: a weight from the cache serves all of them
 CHUNK = 250  # frames after which a thread sees whether it should stop
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,7 @@ class WaveNet:
         self, pieces: Sequence[Piece], *, seed: int = 0, temperature: float = 1.0, threads: int = 1
     ) -> list[Floats]:
         """Sample pieces, each to its signal (bands, frames * steps)."""
-        announce_compilation()
+        announce(kernels.advance)
         results = [np.empty((self.bands, 0), np.float32)] * len(pieces)
         longest_first = sorted(range(len(pieces)), key=lambda index: -len(pieces[index].conditioning))
         waiting, stop = deque(longest_first), threading.Event()
@@ -253,10 +249,3 @@ class Bank:
         windows = as_strided(held, (len(totals), self.weights.shape[1]), held.strides)
         add_convolution(totals, self.weights, windows, 1)
         return totals[:, : self.bands].reshape(-1)
-
-
-def announce_compilation() -> None:
-    """Say so where the kernels are not in numba's cache on disk."""
-    cache = kernels.advance.stats.cache_path
-    if not kernels.advance.signatures and not (cache and any(Path(cache).glob("kernels.advance-*.nbi"))):
-        log.warning("Compiling the WaveNet for this machine; this happens once and takes about half a minute.")
