@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vqaudio.models.distributions import FLOOR, LOG_SCALES, Distribution, LogisticMixture, MuLaw
+from vqaudio.models.constants import FLOOR, LOG_SCALES
+from vqaudio.models.distributions import Distribution, LogisticMixture, MuLaw
 
 BIN_CENTRES = torch.arange(-32768, 32768) / 32768
 BOTH: list[Distribution] = [LogisticMixture(4), MuLaw()]

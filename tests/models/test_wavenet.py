@@ -13,9 +13,10 @@ from torch import Tensor
 
 from vqaudio.errors import ModelError, UsageError
 from vqaudio.models.config import WaveNetConfig
+from vqaudio.models.constants import LEVELS
 from vqaudio.models.distributions import LogisticMixture
 from vqaudio.models.random import uniforms
-from vqaudio.models.wavenet import LEVELS, WaveNet
+from vqaudio.models.wavenet import WaveNet
 
 HOP = 64
 CHANNELS, SPEAKER = 6, 5

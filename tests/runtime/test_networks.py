@@ -36,7 +36,7 @@ CONFIG = CodecConfig(
 
 
 def variants() -> list[CodecConfig]:
-    assert CONFIG.wavenet is not None
+    assert CONFIG.wavenet is not None and CONFIG.spectral is not None
     mulaw = dataclasses.replace(CONFIG.wavenet, bands=1, output="mulaw", kernel=3)
     return [
         CONFIG,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def pairs(seed, start, steps, band, stream):
     return [uniform_pair(seed, np.uint64(start + k), band, stream) for k in range(steps)]
 
 
-def codec(bands: int, output: str, kernel: int = 2) -> tuple[VQVAE, WaveNet]:
+def codec(bands: Any, output: Any, kernel: int = 2) -> tuple[VQVAE, WaveNet]:
     torch.manual_seed(0)
     config = CodecConfig(
         encoder=EncoderConfig(strides=(8, 8), channels=(8, 8), latent_channels=8),
