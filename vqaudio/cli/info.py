@@ -95,7 +95,8 @@ def _reaches(codec: Codec, decoder: str) -> tuple[int, int]:
     """Samples that one decoded sample depends on, and how many of them lie after its own frame."""
     from vqaudio.runtime.cpu import CpuNetworks
 
-    networks, hop = CpuNetworks(codec.config, codec.state), codec.config.hop
+    networks, hop = codec.networks, codec.config.hop
+    assert isinstance(networks, CpuNetworks)  # nobody loads a model elsewhere to look at it
     around = networks.conditioning.reach * hop
     if decoder == "wavenet" and networks.wavenet is not None:
         bank, bands = networks.wavenet.bank, networks.wavenet.bands

@@ -75,15 +75,15 @@ class Quantizer:
                 codebook = codebook / np.maximum(np.sqrt((codebook * codebook).sum(1, keepdims=True)), 1e-12)
             project_in = Convolution(weights, f"{name}.project_in", channels, dim)
             project_out = Convolution(weights, f"{name}.project_out", dim, channels)
-            self.stages.append((project_in, pad(codebook, 1), project_out))
+            self.stages.append((project_in, pad(codebook, 1), pad(codebook.T, 1), project_out))
 
     def codes(self, latents: Floats, quantizers: int) -> np.ndarray:
         """(frames, D) to codes (quantizers, frames), uint16."""
         codes = np.empty((quantizers, len(latents)), np.uint16)
         residual = latents
-        for i, (project_in, codebook, project_out) in enumerate(self.stages[:quantizers]):
+        for i, (project_in, codebook, transposed, project_out) in enumerate(self.stages[:quantizers]):
             z = project_in(residual)
-            nearest(z, codebook, self.normalize, codes[i])
+            nearest(z, transposed, len(codebook), self.normalize, codes[i])
             if i + 1 < quantizers:
                 residual = residual - project_out(codebook[codes[i]])
         return codes
@@ -91,7 +91,7 @@ class Quantizer:
     def latents(self, codes: np.ndarray) -> Floats:
         """Codes (quantizers, frames), of all stages or the first ones, to quantised latents (frames, D)."""
         total = None
-        for (_, codebook, project_out), indices in zip(self.stages, codes, strict=False):
+        for (_, codebook, _, project_out), indices in zip(self.stages, codes, strict=False):
             part = project_out(codebook[indices])
             total = part if total is None else total + part
         assert total is not None
@@ -169,19 +169,17 @@ class SpeakerVectors:
 
 
 @entry
-def nearest(points: Floats, codebook: Floats, normalize: bool, codes: np.ndarray) -> None:
-    """The code vector (K, d) nearest to each point (frames, d), into codes (frames,); the first of equals."""
-    frames, dim = points.shape
-    size = -(-len(codebook) // 16) * 16
-    transposed = np.zeros((dim, size), np.float32)
+def nearest(points: Floats, codebook: Floats, size: int, normalize: bool, codes: np.ndarray) -> None:
+    """Of `size` code vectors, the columns of (d, K padded), the nearest to each point (frames, d padded), into codes
+    (frames,); the first of equals."""
+    dim, width = codebook.shape
     squares = np.zeros(size, np.float32)
-    for code in range(len(codebook)):
-        for d in range(dim):
-            transposed[d, code] = codebook[code, d]
-            squares[code] += codebook[code, d] * codebook[code, d]
+    for d in range(dim):
+        for code in range(size):
+            squares[code] += codebook[d, code] * codebook[d, code]
     scaled = np.empty((1, dim), np.float32)
-    products = np.empty((1, size), np.float32)
-    for frame in range(frames):
+    products = np.empty((1, width), np.float32)
+    for frame in range(len(points)):
         norm = np.float32(1)
         if normalize:
             total = np.float32(0)
@@ -191,9 +189,9 @@ def nearest(points: Floats, codebook: Floats, normalize: bool, codes: np.ndarray
         for d in range(dim):
             scaled[0, d] = points[frame, d] / norm
         products[:] = np.float32(0)
-        accumulate(products, transposed, scaled)
+        accumulate(products, codebook, scaled)
         best, least = 0, np.inf
-        for code in range(len(codebook)):
+        for code in range(size):
             distance = squares[code] - 2 * products[0, code]
             if distance < least:
                 best, least = code, distance

@@ -59,6 +59,11 @@ class Past:
         return held
 
 
+def centred(reach: int, channels: int) -> Past:
+    """The past of a layer that sees `reach` rows besides its own, as many ahead as behind."""
+    return Past(reach - reach // 2, reach // 2, channels)
+
+
 class Convolution:
     """A convolution of frames that sees as far ahead as back.
 
@@ -78,7 +83,7 @@ class Convolution:
 
     def start(self) -> Past:
         """The past of a new stream."""
-        return Past(self.reach - self.reach // 2, self.reach // 2, self.weights.shape[1])
+        return centred(self.reach, self.weights.shape[1])
 
     def __call__(self, held: Floats) -> Floats:
         """What `Past.push` gives (m + reach, C) to the outputs (m, N)."""
@@ -192,7 +197,7 @@ class _GatedLayer:
         self.skip_channels = len(self.output_bias) - self.weights.shape[1]
 
     def start(self) -> Past:
-        return Past(self.reach - self.reach // 2, self.reach // 2, self.weights.shape[1])
+        return centred(self.reach, self.weights.shape[1])
 
     def __call__(self, held: Floats, bias: Floats, skips: Floats) -> Floats:
         frames = max(0, len(held) - self.reach)

@@ -58,7 +58,6 @@ class Sampler:
         levels: gives the levels (n,) of frames of conditioning (n, C), to cut by; None for one piece without cuts.
         frame_rate: Hz.
         speaker: (S,) or None.
-        stream: number of the signal, for the random numbers.
     """
 
     def __init__(
@@ -70,11 +69,10 @@ class Sampler:
         *,
         seed: int = 0,
         temperature: float = 1.0,
-        stream: int = 0,
         threads: int = 1,
     ) -> None:
         self.wavenet, self.levels, self.speaker = wavenet, levels, speaker
-        self.seed, self.temperature, self.stream, self.threads = seed, temperature, stream, threads
+        self.seed, self.temperature, self.threads = seed, temperature, threads
         self.lead = -(-wavenet.receptive_steps // wavenet.steps)  # frames that a piece begins before its cut
         self.blend = max(1, round(BLEND * frame_rate))
         self.cutter = Cutter(frame_rate)
@@ -117,8 +115,7 @@ class Sampler:
         assert self.rows is not None
         steps = self.wavenet.steps
         pieces = [
-            Piece(self.rows[s.start - self.kept : s.end - self.kept], self.speaker, s.start * steps, self.stream)
-            for s in segments
+            Piece(self.rows[s.start - self.kept : s.end - self.kept], self.speaker, s.start * steps) for s in segments
         ]
         sampled = self.wavenet.generate(pieces, seed=self.seed, temperature=self.temperature, threads=self.threads)
         parts = []
@@ -129,9 +126,9 @@ class Sampler:
             length = (segment.stop - segment.first) * steps
             parts.append(own[:, :length])
             self.tail = own[:, length:] * rise(own.shape[1] - length)[::-1]
-        kept = max(0, (segments[-1].stop if segments else 0) - self.lead)
+        kept = max(0, segments[-1].stop - self.lead)
         self.rows, self.kept = self.rows[kept - self.kept :], kept
-        return np.concatenate(parts, axis=1) if parts else np.zeros((self.wavenet.bands, 0), np.float32)
+        return np.concatenate(parts, axis=1)
 
 
 def rise(steps: int) -> Floats:
