@@ -63,10 +63,13 @@ def optimizer_tensors(optimizer: Optimizer, model: nn.Module) -> dict[str, Tenso
 
 
 def restore_optimizer(optimizer: Optimizer, model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Give the optimiser the state that `optimizer_tensors` took."""
+    """Give the optimiser, of the state that `optimizer_tensors` took, what belongs to its own parameters."""
     parameters = dict(model.named_parameters())
+    own = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     for name, tensor in tensors.items():
         parameter, key = name.rsplit("/", 1)
         target = parameters[parameter]
+        if id(target) not in own:
+            continue
         on_device = key != "step" or optimizer.defaults.get("fused")
         optimizer.state[target][key] = tensor.to(target.device) if on_device else tensor

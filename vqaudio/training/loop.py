@@ -41,6 +41,7 @@ from vqaudio.training.checkpoint import (
 from vqaudio.training.corpus import Corpus, Crops, pack, validation_items
 from vqaudio.training.logs import Log
 from vqaudio.training.losses import ramped, wanted, weighted
+from vqaudio.training.optimizer import optimizers
 from vqaudio.training.recipe import OptimizerConfig, Recipe, Stage, resolve, to_json
 from vqaudio.training.validation import validate
 from vqaudio.weights import load_model, save_model
@@ -175,7 +176,8 @@ class Run:
             return
         tensors = with_prefix("model", self.model.state_dict()) | with_prefix("average", self.average)
         if self.stage_index >= 0:
-            tensors |= with_prefix("optimizer", optimizer_tensors(self.optimizer, self.model))
+            for optimizer in self.optimizers:
+                tensors |= with_prefix("optimizer", optimizer_tensors(optimizer, self.model))
         if self.adversary:
             tensors |= with_prefix("adversary", self.adversary.tensors())
         tensors["random"] = torch.get_rng_state()
@@ -194,7 +196,8 @@ class Run:
             self.stage_index = stage  # finished; the next one starts as it does without an interruption
         elif self.step < self.total_steps:
             self._enter_stage()
-            restore_optimizer(self.optimizer, self.model, without_prefix("optimizer", tensors))
+            for optimizer in self.optimizers:
+                restore_optimizer(optimizer, self.model, without_prefix("optimizer", tensors))
             self.best = progress["best"]
         if self.adversary:
             self.adversary.restore(without_prefix("adversary", tensors))
@@ -220,15 +223,7 @@ class Run:
                     part.train(name in stage.parts)
                     part.requires_grad_(name in stage.parts)
             self.model.zero_grad(set_to_none=True)  # what the last stage left must not count when gradients are clipped
-            learned = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-            config = self.recipe.optimizer
-            self.optimizer = torch.optim.AdamW(
-                learned,
-                lr=stage.learning_rate,
-                betas=config.betas,
-                weight_decay=config.weight_decay,
-                fused=self.device.type == "cuda",
-            )
+            self.optimizers = optimizers(self.model, self.recipe.optimizer)
             self.forward: nn.Module = self.model
             if self.recipe.compile:
                 self.forward = torch.compile(self.forward)  # type: ignore[assignment]
@@ -248,21 +243,26 @@ class Run:
         config, within = self.recipe.optimizer, self.step - self.stage_start
         if stage.quantize_after and within == stage.quantize_after:
             self._start_codebook(stage)
-        for group in self.optimizer.param_groups:
-            group["lr"] = stage.learning_rate * schedule(config, within, stage.steps)
-        self.optimizer.zero_grad(set_to_none=True)
+        rate = stage.learning_rate * schedule(config, within, stage.steps)
+        self.model.zero_grad(set_to_none=True)
         losses: dict[str, Tensor] = {}
         for micro in range(config.accumulate):
-            for name, value in self._micro_step(stage, self.step * config.accumulate + micro).items():
+            for name, value in self._micro_step(stage, self.step * config.accumulate + micro, rate).items():
                 losses[name] = losses.get(name, 0) + value.detach() / config.accumulate
         losses["gradient_norm"] = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
         self._check_finite(losses["gradient_norm"])
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
         self._update_average(config.weight_ema)
         return losses
 
-    def _micro_step(self, stage: Stage, index: int) -> dict[str, Tensor]:
-        """Add the gradients of one micro-batch; its named losses and the perplexities of its codes."""
+    def _micro_step(self, stage: Stage, index: int, rate: float) -> dict[str, Tensor]:
+        """Add the gradients of one micro-batch; its named losses and the perplexities of its codes.
+
+        Discriminators take their own step at once, at the learning rate `rate`.
+        """
         waveform, speaker = self._batch(stage, index)
         within = self.step - self.stage_start
         with self._autocast():
@@ -282,7 +282,6 @@ class Run:
         (losses["total"] / self.recipe.optimizer.accumulate).backward()
         if rival and output.decoded is not None:
             with self._autocast():
-                rate = self.optimizer.param_groups[0]["lr"]
                 losses["discriminator"] = rival.learn(output.decoded.detach(), waveform, rate)
             self._check_finite(losses["discriminator"])
         if output.quantized is not None:

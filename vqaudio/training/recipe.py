@@ -70,7 +70,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW, with warm-up and cosine decay within each stage."""
+    """Muon and AdamW at one learning rate, with warm-up and cosine decay within each stage."""
 
     betas: tuple[float, float] = (0.8, 0.99)
     weight_decay: float = 1e-2

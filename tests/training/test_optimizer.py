@@ -1,0 +1,88 @@
+"""Muon and AdamW: which weights go where, and updates that a singular value decomposition confirms."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from vqaudio.training.optimizer import NARROWEST, Muon, matrices, optimizers, orthogonal
+from vqaudio.training.recipe import OptimizerConfig
+
+
+@pytest.mark.parametrize("shape", [(3, 24, 40), (2, 40, 24), (1, 32, 32)])
+def test_orthogonal_keeps_the_singular_vectors_and_evens_out_the_values(shape):
+    torch.manual_seed(0)
+    updates = torch.randn(shape) * torch.logspace(-3, 3, shape[0])[:, None, None]
+    u, _, vh = torch.linalg.svd(updates, full_matrices=False)
+    inside = u.mT @ orthogonal(updates) @ vh.mT  # diagonal where the singular vectors are the same
+    values = inside.diagonal(dim1=1, dim2=2)
+    assert 0.5 < values.min() and values.max() < 1.3
+    assert (inside - torch.diag_embed(values)).abs().max() < 0.05
+
+
+def test_no_gradient_direction_is_no_update():
+    assert not orthogonal(torch.zeros(2, 16, 20)).any()
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((384, 192, 3), (2, 192, 576)),  # filter and gate
+        ((514, 192, 1), (1, 514, 192)),
+        ((192, 1, 32), (1, 192, 32)),
+        ((20, 64), (1, 20, 64)),
+    ],
+)
+def test_matrices_of_a_weight(shape, expected):
+    weight = torch.arange(float(torch.tensor(shape).prod())).reshape(shape)
+    found = matrices(weight)
+    assert found.shape == expected
+    assert torch.equal(found.reshape(shape), weight)
+    assert torch.equal(found[0, 0], weight[0].flatten())
+
+
+def test_the_halves_of_a_gated_layer_are_two_matrices():
+    weight = torch.randn(64, 32, 3)
+    assert torch.equal(matrices(weight)[1].reshape(32, 32, 3), weight[32:])
+
+
+def test_every_parameter_that_learns_is_in_one_optimiser():
+    model = nn.Sequential(nn.Conv1d(1, 32, 4), nn.Conv1d(32, 32, 3), nn.Conv1d(32, NARROWEST // 2, 1), nn.Linear(4, 4))
+    model[1].bias.requires_grad_(False)
+    built = optimizers(model, OptimizerConfig())
+    held = [id(p) for optimizer in built for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(held) == sorted(id(p) for p in model.parameters() if p.requires_grad)
+    assert [type(optimizer).__name__ for optimizer in built] == ["Muon", "AdamW"]
+    assert {id(p) for p in built[0].param_groups[0]["params"]} == {id(model[1].weight)}
+
+
+def test_an_update_has_the_size_of_the_learning_rate():
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.zeros(64, 32, 3))
+    weight.grad = 1e-6 * torch.randn(64, 32, 3)
+    Muon([weight], weight_decay=0.0, lr=0.01).step()
+    assert float(weight.detach().square().mean().sqrt()) == pytest.approx(0.2 * 0.01, rel=0.2)
+    assert float((weight.detach() * weight.grad).sum()) < 0
+
+
+def test_weight_decay_shrinks_by_a_share_of_the_learning_rate():
+    weight = nn.Parameter(torch.ones(16, 16))
+    weight.grad = torch.zeros(16, 16)
+    Muon([weight], weight_decay=0.5, lr=0.1).step()
+    assert torch.allclose(weight, torch.full((16, 16), 0.95))
+
+
+def test_it_learns_what_the_directions_of_a_bad_scaling_hide():
+    """Least squares whose inputs have scales from 1 to 1000: plain gradients would see the largest only."""
+    torch.manual_seed(0)
+    inputs = torch.randn(512, 16) * torch.logspace(0, 3, 16)
+    target = torch.randn(16, 16)
+    weight = nn.Parameter(torch.zeros(16, 16))
+    optimizer = Muon([weight], weight_decay=0.0)
+    for step in range(300):
+        weight.grad = None
+        ((inputs @ (weight - target).T).square().mean()).backward()
+        optimizer.param_groups[0]["lr"] = 0.2 * (1 - step / 300)
+        optimizer.step()
+    assert float((weight.detach() - target).norm() / target.norm()) < 0.1
