@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -349,7 +350,7 @@ def test_a_full_disk(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg"])
 def test_ctrl_c_while_libsndfile_writes_is_not_lost(tmp_path, monkeypatch, suffix):
-    class Interrupted(io.BytesIO):
+    class Interrupted(audio._Sink):
         count = 0
 
         def write(self, data):
@@ -358,8 +359,117 @@ def test_ctrl_c_while_libsndfile_writes_is_not_lost(tmp_path, monkeypatch, suffi
                 signal.raise_signal(signal.SIGINT)
             return super().write(data)
 
-    monkeypatch.setattr(audio.io, "BytesIO", Interrupted)
+    monkeypatch.setattr(audio, "_Sink", Interrupted)
     monkeypatch.setattr(audio, "_CHUNK", 16000)
     with pytest.raises(KeyboardInterrupt):
         audio.write(tmp_path / f"a{suffix}", noise(16000 * 20), 16000)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("suffix", [".flac", ".ogg", ".mp3"])
+def test_a_disk_that_fills_up_later(tmp_path, monkeypatch, suffix):
+    class Filling(audio._Sink):
+        left = 20000
+
+        def write(self, data):
+            self.left -= len(data)
+            if self.left < 0:
+                self.problem = OSError(errno.ENOSPC, "No space left on device")
+                return 0
+            return super().write(data)
+
+    monkeypatch.setattr(audio, "_Sink", Filling)
+    with pytest.raises(AudioError, match="no space left on device"):
+        audio.write(tmp_path / f"a{suffix}", noise(16000 * 20), 16000)
+    assert os.listdir(tmp_path) == []
+
+
+# In parts
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+def test_a_waveform_written_in_parts_is_the_same_file(tmp_path, suffix):
+    signal = noise(5000)
+    audio.write(tmp_path / f"whole{suffix}", signal, 16000)
+    audio.write(tmp_path / f"parts{suffix}", iter(np.split(signal, [0, 1, 700, 700, 4000])), 16000)
+    assert (tmp_path / f"whole{suffix}").read_bytes() == (tmp_path / f"parts{suffix}").read_bytes()
+    with pytest.raises(AudioError, match="holds no samples"):
+        audio.write(tmp_path / f"none{suffix}", iter([signal[:0]]), 16000)
+    with pytest.raises(AudioError, match="not finite"):
+        audio.write(tmp_path / f"none{suffix}", iter([signal, np.array([np.nan])]), 16000)
+    assert not (tmp_path / f"none{suffix}").exists()
+
+
+def test_a_stream_of_parts_is_wav_of_unknown_length_and_comes_at_once():
+    class Stream(io.BytesIO):
+        flushed = 0
+
+        def flush(self):
+            self.flushed = self.tell()
+
+    stream, signal = Stream(), noise(5000)
+
+    def parts():
+        yield signal[:2000]
+        assert stream.flushed == 44 + 2 * 2000
+        yield signal[2000:]
+
+    audio.write(stream, parts(), 16000)
+    assert np.array_equal(audio.read(io.BytesIO(stream.getvalue())), audio.read(wav(signal)))
+
+
+def wav(signal: np.ndarray) -> io.BytesIO:
+    stream = io.BytesIO()
+    audio.write(stream, signal, 16000)
+    return io.BytesIO(stream.getvalue())
+
+
+def test_a_file_read_in_chunks_is_the_file(tmp_path, monkeypatch):
+    soundfile.write(tmp_path / "a.wav", np.stack([noise(30000), noise(30000)[::-1]], 1), 24000, "FLOAT")
+    whole = audio.read(tmp_path / "a.wav")
+    monkeypatch.setattr(audio, "_CHUNK", 1000)
+    with audio.reading(tmp_path / "a.wav") as recording:
+        assert recording.seconds == 1.25
+        chunks = list(recording)
+    assert len(chunks) > 50
+    assert np.array_equal(np.concatenate(chunks), whole)
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_live_sound_comes_before_the_pipe_ends(raw):
+    signal = noise(16000)
+    data = wav(signal).getvalue()[44:] if raw else wav(signal).getvalue()
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as source, os.fdopen(writer, "wb") as sink:
+        sink.write(data[:20000])
+        sink.flush()
+        with audio.reading(source, live=True, raw_rate=16000 if raw else None) as recording:
+            chunks = iter(recording)
+            first = [next(chunks), next(chunks)]
+            sink.write(data[20000:])
+            sink.close()
+            together = np.concatenate([*first, *chunks])
+    assert np.array_equal(together, audio.read(wav(signal)))
+
+
+def test_what_cannot_be_read_as_it_comes():
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as source, os.fdopen(writer, "wb") as sink:
+        sink.write(b"fLaC" + bytes(1000))
+        sink.close()
+        with pytest.raises(AudioError, match="WAV, AU and raw samples can"), audio.reading(source, live=True):
+            pass
+
+
+def test_raw_samples_in_a_file_object():
+    samples = np.array([0, 1, -32768, 32767], "<i2")
+    with audio.reading(io.BytesIO(samples.tobytes()), raw_rate=16000) as recording:
+        assert (np.concatenate(list(recording)) * 32768).tolist() == samples.tolist()
+
+
+def test_writing_raw_samples():
+    stream = io.BytesIO()
+    audio.write_raw(stream, iter([np.array([0.0, -1.0]), np.array([2.0])]))
+    assert np.frombuffer(stream.getvalue(), "<i2").tolist() == [0, -32768, 32767]
+    with pytest.raises(AudioError, match="holds no samples"):
+        audio.write_raw(stream, iter([]))

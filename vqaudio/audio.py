@@ -1,18 +1,21 @@
 """Waveforms in and out of files.
 
 Any file that libsndfile reads becomes one float32 channel at the rate that is asked for, and a waveform becomes a file
-in the format that its suffix names. Inside, audio moves in chunks, so that a file of hours needs little more memory
-than its waveform. Python is kept out of libsndfile's own reads and writes on the main thread: an exception raised
-inside such a callback, as by Ctrl-C, would be lost and leave a hole in the audio.
+in the format that its suffix names. Audio moves in chunks, so that a file of hours needs no more memory than one of a
+minute. What libsndfile calls back, it calls on a thread of its own: an exception raised in there, as by Ctrl-C, would
+be lost and leave a hole in the audio.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
+import stat
+import struct
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
@@ -31,6 +34,8 @@ SUFFIXES = frozenset(
 )  # taken as audio when a directory is walked
 
 _CHUNK = 1 << 18  # samples, over all channels, that are read or written at a time
+_LIVE_SECONDS = 0.1  # of sound that are waited for at a time
+_LARGEST = (1 << 32) - 1  # bytes that a WAV header can state
 _RATES = (1_000, 1_000_000)  # Hz; outside, a header is nonsense and resampling would take memory without end
 _MOST_CHANNELS = 1024  # as many as libsndfile takes
 _WRITTEN = {
@@ -55,14 +60,110 @@ def read(path: str | os.PathLike[str] | BinaryIO, sample_rate: int = SAMPLE_RATE
     Raises:
         AudioError: for a file that is missing, unreadable, not audio, without samples, or with NaN or infinite ones.
     """
+    with reading(path, sample_rate) as recording:
+        return np.concatenate(list(recording))
+
+
+@contextlib.contextmanager
+def reading(
+    path: str | os.PathLike[str] | BinaryIO,
+    sample_rate: int = SAMPLE_RATE,
+    *,
+    live: bool = False,
+    raw_rate: int | None = None,
+) -> Iterator[Recording]:
+    """Open what `read` reads, to go through it once in chunks.
+
+    Args:
+        path, sample_rate: as for `read`.
+        live: take a pipe's sound as it comes, which only WAV, AU and raw samples allow; else a pipe is first read to
+            its end.
+        raw_rate: there is no audio file but 16-bit little-endian samples of one channel at this rate, in Hz.
+
+    Raises:
+        AudioError: as `read`, on entering or in the middle of the chunks.
+    """
     name = f"'{path}'" if isinstance(path, str | os.PathLike) else "The audio input"
-    try:
-        if not isinstance(path, str | os.PathLike):
-            return _spool_and_decode(path, sample_rate, name)
-        with open(path, "rb") as file:
-            return (_decode if file.seekable() else _spool_and_decode)(file, sample_rate, name)
-    except OSError as error:
-        raise AudioError(f"{name} cannot be read: {reason(error)}.") from error
+    form = {} if raw_rate is None else {"samplerate": raw_rate, "channels": 1, "format": "RAW", "subtype": "PCM_16"}
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(open(path, "rb")) if isinstance(path, str | os.PathLike) else path
+            if not (live or (file is not path and file.seekable())):
+                file = stack.enter_context(_spooled(file))
+            status = os.fstat(file.fileno())
+            if stat.S_ISREG(status.st_mode) and status.st_size == 0:
+                raise AudioError(f"{name} is empty.")
+            sound = stack.enter_context(soundfile.SoundFile(file.fileno(), closefd=False, **form))
+        except OSError as error:
+            raise AudioError(f"{name} cannot be read: {reason(error)}.") from error
+        except soundfile.SoundFileError as error:
+            how = " as it comes; WAV, AU and raw samples can" if live else ""
+            raise AudioError(f"{name} is not audio that can be read{how}.") from error
+        yield Recording(sound, sample_rate, name)
+
+
+class Recording:
+    """An open audio file: iterate over it once for its samples, float32 (n,) in chunks, at the rate asked for.
+
+    Attributes:
+        seconds: the length that the file states, 0 where it states none.
+    """
+
+    def __init__(self, sound: soundfile.SoundFile, sample_rate: int, name: str) -> None:
+        self.seconds = sound.frames / sound.samplerate if sound.seekable() else 0.0
+        self._sound, self._sample_rate, self._name = sound, sample_rate, name
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        rate, channels = self._sound.samplerate, self._sound.channels
+        converter = Converter(rate, self._sample_rate, self._name)
+        frames = max(1, _CHUNK // channels if self._sound.seekable() else round(rate * _LIVE_SECONDS))
+        try:
+            while len(block := self._sound.read(frames, dtype="float32", always_2d=True)):
+                yield converter.push(block)
+        except soundfile.SoundFileError as error:
+            raise AudioError(f"{self._name} is not audio that can be read.") from error
+        yield converter.finish()
+
+
+class Converter:
+    """A signal that comes in blocks of any size, mixed to one channel, checked, and resampled as one signal.
+
+    Args:
+        sample_rate, target_rate: of what comes and of what it becomes, in Hz.
+        name: what messages call the signal.
+
+    Raises:
+        AudioError: for a rate that is not one of audio, or later for samples that are not finite.
+    """
+
+    def __init__(self, sample_rate: float, target_rate: float, name: str = "The waveform") -> None:
+        if not _RATES[0] <= sample_rate <= _RATES[1]:
+            raise AudioError(f"{name} has a sample rate of {sample_rate} Hz, which is not one of audio.")
+        self._resampler = soxr.ResampleStream(sample_rate, target_rate, 1, dtype="float32", quality="HQ")
+        self._name, self._taken, self._given = name, 0, 0
+
+    def push(self, block: np.ndarray) -> np.ndarray:
+        """The next samples (frames, channels) to those (n,) that they complete."""
+        self._taken += len(block)
+        with np.errstate(over="ignore", invalid="ignore"):  # such samples are reported as an error instead
+            mono = _finite(block.mean(axis=1, dtype=np.float64).astype(np.float32), self._name)
+        return self._checked(mono, last=False)
+
+    def finish(self) -> np.ndarray:
+        """The samples (n,) that were still to come; at least one in all.
+
+        Raises:
+            AudioError: where nothing came.
+        """
+        if not self._taken:
+            raise AudioError(f"{self._name} holds no samples.")
+        rest = self._checked(np.zeros(0, np.float32), last=True)
+        return rest if self._given else np.zeros(1, np.float32)  # under half a sample at the new rate
+
+    def _checked(self, mono: np.ndarray, last: bool) -> np.ndarray:
+        samples = _finite(self._resampler.resample_chunk(mono, last=last), self._name)
+        self._given += len(samples)
+        return samples
 
 
 def prepare(waveform: ArrayLike, sample_rate: int, target_rate: int) -> np.ndarray:
@@ -93,17 +194,24 @@ def prepare(waveform: ArrayLike, sample_rate: int, target_rate: int) -> np.ndarr
     else:
         raise UsageError(f"A waveform holds floats or 16-bit or 32-bit integers, not {array.dtype}.")
     step = max(1, _CHUNK // len(array))
-    blocks = (array[:, start : start + step].T * scale for start in range(0, array.shape[1], step))
-    return _convert(blocks, sample_rate, target_rate, "The waveform")
+    converter = Converter(sample_rate, target_rate)
+    pieces = [converter.push(array[:, at : at + step].T * scale) for at in range(0, array.shape[1], step)]
+    return np.concatenate([*pieces, converter.finish()])
 
 
-def write(path: str | os.PathLike[str] | BinaryIO, waveform: ArrayLike, sample_rate: int, force: bool = False) -> None:
+def write(
+    path: str | os.PathLike[str] | BinaryIO,
+    waveform: ArrayLike | Iterator[np.ndarray],
+    sample_rate: int,
+    force: bool = False,
+) -> None:
     """Write a waveform (T,), clipped to [-1, 1], with 16 bits per sample.
 
     Args:
         path: a path, whose suffix gives the format (.wav, .flac, .ogg, .opus, .mp3), or a binary file object, which
             gets a WAV file and need not seek.
-        waveform: (T,) floats.
+        waveform: (T,) floats; or an iterator of such, in order, where all of it would take much memory or is still to
+            come. A file object then gets each part as soon as it is there, after a header that states no length.
         sample_rate: in Hz.
         force: replace a file that exists.
 
@@ -112,63 +220,71 @@ def write(path: str | os.PathLike[str] | BinaryIO, waveform: ArrayLike, sample_r
         AudioError: for no samples or samples that are not finite, a rate that the format has not, an unwritable folder,
             a full disk.
     """
-    array = np.asarray(waveform)
-    if array.ndim != 1 or not np.issubdtype(array.dtype, np.floating):
-        raise UsageError(f"A waveform to be written is floats (T,), not {array.dtype} {array.shape}.")
-    if not len(array) or not np.isfinite(array).all():
-        raise AudioError("The waveform to be written holds no samples or some that are not finite numbers.")
+    if not isinstance(waveform, Iterator) and np.ndim(waveform) != 1:
+        raise UsageError(f"A waveform to be written has the shape (T,), not {np.shape(waveform)}.")
+    parts, samples = (waveform, None) if isinstance(waveform, Iterator) else (iter([waveform]), len(waveform))
+    chunks = _integers(parts)
     if isinstance(path, str | os.PathLike):
         suffix = Path(path).suffix.lower()
         if suffix not in _WRITTEN:
             raise UsageError(f"'{path}' does not end in one of {', '.join(_WRITTEN)}, which name a format to write.")
         with replacing(path, force, AudioError) as temporary:
-            temporary.write_bytes(_encode(array, sample_rate, suffix))
+            _encode(temporary, chunks, sample_rate, suffix)
     else:
-        encoded = _encode(array, sample_rate, ".wav")
-        try:
-            path.write(encoded)
-        except OSError as error:
-            raise AudioError(f"The audio output cannot be written: {reason(error)}.") from error
+        write_raw(path, chunks, _wav_header(sample_rate, samples))
 
 
-def _spool_and_decode(stream: BinaryIO, sample_rate: int, name: str) -> np.ndarray:
+def write_raw(stream: BinaryIO, parts: Iterator[np.ndarray], header: bytes = b"") -> None:
+    """Write the parts (n,) of a waveform as 16-bit little-endian samples, each as soon as it is there.
+
+    Args:
+        stream: a binary file object.
+        parts: floats, clipped to [-1, 1], or int16.
+        header: goes before the first samples.
+
+    Raises:
+        AudioError: for no samples or samples that are not finite, a full disk.
+    """
+    try:
+        for chunk in parts if header else _integers(parts):
+            stream.write(header + chunk.tobytes())
+            stream.flush()
+            header = b""
+    except BrokenPipeError:
+        raise  # the reader has had enough, which is its right
+    except OSError as error:
+        raise AudioError(f"The audio output cannot be written: {reason(error)}.") from error
+
+
+def _integers(parts: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """The parts of a waveform as int16 samples, in chunks of which none is empty."""
+    empty = True
+    for part in parts:
+        array = np.asarray(part)
+        if array.ndim != 1 or not np.issubdtype(array.dtype, np.floating):
+            raise UsageError(f"A waveform to be written is floats (T,), not {array.dtype} {array.shape}.")
+        for start in range(0, len(array), _CHUNK):
+            chunk = _finite(array[start : start + _CHUNK], "The waveform to be written")
+            yield np.clip(np.rint(chunk.astype(np.float64) * 32768), -32768, 32767).astype("<i2")
+            empty = False
+    if empty:
+        raise AudioError("The waveform to be written holds no samples.")
+
+
+def _wav_header(sample_rate: int, samples: int | None) -> bytes:
+    """The header of a WAV file of 16-bit samples; without their number it states the largest size, as streams do."""
+    size = min(_LARGEST, 2 * samples) if samples is not None else _LARGEST
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, sample_rate, 2 * sample_rate, 2, 16)
+    return struct.pack("<4sI4s", b"RIFF", min(_LARGEST, size + 36), b"WAVE") + form + struct.pack("<4sI", b"data", size)
+
+
+@contextlib.contextmanager
+def _spooled(stream: BinaryIO) -> Iterator[BinaryIO]:
+    """A file with all that a stream holds."""
     with tempfile.TemporaryFile() as file:
         shutil.copyfileobj(stream, file)
         file.seek(0)
-        return _decode(file, sample_rate, name)
-
-
-def _decode(file: BinaryIO, sample_rate: int, name: str) -> np.ndarray:
-    if os.fstat(file.fileno()).st_size == 0:
-        raise AudioError(f"{name} is empty.")
-    try:
-        with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
-            return _convert(_blocks(sound), sound.samplerate, sample_rate, name)
-    except soundfile.SoundFileError as error:
-        raise AudioError(f"{name} is not audio that can be read.") from error
-
-
-def _blocks(sound: soundfile.SoundFile) -> Iterator[np.ndarray]:
-    step = max(1, _CHUNK // sound.channels)
-    while len(block := sound.read(step, dtype="float32", always_2d=True)):
-        yield block
-
-
-def _convert(blocks: Iterable[np.ndarray], sample_rate: float, target_rate: float, name: str) -> np.ndarray:
-    """Mix blocks (frames, channels) to one channel, check them and resample them as one signal."""
-    if not _RATES[0] <= sample_rate <= _RATES[1]:
-        raise AudioError(f"{name} has a sample rate of {sample_rate} Hz, which is not one of audio.")
-    resampler = soxr.ResampleStream(sample_rate, target_rate, 1, dtype="float32", quality="HQ")
-    pieces = []
-    with np.errstate(over="ignore", invalid="ignore"):  # such samples are reported as an error instead
-        for block in blocks:
-            mono = _finite(block.mean(axis=1, dtype=np.float64).astype(np.float32), name)
-            pieces.append(resampler.resample_chunk(mono))
-    if not pieces:
-        raise AudioError(f"{name} holds no samples.")
-    pieces.append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
-    waveform = _finite(np.concatenate(pieces), name)
-    return waveform if len(waveform) else np.zeros(1, np.float32)  # under half a sample at the new rate
+        yield file
 
 
 def _finite(waveform: np.ndarray, name: str) -> np.ndarray:
@@ -177,17 +293,31 @@ def _finite(waveform: np.ndarray, name: str) -> np.ndarray:
     return waveform
 
 
-def _encode(waveform: np.ndarray, sample_rate: int, suffix: str) -> memoryview:
+def _encode(path: Path, chunks: Iterator[np.ndarray], sample_rate: int, suffix: str) -> None:
     kind, subtype = _WRITTEN[suffix]
-    encoded = io.BytesIO()
-    try:
-        with (
-            soundfile.SoundFile(encoded, "w", sample_rate, 1, subtype, format=kind) as sound,
-            ThreadPoolExecutor(1) as worker,
-        ):
-            for start in range(0, len(waveform), _CHUNK):  # libsndfile crashes on minutes of Vorbis in one call
-                chunk = np.rint(waveform[start : start + _CHUNK].astype(np.float64) * 32768)
-                worker.submit(sound.write, np.clip(chunk, -32768, 32767).astype(np.int16)).result()
-    except soundfile.SoundFileError as error:
-        raise AudioError(f"A {suffix} file at {sample_rate} Hz cannot be written.") from error
-    return encoded.getbuffer()
+    with open(path, "wb", buffering=0) as file, ThreadPoolExecutor(1) as worker:  # a thread that Ctrl-C leaves alone
+        sink = _Sink(file)
+        try:
+            with soundfile.SoundFile(sink, "w", sample_rate, 1, subtype, format=kind) as sound:
+                for chunk in chunks:  # libsndfile crashes on minutes of Vorbis in one call
+                    worker.submit(sound.write, chunk).result()
+        except (soundfile.SoundFileError, AssertionError) as error:  # the second where not all was written
+            raise sink.problem or AudioError(f"A {suffix} file at {sample_rate} Hz cannot be written.") from error
+        if sink.problem:
+            raise sink.problem
+
+
+class _Sink:
+    """A file for libsndfile to write to, which keeps the errors that would be lost on the way back from there."""
+
+    def __init__(self, file: io.FileIO) -> None:
+        self.seek, self.tell = file.seek, file.tell
+        self.problem: OSError | None = None
+        self._file = file
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as problem:
+            self.problem = problem
+            return 0

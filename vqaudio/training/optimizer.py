@@ -1,8 +1,8 @@
 """The optimisers of the networks: Muon for the weights of convolutions and linear layers, AdamW for everything else.
 
 Muon (Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks") makes every update of a matrix
-nearly orthogonal, so that all its directions learn at one rate. Updates have the size of AdamW's (Liu et al. 2025, arXiv
-2502.16982, section 2.2), so that one learning rate serves both. PyTorch's own takes matrices only, one after the other.
+nearly orthogonal, so that all its directions learn at one rate. Updates have the size of AdamW's (Liu et al. 2025,
+arXiv 2502.16982, section 2.2), so that one learning rate serves both. PyTorch's own takes matrices only, one by one.
 """
 
 from __future__ import annotations
