@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import soundfile
@@ -27,6 +27,9 @@ from numpy.typing import ArrayLike
 
 from vqaudio.errors import AudioError, UsageError
 from vqaudio.files import reason, replacing
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SAMPLE_RATE = 16000  # Hz
 SUFFIXES = frozenset(
@@ -181,6 +184,17 @@ def prepare(waveform: ArrayLike, sample_rate: int, target_rate: int) -> np.ndarr
         UsageError: for another shape or type of number.
         AudioError: where there are no samples, or some are NaN or infinite, or the rate is not one of audio.
     """
+    converter = Converter(sample_rate, target_rate)
+    pieces = [converter.push(block) for block in blocks(waveform)]
+    return np.concatenate([*pieces, converter.finish()])
+
+
+def blocks(waveform: ArrayLike) -> Iterator[np.ndarray]:
+    """A waveform as `prepare` takes it, in floating-point blocks (frames, channels) of moderate size.
+
+    Raises:
+        UsageError: for another shape or type of number.
+    """
     array = np.asarray(waveform)
     if array.ndim not in (1, 2):
         raise UsageError(f"A waveform has the shape (T,) or (channels, T), not {array.shape}.")
@@ -194,9 +208,15 @@ def prepare(waveform: ArrayLike, sample_rate: int, target_rate: int) -> np.ndarr
     else:
         raise UsageError(f"A waveform holds floats or 16-bit or 32-bit integers, not {array.dtype}.")
     step = max(1, _CHUNK // len(array))
-    converter = Converter(sample_rate, target_rate)
-    pieces = [converter.push(array[:, at : at + step].T * scale) for at in range(0, array.shape[1], step)]
-    return np.concatenate([*pieces, converter.finish()])
+    return (array[:, at : at + step].T * scale for at in range(0, array.shape[1], step))
+
+
+def as_numpy(waveform: np.ndarray | Tensor) -> np.ndarray:
+    """A waveform of either kind as an array; half precision, which numpy lacks or loses, as float32."""
+    if isinstance(waveform, np.ndarray):
+        return waveform
+    waveform = waveform.detach().cpu()
+    return (waveform.float() if waveform.is_floating_point() else waveform).numpy()
 
 
 def write(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from vqaudio.codes import Codes
 from vqaudio.errors import ModelError, UsageError
 from vqaudio.models.config import CodecConfig, check
 from vqaudio.runtime.cpu import CpuNetworks
+from vqaudio.streams import DecoderStream, EncoderStream
 from vqaudio.weights import State, fingerprint, load_model, save_model
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class Codec:
 
     def encode(
         self,
-        waveform: np.ndarray | Tensor,
+        waveform: np.ndarray | Tensor | Iterator[np.ndarray],
         sample_rate: int,
         *,
         quantizers: int | None = None,
@@ -110,7 +111,8 @@ class Codec:
         """Encode a waveform.
 
         Args:
-            waveform: (T,) or (channels, T), numpy or torch, in [-1, 1]; channels are averaged.
+            waveform: (T,) or (channels, T), numpy or torch, in [-1, 1]; channels are averaged. An iterator of such
+                arrays stands for one long waveform, of which no more than a minute is held at a time.
             sample_rate: of the waveform, Hz.
             quantizers: how many of the model's quantisers to use; fewer give a lower rate; by default all.
             speaker: whether to send the speaker vector of a model that computes one; or, for a model with a table of
@@ -123,19 +125,29 @@ class Codec:
             AudioError: for an empty waveform or one with values that are not finite.
             UsageError: for a number of quantisers or a speaker that the model does not have.
         """
-        stages = self.config.quantizer.quantizers
-        if quantizers is not None and not 1 <= quantizers <= stages:
-            raise UsageError(f"The model has {stages} quantiser(s), so {quantizers} cannot be used.")
+        stages = self._stages(quantizers)
         row = self._row(speaker)
-        samples = audio.prepare(_as_numpy(waveform), sample_rate, self.config.sample_rate)
-        codes, indices = self.networks.encode(samples, quantizers or stages, speaker is True)
+        length, converter = 0, audio.Converter(sample_rate, self.config.sample_rate)
+
+        def samples() -> Iterator[np.ndarray]:
+            nonlocal length
+            for part in waveform if isinstance(waveform, Iterator) else [waveform]:
+                for block in audio.blocks(audio.as_numpy(part)):
+                    chunk = converter.push(block)
+                    length += len(chunk)
+                    yield chunk
+            rest = converter.finish()
+            length += len(rest)
+            yield rest
+
+        codes, indices = self.networks.encode(samples(), stages, speaker is True)
         indices = indices if row is None else [row]
         return Codes(
             codes=_as_tensor(codes.astype(np.int64)) if is_tensor(waveform) else codes,
             codebook_size=self.config.quantizer.codebook_size,
             hop=self.config.hop,
             sample_rate=self.config.sample_rate,
-            samples=len(samples),
+            samples=length,
             model=self.fingerprint,
             speaker=b"" if indices is None else pack_indices(indices, self.config.speaker.sizes),
         )
@@ -157,14 +169,55 @@ class Codec:
             ModelError: where the codes are of another model.
             UsageError: for a decoder that the model does not have, or a seed or temperature out of range.
         """
-        decoder = self._check(codes, decoder, seed, temperature)
-        speaker = unpack_indices(codes.speaker, self.config.speaker.sizes) if codes.speaker else None
+        parts = self.decode_parts(codes, decoder=decoder, seed=seed, temperature=temperature)
+        wave = np.concatenate(list(parts))
+        return _as_tensor(wave) if is_tensor(codes.codes) else wave
+
+    def decode_parts(
+        self, codes: Codes, *, decoder: str | None = None, seed: int = 0, temperature: float = 1.0
+    ) -> Iterator[np.ndarray]:
+        """What `decode` gives, in parts (n,) float32, for codes whose waveform would take much memory.
+
+        Raises:
+            ModelError, UsageError: as `decode`.
+        """
+        self._check(codes)
+        decoder = self._chosen(decoder, seed, temperature)
+        speaker = self._indices(codes.speaker)
         if decoder == "wavenet":
             parts = self.networks.decode_wavenet(codes.numpy(), speaker, seed, temperature)
         else:
             parts = self.networks.decode_spectral(codes.numpy(), speaker)
-        wave = np.concatenate(list(parts))[: codes.samples]
-        return _as_tensor(wave) if is_tensor(codes.codes) else wave
+        return _cut(parts, codes.samples)
+
+    def encoder_stream(self, sample_rate: int, *, quantizers: int | None = None) -> EncoderStream:
+        """Begin to encode a waveform that comes bit by bit.
+
+        Args:
+            sample_rate: of the waveform, Hz.
+            quantizers: as for `encode`.
+
+        Raises:
+            AudioError: for a rate that is not one of audio.
+            UsageError: for a number of quantisers that the model does not have, or a codec on a GPU.
+        """
+        return EncoderStream(self._streaming(), sample_rate, self._stages(quantizers))
+
+    def decoder_stream(
+        self, speaker: bytes = b"", *, decoder: str | None = None, seed: int = 0, temperature: float = 1.0
+    ) -> DecoderStream:
+        """Begin to decode codes that come bit by bit.
+
+        Args:
+            speaker: as in `Codes.speaker`; empty for the null speaker.
+            decoder, seed, temperature: as for `decode`.
+
+        Raises:
+            ModelError: for a speaker that the model does not know.
+            UsageError: as `decode`; or for a codec on a GPU.
+        """
+        chosen = self._chosen(decoder, seed, temperature)
+        return DecoderStream(self._streaming(), self._indices(speaker), chosen, seed, temperature)
 
     def save(self, path: str | os.PathLike[str], force: bool = False) -> None:
         """Write the codec as one model file.
@@ -175,8 +228,8 @@ class Codec:
         """
         save_model(path, self.config, self.state, self.card, force)
 
-    def _check(self, codes: Codes, decoder: str | None, seed: int, temperature: float) -> str:
-        """The decoder to use, after a look at everything that the caller chose."""
+    def _check(self, codes: Codes) -> None:
+        """See that codes are of this model."""
         if codes.model != self.fingerprint:
             raise ModelError(
                 f"The codes are of model {codes.model.hex()}, but the model at hand is {self.config.name} "
@@ -187,6 +240,9 @@ class Codec:
             codes.quantizers > quantizer.quantizers or codes.sample_rate != self.config.sample_rate
         ):
             raise ModelError("The codes name this model but have another codebook, hop, rate or number of quantisers.")
+
+    def _chosen(self, decoder: str | None, seed: int, temperature: float) -> str:
+        """The decoder to use, after a look at everything that the caller chose."""
         if decoder is not None and decoder not in self.decoders:
             raise UsageError(f"The model has no {decoder} decoder; it has: {', '.join(self.decoders)}.")
         if not 0 <= temperature <= 2:
@@ -194,6 +250,22 @@ class Codec:
         if not 0 <= seed < 1 << 64:
             raise UsageError(f"The seed {seed} is not between 0 and 2^64 - 1.")
         return decoder or self.decoders[0]
+
+    def _stages(self, quantizers: int | None) -> int:
+        """How many quantisers to use."""
+        stages = self.config.quantizer.quantizers
+        if quantizers is not None and not 1 <= quantizers <= stages:
+            raise UsageError(f"The model has {stages} quantiser(s), so {quantizers} cannot be used.")
+        return quantizers or stages
+
+    def _streaming(self) -> CpuNetworks:
+        if not isinstance(self.networks, CpuNetworks):
+            raise UsageError("Streams run on the CPU; load the model with device='cpu'.")
+        return self.networks
+
+    def _indices(self, speaker: bytes) -> list[int] | None:
+        """What a speaker's bytes stand for, None for the null speaker."""
+        return unpack_indices(speaker, self.config.speaker.sizes) if speaker else None
 
     def _row(self, speaker: bool | int) -> int | None:
         """The row of the speaker table that the caller means, if any."""
@@ -228,12 +300,11 @@ def is_tensor(array: Any) -> bool:
     return torch is not None and isinstance(array, torch.Tensor)
 
 
-def _as_numpy(waveform: np.ndarray | Tensor) -> np.ndarray:
-    """A waveform of either kind as an array; half precision, which numpy lacks or loses, as float32."""
-    if isinstance(waveform, np.ndarray):
-        return waveform
-    waveform = waveform.detach().cpu()
-    return (waveform.float() if waveform.is_floating_point() else waveform).numpy()
+def _cut(parts: Iterator[np.ndarray], samples: int) -> Iterator[np.ndarray]:
+    """The first samples of a waveform in parts (n,)."""
+    for part in parts:
+        yield part[:samples]
+        samples -= len(part[:samples])
 
 
 def _as_tensor(array: np.ndarray) -> Tensor:

@@ -103,7 +103,7 @@ def _reaches(codec: Codec, decoder: str) -> tuple[int, int]:
         steps = networks.wavenet.receptive_steps - 1 + bank.back + bank.ahead
         return bands * steps + 1 + 2 * around, around + bank.ahead * bands
     if networks.spectral is not None:
-        around += networks.spectral.reach * hop
+        around += networks.spectral.look_ahead
     return 2 * around + hop, around
 
 

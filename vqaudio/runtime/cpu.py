@@ -60,22 +60,20 @@ class CpuNetworks:
         self.spectral = Spectral(config, weights) if config.spectral else None
         self.wavenet = WaveNet(config, weights) if config.wavenet else None
 
-    def encode(self, samples: Floats, quantizers: int, refer: bool) -> tuple[np.ndarray, list[int] | None]:
-        """Samples (T,) to codes (quantizers, frames), uint16, and if wanted to the numbers of a reference speaker."""
+    def encode(self, samples: Iterable[Floats], quantizers: int, refer: bool) -> tuple[np.ndarray, list[int] | None]:
+        """Samples in parts (n,) to codes (quantizers, frames), uint16, and if wanted to the numbers of a reference."""
         announce(layers.add_convolution)
         hop = self.config.hop
-        back, ahead = (-(-reach // hop) for reach in self.config.encoder.reach)
-        frames = -(-len(samples) // hop)
 
-        def latents(place: tuple[int, int, int, int]) -> Floats:
-            start, first, stop, end = place
+        def latents(block: tuple[Floats, int, int]) -> Floats:
+            own, first, stop = block
             state, parts = self.encoder.start(), []
-            for begin, until, last in chunks(start * hop, min(end * hop, len(samples)), self._chunk * hop):
-                parts.append(self.encoder.push(state, samples[begin:until], last))
-            return np.concatenate(parts)[first - start : stop - start]
+            for begin, until, last in chunks(0, len(own), self._chunk * hop):
+                parts.append(self.encoder.push(state, own[begin:until], last))
+            return np.concatenate(parts)[first:stop]
 
         codes, state = [], self.reference.start() if self.reference and refer else None
-        for block in self._side_by_side(latents, grid(frames, self._block(frames), back, ahead)):
+        for block in self._side_by_side(latents, self._blocks(samples)):
             codes.append(self.quantizer.codes(block, quantizers))
             if self.reference and state:
                 self.reference.push(state, block, False)
@@ -122,6 +120,32 @@ class CpuNetworks:
         for begin, until, last in chunks(0, codes.shape[1], self._chunk):
             latents = self.quantizer.latents(codes[:, begin:until])
             yield sampler.push(self.conditioning.push(state, latents, last), last)
+
+    def _blocks(self, parts: Iterable[Floats]) -> Iterator[tuple[Floats, int, int]]:
+        """Samples that come in parts, in blocks with their context: (samples, first, stop), where the frames
+        [first, stop) of these samples count. No more is held than all threads need."""
+        hop = self.config.hop
+        back, ahead = (-(-reach // hop) for reach in self.config.encoder.reach)
+        longest = round(BLOCK_SECONDS * self.config.frame_rate)
+        source, held, ended = iter(parts), np.zeros(0, np.float32), False
+        origin = first = block = 0  # frames; the first ones of what is held and of the next block
+        while True:
+            arrived = [held]
+            while not ended and sum(map(len, arrived)) <= (first + self.threads * longest + ahead - origin) * hop:
+                part = next(source, None)
+                ended = part is None
+                arrived += [] if part is None else [part]
+            held = np.concatenate(arrived)
+            frames = origin + -(-len(held) // hop)
+            block = block or (self._block(frames - first) if ended else 0)
+            stop = min(first + (block or longest), frames)
+            start, end = max(origin, first - back), min(stop + ahead, frames)
+            yield held[(start - origin) * hop : (end - origin) * hop], first - start, stop - start
+            if ended and stop == frames:
+                return
+            first = stop
+            kept = max(origin, first - back)
+            held, origin = held[(kept - origin) * hop :], kept
 
     @property
     def _chunk(self) -> int:

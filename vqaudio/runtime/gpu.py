@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -30,8 +30,9 @@ class TorchNetworks:
         self.model = torch_networks(config, state).to(device)
 
     @torch.inference_mode()
-    def encode(self, samples: np.ndarray, quantizers: int, refer: bool) -> tuple[np.ndarray, list[int] | None]:
-        """Samples (T,) to codes (quantizers, frames), uint16, and if wanted to the numbers of a reference speaker."""
+    def encode(self, parts: Iterable[np.ndarray], quantizers: int, refer: bool) -> tuple[np.ndarray, list[int] | None]:
+        """Samples in parts (n,) to codes (quantizers, frames), uint16, and if wanted to the numbers of a reference."""
+        samples = np.concatenate(list(parts))
         hop, encoder = self.config.hop, self.model.encoder
         back, ahead = (-(-reach // hop) for reach in self.config.encoder.reach)
         codes, sums = [], []

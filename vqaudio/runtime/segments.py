@@ -8,6 +8,7 @@ the codes alone, whatever the threads and the chunks, and finding one needs no l
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vqaudio.runtime.product import Floats
-from vqaudio.runtime.wavenet import GROUP, Piece, WaveNet
+from vqaudio.runtime.wavenet import GROUP, Piece, Streams, WaveNet
 
 SHORTEST = 0.8  # seconds between two cuts
 LONGEST = 3.0
@@ -114,6 +115,7 @@ class Sampler:
         """The signal (bands, steps) of the next segments, blended into each other."""
         assert self.rows is not None
         steps = self.wavenet.steps
+        curve = rise(self.blend * steps)
         pieces = [
             Piece(self.rows[s.start - self.kept : s.end - self.kept], self.speaker, s.start * steps) for s in segments
         ]
@@ -121,16 +123,86 @@ class Sampler:
         parts = []
         for segment, signal in zip(segments, sampled, strict=True):
             own = signal[:, (segment.first - segment.start) * steps :]
-            own[:, : self.tail.shape[1]] *= rise(self.tail.shape[1])
-            own[:, : self.tail.shape[1]] += self.tail
+            blended = self.tail.shape[1]
+            own[:, :blended] *= curve[:blended]
+            own[:, :blended] += self.tail
             length = (segment.stop - segment.first) * steps
             parts.append(own[:, :length])
-            self.tail = own[:, length:] * rise(own.shape[1] - length)[::-1]
+            self.tail = own[:, length:] * curve[::-1][: own.shape[1] - length]
         kept = max(0, segments[-1].stop - self.lead)
         self.rows, self.kept = self.rows[kept - self.kept :], kept
         return np.concatenate(parts, axis=1)
 
 
+class LiveSampler:
+    """`Sampler` for a signal that is heard while it comes: every frame is sampled at once, in the same pieces.
+
+    Args: as for `Sampler`.
+    """
+
+    def __init__(
+        self,
+        wavenet: WaveNet,
+        levels: Callable[[Floats], Floats],
+        frame_rate: float,
+        speaker: Floats | None,
+        *,
+        seed: int = 0,
+        temperature: float = 1.0,
+    ) -> None:
+        self.wavenet, self.levels, self.speaker = wavenet, levels, speaker
+        self.seed, self.temperature = seed, temperature
+        self.lead = -(-wavenet.receptive_steps // wavenet.steps)
+        self.blend = max(1, round(BLEND * frame_rate))
+        self.cutter = Cutter(frame_rate)
+        self.frames = 0
+        self.before: Floats | None = None  # the last frames of conditioning, as many as a piece begins early
+        self.piece = Streams(wavenet)
+        self.ending = Streams(wavenet)  # the piece before, while it is blended into this one
+        self.blended = self.blend  # frames since the cut
+        self.bank = wavenet.bank.start()
+
+    def push(self, conditioning: Floats, last: bool) -> Floats:
+        """The next frames (n, C) to the samples (m,) that they complete."""
+        rows = conditioning if self.before is None else np.concatenate([self.before, conditioning])
+        early = len(rows) - len(conditioning)
+        cuts = [i for i, level in enumerate(self.levels(conditioning)) if self.cutter.cut_before(float(level))]
+        bounds = sorted({0, *cuts, len(conditioning)})
+        parts = [np.zeros((self.wavenet.bands, 0), np.float32)]
+        for begin, end in itertools.pairwise(bounds):
+            if begin in cuts or not self.frames:
+                self._begin(rows[max(0, early + begin - self.lead) : early + begin])
+            parts.append(self._signal(rows[early + begin : early + end]))
+            self.frames += end - begin
+        self.before = rows[max(0, len(rows) - self.lead) :]
+        return self.wavenet.bank.push(self.bank, np.concatenate(parts, axis=1), last)
+
+    def _begin(self, lead: Floats) -> None:
+        """Start a piece that has heard the frames before it; the one that there was goes on for the blend."""
+        if self.frames:
+            self.ending, self.blended = self.piece, 0
+        self.piece = Streams(self.wavenet)
+        self.piece.add(Piece(lead, self.speaker, (self.frames - len(lead)) * self.wavenet.steps))
+        if len(lead):
+            self._advance(self.piece, lead)
+
+    def _signal(self, rows: Floats) -> Floats:
+        """The next frames (n, C) of the piece to its signal (bands, steps)."""
+        signal, steps = self._advance(self.piece, rows), self.wavenet.steps
+        count = min(self.blend - self.blended, len(rows))
+        if count > 0:
+            curve = rise(self.blend * steps)
+            here = slice(self.blended * steps, (self.blended + count) * steps)
+            ended = self._advance(self.ending, rows[:count])
+            signal[:, : count * steps] *= curve[here]
+            signal[:, : count * steps] += ended * curve[::-1][here]
+            self.blended += count
+        return signal
+
+    def _advance(self, streams: Streams, rows: Floats) -> Floats:
+        return streams.advance(rows[None], self.seed, self.temperature)[0]
+
+
 def rise(steps: int) -> Floats:
     """A quarter of a sine: two pieces are independent noise where they overlap, so that their powers add up."""
-    return np.sin(math.pi / 2 * (np.arange(steps) + 0.5) / max(1, steps)).astype(np.float32)
+    return np.sin(math.pi / 2 * (np.arange(steps) + 0.5) / steps).astype(np.float32)

@@ -65,8 +65,10 @@ class Spectral:
         self.head = Convolution(weights, "spectral.head", own.skip_channels, 2 * (own.fft_size // 2 + 1))
         self.window = (0.5 - 0.5 * np.cos(2 * np.pi / own.fft_size * np.arange(own.fft_size))).astype(np.float32)
         overlap = -(-(own.fft_size - config.hop) // (2 * config.hop))
-        self.reach = sum(layer.reach for layer in self.stack.layers) // 2 + overlap  # frames before and after its own
+        heard = sum(layer.reach for layer in self.stack.layers) // 2
+        self.reach = heard + overlap  # frames before and after its own that a frame of samples depends on
         self.margin = (own.fft_size - config.hop) // 2  # samples of a frame's piece before and after its own hop
+        self.look_ahead = heard * config.hop + self.margin  # samples
 
     def start(self, speaker: Floats | None, frame: int = 0) -> SpectralState:
         """The state of a new stream of a speaker (S,) or None, of which the first frame has this number."""

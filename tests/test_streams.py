@@ -1,0 +1,164 @@
+"""Streams: what comes bit by bit is what the codec gives for the whole, bit for bit, and comes as early as stated."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import vqaudio
+from vqaudio import Codec, Codes
+from vqaudio.cli.info import _latency
+from vqaudio.errors import AudioError, ModelError, UsageError
+from vqaudio.runtime import segments
+
+cuts = st.lists(st.integers(0, 3000), max_size=12)
+
+
+@pytest.fixture(scope="module")
+def codec(tiny_codec) -> Codec:
+    return vqaudio.load(tiny_codec)
+
+
+@pytest.fixture(scope="module")
+def noise() -> np.ndarray:
+    return np.random.default_rng(0).normal(0, 0.1, 12345).astype(np.float32)
+
+
+def pieces(array: np.ndarray, sizes: list[int]) -> list[np.ndarray]:
+    """An array cut along its last axis after so many items each."""
+    return np.split(array, np.cumsum(sizes), axis=-1)
+
+
+def encoded(codec: Codec, parts: list[np.ndarray], rate: int = 16000, **options) -> tuple[np.ndarray, int]:
+    stream = codec.encoder_stream(rate, **options)
+    codes = [*[stream.push(part) for part in parts], stream.finish()]
+    return np.concatenate(codes, axis=1), stream.samples
+
+
+def decoded(codec: Codec, codes: Codes, sizes: list[int], **options) -> np.ndarray:
+    stream = codec.decoder_stream(codes.speaker, **options)
+    parts = [stream.push(part) for part in pieces(codes.numpy(), sizes)]
+    return np.concatenate([*parts, stream.finish()])
+
+
+@pytest.mark.parametrize("rate", [16000, 8000, 44100])
+@settings(max_examples=10)
+@given(sizes=cuts)
+def test_codes_of_a_stream_are_those_of_the_whole(codec, noise, rate, sizes):
+    whole = codec.encode(noise, rate, quantizers=1)
+    codes, samples = encoded(codec, pieces(noise, sizes), rate, quantizers=1)
+    np.testing.assert_array_equal(codes, whole.numpy())
+    assert samples == whole.samples
+
+
+@pytest.mark.parametrize("decoder", ["spectral", "wavenet"])
+@settings(max_examples=10)
+@given(frames=st.integers(1, 120), sizes=st.lists(st.integers(0, 40), max_size=12))
+def test_sound_of_a_stream_is_that_of_the_whole(codec, noise, monkeypatch_module, decoder, frames, sizes):
+    codes = codec.encode(noise[: frames * 64 - 10], 16000)
+    options = {"decoder": decoder, "seed": 5, "temperature": 0.9}
+    whole = codec.decode(codes, **options)
+    np.testing.assert_array_equal(decoded(codec, codes, sizes, **options)[: codes.samples], whole)
+
+
+@pytest.fixture(scope="module")
+def monkeypatch_module():
+    """Cuts so near to each other that a short signal has many."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(segments, "SHORTEST", 0.04)
+        patch.setattr(segments, "LONGEST", 0.1)
+        yield patch
+
+
+def test_channels_types_and_tensors(codec, noise):
+    stereo = np.stack([noise, noise[::-1]])
+    whole = codec.encode(stereo, 48000)
+    for form in (stereo, torch.from_numpy(stereo)):
+        codes, _ = encoded(codec, [form[:, :5000], form[:, 5000:]], 48000)
+        np.testing.assert_array_equal(codes, whole.numpy())
+    stream = codec.decoder_stream(whole.speaker)
+    sound = np.concatenate([stream.push(torch.from_numpy(whole.numpy().astype(np.int64))), stream.finish()])
+    np.testing.assert_array_equal(sound[: whole.samples], codec.decode(whole))
+
+
+def test_streams_share_a_model_and_not_their_past(codec, noise):
+    one, other = codec.encoder_stream(16000), codec.encoder_stream(16000)
+    parts = []
+    for begin in range(0, 12000, 500):
+        parts.append(one.push(noise[begin : begin + 500]))
+        other.push(noise[::-1][begin : begin + 500])
+    np.testing.assert_array_equal(
+        np.concatenate([*parts, one.finish()], axis=1), codec.encode(noise[:12000], 16000).numpy()
+    )
+
+
+@pytest.mark.parametrize("decoder", ["spectral", "wavenet"])
+def test_the_latency_is_the_stated_one(codec, noise, decoder):
+    """Sound pushed sample by sample comes out so many samples later at the latest, and not earlier every time."""
+    encoder, sink = codec.encoder_stream(16000), codec.decoder_stream(decoder=decoder)
+    came, behind = 0, []
+    for begin in range(0, 6400, 16):
+        came += len(sink.push(encoder.push(noise[begin : begin + 16])))
+        behind.append(begin + 16 - came)
+    assert _latency(codec, decoder) - 16 <= max(behind[200:]) <= _latency(codec, decoder)
+
+
+def test_an_iterator_is_one_long_waveform(codec, noise):
+    whole = codec.encode(noise, 24000)
+    assert codec.encode(iter(pieces(noise, [1, 0, 700, 4000])), 24000) == whole
+    with pytest.raises(AudioError, match="holds no samples"):
+        codec.encode(iter([]), 24000)
+
+
+def test_decoded_parts_are_the_waveform(codec, noise, monkeypatch):
+    monkeypatch.setattr("vqaudio.runtime.cpu.BLOCK_SECONDS", 0.1)
+    codes = codec.encode(noise, 16000)
+    parts = list(codec.decode_parts(codes))
+    assert len(parts) > 5
+    np.testing.assert_array_equal(np.concatenate(parts), codec.decode(codes))
+
+
+class TestWrongUse:
+    def test_nothing_came(self, codec):
+        with pytest.raises(AudioError, match="holds no samples"):
+            codec.encoder_stream(16000).finish()
+        assert codec.decoder_stream().finish().shape == (0,)
+
+    @pytest.mark.parametrize("rate", [0, -1, 1e9])
+    def test_a_rate_that_is_none(self, codec, rate):
+        with pytest.raises(AudioError, match="sample rate"):
+            codec.encoder_stream(rate)
+
+    def test_options_that_the_model_lacks(self, codec):
+        with pytest.raises(UsageError, match="2 quantiser"):
+            codec.encoder_stream(16000, quantizers=3)
+        with pytest.raises(UsageError, match="temperature"):
+            codec.decoder_stream(temperature=3.0)
+        with pytest.raises(ModelError, match="speaker"):
+            codec.decoder_stream(b"too long for this model")
+
+    @pytest.mark.parametrize("codes", [np.zeros(3, int), np.zeros((3, 3), int), np.zeros((1, 3)), np.full((1, 1), 32)])
+    def test_codes_that_are_none(self, codec, codes):
+        with pytest.raises(UsageError, match="code"):
+            codec.decoder_stream().push(codes)
+
+    def test_samples_that_are_not_finite(self, codec):
+        with pytest.raises(AudioError, match="not finite"):
+            codec.encoder_stream(16000).push(np.array([0.0, np.nan]))
+
+
+def test_real_speech_in_real_time_chunks(speech):
+    path = sorted((speech / "eval").rglob("*.flac"))[0]
+    waveform, rate = soundfile.read(path, dtype="float32")
+    codec = vqaudio.load()
+    whole = codec.encode(waveform[: 4 * rate], rate)
+    codes, _ = encoded(codec, pieces(waveform[: 4 * rate], [rate // 50] * 199), rate)
+    np.testing.assert_array_equal(codes, whole.numpy())
+    sound = decoded(codec, dataclasses.replace(whole, codes=codes), [5] * 199)
+    np.testing.assert_array_equal(sound[: whole.samples], codec.decode(whole))

@@ -1,0 +1,103 @@
+"""Streams: codes as soon as the sound allows, and sound as soon as the codes allow.
+
+A stream is an explicit object that remembers its own past; many of them share the networks of one codec. What a stream
+gives, put together, is what the codec gives for the whole, bit for bit, however it was cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vqaudio import audio
+from vqaudio.errors import UsageError
+from vqaudio.runtime.cpu import CpuNetworks
+from vqaudio.runtime.product import Floats
+from vqaudio.runtime.segments import LiveSampler
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class EncoderStream:
+    """A waveform that comes bit by bit; `vqaudio.Codec.encoder_stream` makes one.
+
+    Attributes:
+        samples: so far, at the model's rate.
+    """
+
+    def __init__(self, networks: CpuNetworks, sample_rate: int, quantizers: int) -> None:
+        self.samples = 0
+        self._networks, self._quantizers = networks, quantizers
+        self._converter = audio.Converter(sample_rate, networks.config.sample_rate)
+        self._encoder = networks.encoder.start()
+
+    def push(self, waveform: np.ndarray | Tensor) -> np.ndarray:
+        """The next samples, (n,) or (channels, n) as `Codec.encode` takes them, to the codes that are now certain.
+
+        Returns:
+            (quantizers, frames) uint16, often of no frame at all.
+
+        Raises:
+            AudioError: for samples that are not finite; UsageError: for another shape or type.
+        """
+        pieces = [self._converter.push(block) for block in audio.blocks(audio.as_numpy(waveform))]
+        return self._codes(np.concatenate([np.zeros(0, np.float32), *pieces]), last=False)
+
+    def finish(self) -> np.ndarray:
+        """The codes (quantizers, frames) of what is left; ceil(samples / hop) in all.
+
+        Raises:
+            AudioError: where no sample came.
+        """
+        return self._codes(self._converter.finish(), last=True)
+
+    def _codes(self, samples: Floats, last: bool) -> np.ndarray:
+        self.samples += len(samples)
+        latents = self._networks.encoder.push(self._encoder, samples, last)
+        return self._networks.quantizer.codes(latents, self._quantizers)
+
+
+class DecoderStream:
+    """Codes that come bit by bit; `vqaudio.Codec.decoder_stream` makes one."""
+
+    def __init__(
+        self, networks: CpuNetworks, speaker: list[int] | None, decoder: str, seed: int, temperature: float
+    ) -> None:
+        self._networks = networks
+        vector = networks.speakers.vector(speaker)
+        self._conditioning = networks.conditioning.start(vector)
+        self._decode: Callable[[Floats, bool], Floats]
+        if decoder == "wavenet":
+            assert networks.wavenet is not None
+            levels, rate = networks.conditioning.levels, networks.config.frame_rate
+            sampler = LiveSampler(networks.wavenet, levels, rate, vector, seed=seed, temperature=temperature)
+            self._decode = sampler.push
+        else:
+            spectral = networks.spectral
+            assert spectral is not None
+            state = spectral.start(vector)
+            self._decode = lambda rows, last: spectral.push(state, rows, last)
+
+    def push(self, codes: np.ndarray | Tensor) -> np.ndarray:
+        """The next codes (quantizers, frames) to the samples (n,), float32 at the model's rate, that they complete.
+
+        Raises:
+            UsageError: for codes of another shape, or beyond the codebook.
+        """
+        array = audio.as_numpy(codes)
+        quantizer = self._networks.config.quantizer
+        if array.ndim != 2 or not 1 <= len(array) <= quantizer.quantizers or array.dtype.kind not in "iu":
+            raise UsageError(f"A stream takes integer codes (quantizers, frames), not {array.dtype} {array.shape}.")
+        if array.size and not (array.min() >= 0 and array.max() < quantizer.codebook_size):
+            raise UsageError(f"A code is not in [0, {quantizer.codebook_size}).")
+        return self._samples(self._networks.quantizer.latents(array.astype(np.uint16)), last=False)
+
+    def finish(self) -> np.ndarray:
+        """The samples (n,) that were still to come: frames * hop in all."""
+        return self._samples(self._networks.quantizer.latents(np.zeros((1, 0), np.uint16)), last=True)
+
+    def _samples(self, latents: Floats, last: bool) -> Floats:
+        return self._decode(self._networks.conditioning.push(self._conditioning, latents, last), last)
