@@ -1,30 +1,19 @@
-"""Codes, what the encoder makes of a waveform, and the `.codes` file that holds them.
-
-`docs/format.md` specifies the file byte by byte; this module is its writer and its reader. The reader takes any bytes
-at all: it checks every length against what is there before it takes memory, and says what is wrong in one sentence.
-"""
+"""Codes, what the encoder makes of a waveform, and their way into a `.codes` file and back."""
 
 from __future__ import annotations
 
-import binascii
+import io
 import operator
 import os
-import struct
-import warnings
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from vqaudio.container import MAGIC, STREAM, BlockReader, Header
 from vqaudio.errors import FormatError, UsageError
 from vqaudio.files import reason, replacing
-
-MAGIC = b"VQAC"
-VERSION = 1
-BLOCK_SECONDS = 10  # at most, unless one frame is longer
-FIXED_WIDTH = 0  # the coder of this version; 1 is kept for a range coder under a prior
 
 _CONSISTENT = ("codebook_size", "hop", "sample_rate", "model", "speaker")  # fields that joined codes have to share
 
@@ -65,7 +54,7 @@ class Codes:
                 raise UsageError(f"Codes need a whole number as {name}, not {getattr(self, name)!r}.") from None
         if len(self.codes.shape) != 2:
             raise UsageError(f"Codes have the shape (quantizers, frames), not {tuple(self.codes.shape)}.")
-        if problem := self._header.problem:
+        if problem := self._header.problem or ("there are no samples" if self.samples == STREAM else None):
             raise UsageError(f"These codes cannot be: {problem}.")
         if self.frames != self._header.frames:
             raise UsageError(
@@ -146,13 +135,10 @@ class Codes:
 
     def to_bytes(self) -> bytes:
         """The content of a `.codes` file."""
-        header = self._header
-        codes = self.numpy().T
-        parts = [header.to_bytes()]
-        for index, start in enumerate(range(0, self.frames, header.block_frames)):
-            payload = _pack(codes[start : start + header.block_frames].ravel(), header.bits_per_code)
-            parts += [_varint(len(payload)), struct.pack("<I", _block_crc(index, payload)), payload]
-        return b"".join(parts)
+        header, codes = self._header, self.numpy().T
+        starts = range(0, self.frames, header.block_frames)
+        blocks = [header.block(i, codes[start : start + header.block_frames]) for i, start in enumerate(starts)]
+        return b"".join([header.to_bytes(), *blocks])
 
     @classmethod
     def from_bytes(cls, data: bytes, *, conceal: bool = False, name: str = "'<bytes>'") -> Codes:
@@ -168,28 +154,24 @@ class Codes:
         Raises:
             FormatError: for anything but what `to_bytes` writes; it names a damaged block and its seconds.
         """
-        reader = _Reader(bytes(data), name)
-        header = _Header.from_reader(reader)
-        frames = _frames_present(header, reader, conceal)
-        codes = np.zeros((frames, header.quantizers), np.uint16)
-        good = np.ones(frames, bool)
-        for index, start in enumerate(range(0, frames, header.block_frames)):
-            span = slice(start, min(start + header.block_frames, frames))
-            block = reader.take(header.block_size(span.stop - span.start))
-            try:
-                codes[span] = _read_block(header, index, span.stop - span.start, block)
-            except ValueError as problem:
-                good[span] = False
-                _report(f"{_block_name(header, index)} of {name} is damaged: {problem}.", conceal)
-        if good.any() and not good.all():
-            nearest = np.maximum.accumulate(np.where(good, np.arange(frames), -1))
-            codes = codes[np.where(nearest < 0, good.argmax(), nearest)]
+        blocks = BlockReader(io.BytesIO(data), name, conceal)
+        header = blocks.header
+        parts, good = [], []
+        for frames, part in blocks:
+            parts.append(np.zeros((frames, header.quantizers), np.uint16) if part is None else part)
+            good.append(np.full(frames, part is not None))
+        if not parts:
+            raise FormatError(f"{name} holds no codes.")
+        codes, whole = np.concatenate(parts), np.concatenate(good)
+        if whole.any() and not whole.all():
+            nearest = np.maximum.accumulate(np.where(whole, np.arange(len(whole)), -1))
+            codes = codes[np.where(nearest < 0, whole.argmax(), nearest)]
         return cls(
             codes=np.ascontiguousarray(codes.T),
             codebook_size=header.codebook_size,
             hop=header.hop,
             sample_rate=header.sample_rate,
-            samples=min(header.samples, frames * header.hop),
+            samples=blocks.samples,
             model=header.model,
             speaker=header.speaker,
         )
@@ -221,8 +203,8 @@ class Codes:
         return cls.from_bytes(data, conceal=conceal, name=f"'{path}'")
 
     @property
-    def _header(self) -> _Header:
-        return _Header(
+    def _header(self) -> Header:
+        return Header(
             model=self.model,
             sample_rate=self.sample_rate,
             hop=self.hop,
@@ -237,3 +219,5 @@ class Codes:
         return Codes(codes=codes, samples=samples, **fields)
 
 
+def _to_numpy(codes: Any) -> np.ndarray:
+    return np.asarray(codes.cpu() if hasattr(codes, "cpu") else codes)  # a tensor may lie on a GPU

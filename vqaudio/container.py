@@ -28,7 +28,7 @@ _PIECE = 1 << 16  # bytes that are read at once
 
 @dataclass(frozen=True)
 class Header:
-    """The fields of a file before its blocks, all but the codes themselves."""
+    """The fields of a file before its blocks, all but the codes themselves. `samples` may be `STREAM`."""
 
     model: bytes
     sample_rate: int
@@ -40,14 +40,17 @@ class Header:
 
     @property
     def frames(self) -> int:
+        """Code frames of the file, ceil(samples / hop)."""
         return -(-self.samples // self.hop)
 
     @property
     def block_frames(self) -> int:
+        """Frames of a full block."""
         return max(1, BLOCK_SECONDS * self.sample_rate // self.hop)
 
     @property
     def bits_per_code(self) -> int:
+        """Bits of one code at fixed width."""
         return (self.codebook_size - 1).bit_length()
 
     @property
@@ -61,9 +64,9 @@ class Header:
             return f"{self.quantizers} quantisers are not between 1 and 255"
         if not 2 <= self.codebook_size <= 65536:
             return f"a codebook of {self.codebook_size} codes is not between 2 and 65536"
-        for name in ("sample_rate", "hop", "samples"):
-            if not 1 <= getattr(self, name) < 1 << 63:
-                return f"{name} is {getattr(self, name)}, not between 1 and 2^63 - 1"
+        for name, least in (("sample_rate", 1), ("hop", 1), ("samples", STREAM)):
+            if not least <= getattr(self, name) < 1 << 63:
+                return f"{name} is {getattr(self, name)}, not between {least} and 2^63 - 1"
         return None
 
     def payload_size(self, frames: int) -> int:
@@ -75,7 +78,19 @@ class Header:
         size = self.payload_size(frames)
         return len(_varint(size)) + 4 + size
 
+    def block(self, index: int, codes: np.ndarray) -> bytes:
+        """Block number `index` with the codes (frames, quantizers)."""
+        payload = _pack(codes.ravel(), self.bits_per_code)
+        frames = _varint(len(codes)) if self.samples == STREAM else b""
+        return frames + _varint(len(payload)) + _checksum(index, frames + payload) + payload
+
+    def end(self, index: int, samples: int) -> bytes:
+        """What ends a stream of `index` blocks: the number of samples."""
+        numbers = _varint(0) + _varint(samples)
+        return numbers + _checksum(index, numbers)
+
     def to_bytes(self) -> bytes:
+        """The header."""
         numbers = _varint(self.sample_rate) + _varint(self.hop) + bytes([self.quantizers])
         numbers += _varint(self.codebook_size) + _varint(self.samples)
         speaker = bytes([len(self.speaker)]) + self.speaker
@@ -83,7 +98,12 @@ class Header:
         return header + struct.pack("<H", binascii.crc_hqx(header, 0xFFFF))
 
     @classmethod
-    def from_reader(cls, reader: Reader) -> Header:
+    def read(cls, reader: Reader) -> Header:
+        """Take the header from the start of a file.
+
+        Raises:
+            FormatError: where there is none that this version knows.
+        """
         name = reader.name
         if reader.take(4) != MAGIC:
             raise FormatError(f"{name} is not a .codes file.")
@@ -100,7 +120,7 @@ class Header:
             samples=reader.varint(),
             speaker=reader.take(reader.byte()),
         )
-        checksum = binascii.crc_hqx(reader.data[: reader.position], 0xFFFF)
+        checksum = binascii.crc_hqx(bytes(reader.taken), 0xFFFF)
         if reader.take(2) != struct.pack("<H", checksum):
             raise FormatError(f"The header of {name} is damaged: its checksum is wrong.")
         if header.problem:
@@ -109,23 +129,39 @@ class Header:
 
 
 class Reader:
-    """A position in bytes that never passes their end."""
+    """Bytes from a file or a pipe, of which no more are asked for than have to be there.
 
-    def __init__(self, data: bytes, name: str) -> None:
-        self.data = data
+    Attributes:
+        taken: all of the bytes so far, for checksums; whoever does not need them empties it.
+    """
+
+    def __init__(self, stream: BinaryIO, name: str) -> None:
         self.name = name
-        self.position = 0
+        self.taken = bytearray()
+        self._stream = stream
 
     def take(self, size: int) -> bytes:
-        if size > len(self.data) - self.position:
-            raise FormatError(f"{self.name} ends inside its header.")
-        self.position += size
-        return self.data[self.position - size : self.position]
+        """So many bytes.
+
+        Raises:
+            FormatError: where the file ends before.
+        """
+        pieces = []
+        while size > 0:
+            if not (piece := self._stream.read(min(size, _PIECE))):
+                raise EndedEarly(f"{self.name} ends inside its header.")
+            pieces.append(piece)
+            size -= len(piece)
+        data = b"".join(pieces)
+        self.taken += data
+        return data
 
     def byte(self) -> int:
+        """One byte."""
         return self.take(1)[0]
 
     def varint(self) -> int:
+        """An unsigned LEB128 number in its shortest form."""
         value = 0
         for shift in range(0, 63, 7):
             byte = self.byte()
@@ -136,38 +172,125 @@ class Reader:
                 return value
         raise FormatError(f"The header of {self.name} is damaged: it has a number that is too long.")
 
-
-def _varint(value: int) -> bytes:
-    """Unsigned LEB128, the shortest form."""
-    encoded = bytearray()
-    while value >= 0x80:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*encoded, value])
+    def rest(self) -> int:
+        """How many bytes are left; they are gone then."""
+        return sum(len(piece) for piece in iter(lambda: self._stream.read(_PIECE), b""))
 
 
-def _frames_present(header: Header, reader: Reader, conceal: bool) -> int:
-    """Frames whose blocks are there as a whole, found from the sizes alone, before any memory is taken."""
-    there = len(reader.data) - reader.position
-    full_size = header.block_size(header.block_frames)
-    full, rest = divmod(header.frames, header.block_frames)
-    size = full * full_size + (header.block_size(rest) if rest else 0)
-    if there > size:
-        _report(f"{reader.name} goes on for {there - size} bytes after its last block.", conceal)
-    if there >= size:
-        return header.frames
-    whole = min(full, there // full_size)
-    _report(f"{reader.name} is truncated: it ends inside {_block_name(header, whole).lower()}.", conceal and whole > 0)
-    return whole * header.block_frames
+class EndedEarly(FormatError):
+    """A file that ends where more should come."""
 
 
-def _read_block(header: Header, index: int, frames: int, block: bytes) -> np.ndarray:
-    """The codes (frames, quantizers) of a block, or a ValueError that says what is wrong with it."""
+class BlockReader:
+    """The codes of a file as they come, of either form: iterate over it for each block's frames and codes.
+
+    The codes are uint16 (frames, quantizers), or None where they are damaged and that is to be concealed.
+
+    Args:
+        stream: a binary file object at the start of a `.codes` file.
+        name: what messages call it.
+        conceal: instead of failing, pass over damaged blocks, end a truncated file after its last whole block, and
+            ignore what follows the last block. A `UserWarning` says what was lost. The header has to be whole.
+
+    Attributes:
+        header: of the file.
+        samples: of the waveform; of a stream once the last block has been read.
+
+    Raises:
+        FormatError: for a header that is none; while iterating, for blocks that are damaged or cut short.
+    """
+
+    def __init__(self, stream: BinaryIO, name: str, conceal: bool = False) -> None:
+        self._reader = Reader(stream, name)
+        self._conceal = conceal
+        self.header = Header.read(self._reader)
+        self.samples = self.header.samples
+
+    def __iter__(self) -> Iterator[tuple[int, np.ndarray | None]]:
+        header, reader, conceal = self.header, self._reader, self._conceal
+        index = done = 0
+        try:
+            while frames := self._next_frames(index, done):
+                yield frames, self._block(index, done, frames)
+                index, done = index + 1, done + frames
+        except EndedEarly:
+            report(f"{reader.name} is truncated: it ends inside {block_name(header, index, done)}.", conceal and done)
+            self.samples = done * header.hop
+        if extra := reader.rest():
+            report(f"{reader.name} goes on for {extra} bytes after its last block.", conceal)
+
+    def _next_frames(self, index: int, done: int) -> int:
+        """Frames of the next block, 0 where there is none."""
+        header = self.header
+        if header.samples != STREAM:
+            return min(header.block_frames, header.frames - done)
+        self._reader.taken.clear()
+        frames = self._reader.varint()
+        if frames == 0:
+            self.samples = self._reader.varint()
+            numbers = bytes(self._reader.taken)
+            if self._reader.take(4) != _checksum(index, numbers) or -(-self.samples // header.hop) != done:
+                report(f"The end of {self._reader.name} is damaged.", self._conceal and done)
+                self.samples = done * header.hop
+        elif frames > header.block_frames:
+            raise FormatError(f"{self._reader.name} is damaged: a block of {frames} frames is too long.")
+        return frames
+
+    def _block(self, index: int, done: int, frames: int) -> np.ndarray | None:
+        """The codes of the next block, None where they are damaged."""
+        header, reader = self.header, self._reader
+        size = header.payload_size(frames)
+        counted = _varint(frames) if header.samples == STREAM else b""
+        data = reader.take(len(_varint(size)) + 4 + size)
+        try:
+            return read_block(header, index, frames, data, counted)
+        except ValueError as problem:
+            name = block_name(header, index, done)
+            report(f"{name[0].upper()}{name[1:]} of {reader.name} is damaged: {problem}.", self._conceal)
+            return None
+
+
+class BlockWriter:
+    """A `.codes` file that is written as the codes come, each block as soon as it is there.
+
+    Args:
+        stream: a binary file object.
+        header: what is known before the first codes; its `samples` are `STREAM`.
+    """
+
+    def __init__(self, stream: BinaryIO, header: Header) -> None:
+        self.size = 0
+        self._stream, self._header, self._index = stream, header, 0
+        self._send(header.to_bytes())
+
+    def write(self, codes: np.ndarray) -> None:
+        """Write the next codes (quantizers, frames) as a block; nothing for no frames."""
+        rows = codes.T
+        for start in range(0, len(rows), self._header.block_frames):
+            self._send(self._header.block(self._index, rows[start : start + self._header.block_frames]))
+            self._index += 1
+
+    def finish(self, samples: int) -> None:
+        """End the stream, of so many samples."""
+        self._send(self._header.end(self._index, samples))
+
+    def _send(self, data: bytes) -> None:
+        self._stream.write(data)
+        self._stream.flush()
+        self.size += len(data)
+
+
+def read_block(header: Header, index: int, frames: int, block: bytes, counted: bytes = b"") -> np.ndarray:
+    """The codes (frames, quantizers) of a block, or a ValueError that says what is wrong with it.
+
+    Args:
+        counted: the bytes that stated its frames, in a stream.
+    """
     size = header.payload_size(frames)
     length, checksum, payload = block[: -size - 4], block[-size - 4 : -size], block[-size:]
     if length != _varint(size):
         raise ValueError(f"its length is not {size} bytes")
-    if checksum != struct.pack("<I", _block_crc(index, payload)):
+    if checksum != _checksum(index, counted + payload):
         raise ValueError("its checksum is wrong")
     bits = np.unpackbits(np.frombuffer(payload, np.uint8))
     used = frames * header.quantizers * header.bits_per_code
@@ -182,27 +305,40 @@ def _read_block(header: Header, index: int, frames: int, block: bytes) -> np.nda
     return codes.reshape(frames, header.quantizers)
 
 
-def _pack(codes: np.ndarray, bits_per_code: int) -> bytes:
-    places = np.arange(bits_per_code - 1, -1, -1, dtype=np.uint16)
-    return np.packbits((codes[:, None] >> places & 1).astype(np.uint8)).tobytes()
+def block_name(header: Header, index: int, first: int) -> str:
+    """What messages call a block that begins with this frame."""
+    start = first * header.hop
+    end = start + header.block_frames * header.hop
+    if header.samples == STREAM:
+        return f"block {index} (from {start / header.sample_rate:g} s)"
+    return f"block {index} ({start / header.sample_rate:g} s to {min(end, header.samples) / header.sample_rate:g} s)"
 
 
-def _block_crc(index: int, payload: bytes) -> int:
-    """CRC-32 over the block's index and its payload, so that a block is good only in its own place."""
-    return zlib.crc32(payload, zlib.crc32(struct.pack("<I", index)))
+def report(problem: str, conceal: object) -> None:
+    """Fail, or where something is to be concealed, warn.
 
-
-def _block_name(header: Header, index: int) -> str:
-    start = index * header.block_frames * header.hop
-    end = min(start + header.block_frames * header.hop, header.samples)
-    return f"Block {index} ({start / header.sample_rate:g} s to {end / header.sample_rate:g} s)"
-
-
-def _report(problem: str, conceal: bool) -> None:
+    Raises:
+        FormatError: with the problem.
+    """
     if not conceal:
         raise FormatError(problem)
     warnings.warn(problem, stacklevel=3)
 
 
-def _to_numpy(codes: Any) -> np.ndarray:
-    return np.asarray(codes.cpu() if hasattr(codes, "cpu") else codes)  # a tensor may lie on a GPU
+def _varint(value: int) -> bytes:
+    """Unsigned LEB128, the shortest form."""
+    encoded = bytearray()
+    while value >= 0x80:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*encoded, value])
+
+
+def _pack(codes: np.ndarray, bits_per_code: int) -> bytes:
+    places = np.arange(bits_per_code - 1, -1, -1, dtype=np.uint16)
+    return np.packbits((codes[:, None] >> places & 1).astype(np.uint8)).tobytes()
+
+
+def _checksum(index: int, data: bytes) -> bytes:
+    """CRC-32 over a block's index and its content, so that a block is good only in its own place."""
+    return struct.pack("<I", zlib.crc32(data, zlib.crc32(struct.pack("<I", index))))
