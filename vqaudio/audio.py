@@ -224,6 +224,7 @@ def write(
     waveform: ArrayLike | Iterator[np.ndarray],
     sample_rate: int,
     force: bool = False,
+    samples: int | None = None,
 ) -> None:
     """Write a waveform (T,), clipped to [-1, 1], with 16 bits per sample.
 
@@ -231,9 +232,10 @@ def write(
         path: a path, whose suffix gives the format (.wav, .flac, .ogg, .opus, .mp3), or a binary file object, which
             gets a WAV file and need not seek.
         waveform: (T,) floats; or an iterator of such, in order, where all of it would take much memory or is still to
-            come. A file object then gets each part as soon as it is there, after a header that states no length.
+            come. A file object then gets each part as soon as it is there.
         sample_rate: in Hz.
         force: replace a file that exists.
+        samples: how many an iterator is going to give, where that is known, for the header in front of them.
 
     Raises:
         UsageError: for an unknown suffix, a waveform of another shape, or a file that exists.
@@ -242,7 +244,7 @@ def write(
     """
     if not isinstance(waveform, Iterator) and np.ndim(waveform) != 1:
         raise UsageError(f"A waveform to be written has the shape (T,), not {np.shape(waveform)}.")
-    parts, samples = (waveform, None) if isinstance(waveform, Iterator) else (iter([waveform]), len(waveform))
+    parts, samples = (waveform, samples) if isinstance(waveform, Iterator) else (iter([waveform]), len(waveform))
     chunks = _integers(parts)
     if isinstance(path, str | os.PathLike):
         suffix = Path(path).suffix.lower()

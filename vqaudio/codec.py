@@ -18,6 +18,7 @@ import numpy as np
 
 from vqaudio import audio
 from vqaudio.codes import Codes
+from vqaudio.container import Header
 from vqaudio.errors import ModelError, UsageError
 from vqaudio.models.config import CodecConfig, check
 from vqaudio.runtime.cpu import CpuNetworks
@@ -181,7 +182,7 @@ class Codec:
         Raises:
             ModelError, UsageError: as `decode`.
         """
-        self._check(codes)
+        self.check_header(codes)
         decoder = self._chosen(decoder, seed, temperature)
         speaker = self._indices(codes.speaker)
         if decoder == "wavenet":
@@ -228,8 +229,12 @@ class Codec:
         """
         save_model(path, self.config, self.state, self.card, force)
 
-    def _check(self, codes: Codes) -> None:
-        """See that codes are of this model."""
+    def check_header(self, codes: Codes | Header) -> None:
+        """See that codes are of this model.
+
+        Raises:
+            ModelError: where they are not.
+        """
         if codes.model != self.fingerprint:
             raise ModelError(
                 f"The codes are of model {codes.model.hex()}, but the model at hand is {self.config.name} "

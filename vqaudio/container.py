@@ -132,11 +132,13 @@ class Reader:
     """Bytes from a file or a pipe, of which no more are asked for than have to be there.
 
     Attributes:
-        taken: all of the bytes so far, for checksums; whoever does not need them empties it.
+        size: bytes so far.
+        taken: those of them that go into the next checksum; whoever begins one empties it.
     """
 
     def __init__(self, stream: BinaryIO, name: str) -> None:
         self.name = name
+        self.size = 0
         self.taken = bytearray()
         self._stream = stream
 
@@ -153,6 +155,7 @@ class Reader:
             pieces.append(piece)
             size -= len(piece)
         data = b"".join(pieces)
+        self.size += len(data)
         self.taken += data
         return data
 
@@ -219,12 +222,17 @@ class BlockReader:
         if extra := reader.rest():
             report(f"{reader.name} goes on for {extra} bytes after its last block.", conceal)
 
+    @property
+    def size(self) -> int:
+        """Bytes read so far."""
+        return self._reader.size
+
     def _next_frames(self, index: int, done: int) -> int:
         """Frames of the next block, 0 where there is none."""
         header = self.header
+        self._reader.taken.clear()
         if header.samples != STREAM:
             return min(header.block_frames, header.frames - done)
-        self._reader.taken.clear()
         frames = self._reader.varint()
         if frames == 0:
             self.samples = self._reader.varint()

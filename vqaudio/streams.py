@@ -6,12 +6,13 @@ gives, put together, is what the codec gives for the whole, bit for bit, however
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from vqaudio import audio
+from vqaudio.container import STREAM, BlockReader, BlockWriter, Header
 from vqaudio.errors import UsageError
 from vqaudio.runtime.cpu import CpuNetworks
 from vqaudio.runtime.product import Floats
@@ -19,6 +20,10 @@ from vqaudio.runtime.segments import LiveSampler
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from vqaudio.codec import Codec
+
+LIVE_BLOCK_SECONDS = 0.5  # how long a live encoder gathers codes: a block costs seven bytes
 
 
 class EncoderStream:
@@ -101,3 +106,60 @@ class DecoderStream:
 
     def _samples(self, latents: Floats, last: bool) -> Floats:
         return self._decode(self._networks.conditioning.push(self._conditioning, latents, last), last)
+
+
+def encode_live(
+    codec: Codec, recording: Iterable[np.ndarray], stream: BinaryIO, quantizers: int | None = None
+) -> tuple[int, int]:
+    """Encode sound as it comes into a `.codes` stream, without a speaker's voice, which would be known at the end only.
+
+    Args:
+        recording: samples in parts (n,), at the model's rate.
+        stream: a binary file object, which gets a block every half second.
+
+    Returns:
+        samples and bytes.
+
+    Raises:
+        AudioError: for sound that cannot be read; OSError: from the stream.
+    """
+    config = codec.config
+    encoder = codec.encoder_stream(config.sample_rate, quantizers=quantizers)
+    stages = quantizers or config.quantizer.quantizers
+    size = config.quantizer.codebook_size
+    header = Header(codec.fingerprint, config.sample_rate, config.hop, stages, size, STREAM, b"")
+    writer = BlockWriter(stream, header)
+    block = max(1, round(LIVE_BLOCK_SECONDS * config.frame_rate))
+    codes = np.zeros((stages, 0), np.uint16)
+    for part in recording:
+        codes = np.concatenate([codes, encoder.push(part)], axis=1)
+        if codes.shape[1] >= block:
+            writer.write(codes)
+            codes = codes[:, :0]
+    writer.write(np.concatenate([codes, encoder.finish()], axis=1))
+    writer.finish(encoder.samples)
+    return encoder.samples, writer.size
+
+
+def decode_live(codec: Codec, blocks: BlockReader, **options: Any) -> Iterator[np.ndarray]:
+    """Decode a `.codes` file as its blocks come, to samples in parts (n,) float32.
+
+    Args:
+        blocks: of the file; a frame is repeated through a block that is to be concealed.
+        options: decoder, seed and temperature, as for `Codec.decode`.
+
+    Raises:
+        FormatError: for a damaged file; ModelError, UsageError: as `Codec.decode`.
+    """
+    header, done = blocks.header, 0
+    codec.check_header(header)
+    stream = codec.decoder_stream(header.speaker, **options)
+    before = np.zeros((1, header.quantizers), np.uint16)
+    held = np.zeros(0, np.float32)  # what the last frame may have too much is not sent before the end is known
+    for frames, codes in blocks:
+        rows = np.repeat(before, frames, axis=0) if codes is None else codes
+        held = np.concatenate([held, stream.push(rows.T)])
+        ready = max(0, len(held) - header.hop)
+        yield held[:ready]
+        done, held, before = done + ready, held[ready:], rows[-1:]
+    yield np.concatenate([held, stream.finish()])[: blocks.samples - done]

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 
 import vqaudio.codec
 from vqaudio import Codes
-from vqaudio.codes import MAGIC, VERSION
+from vqaudio.container import MAGIC, VERSION
 
 RATE = 16000
 SHIPPED = Path(vqaudio.__file__).parent / "pretrained" / vqaudio.codec.DEFAULT_MODEL

@@ -7,8 +7,8 @@ stopped, and a bad file is named while the rest goes on.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import functools
-import io
 import multiprocessing
 import os
 import signal
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vqaudio.cli.progress import progress
+from vqaudio.cli.progress import progress, unwatched, watching
 from vqaudio.errors import UsageError, VqaudioError
 from vqaudio.files import check_target, reason
 
@@ -55,7 +55,8 @@ class Conversion:
 
     Attributes:
         verb: what messages call it.
-        turn: (codec, source, target, force) -> Tally; source and target are paths or binary files.
+        turn: (codec, source, target, force, watch) -> Tally; source and target are paths or binary files, and sound
+            goes through watch.
         suffixes: of the files that are taken from a directory.
         suffix: of the files that they become.
     """
@@ -78,7 +79,7 @@ class Conversion:
         codec = self.codec
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            return self.turn(codec, source, target, self.force)
+            return self.turn(codec, source, target, self.force, unwatched)
         except UsageError:
             raise
         except OSError as error:
@@ -107,15 +108,24 @@ def _single(conversion: Conversion, source: str, target: str, quiet: bool) -> st
     if target != PIPE:
         check_target(target, conversion.force)
     codec = conversion.codec
-    read_from = io.BytesIO(sys.stdin.buffer.read()) if source == PIPE else Path(source)
-    write_to = io.BytesIO() if target == PIPE else Path(target)
+    read_from = sys.stdin.buffer if source == PIPE else Path(source)
+    write_to = sys.stdout.buffer if target == PIPE else Path(target)
     started = time.perf_counter()
-    with progress(conversion.verb, None, quiet):
-        tally = conversion.turn(codec, read_from, write_to, conversion.force)
-    elapsed = time.perf_counter() - started
-    if isinstance(write_to, io.BytesIO):
-        _write_stdout(write_to.getvalue())
-    return tally.line(elapsed)
+    with watching(conversion.verb, quiet) as watch, _output_errors():
+        tally = conversion.turn(codec, read_from, write_to, conversion.force, watch)
+        sys.stdout.buffer.flush()
+    return tally.line(time.perf_counter() - started)
+
+
+@contextlib.contextmanager
+def _output_errors() -> Iterator[None]:
+    """One sentence for what stops standard output."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise  # the reader has had enough, which is its right
+    except OSError as error:
+        raise VqaudioError(f"Standard output cannot be written: {reason(error)}.") from error
 
 
 def _tree(conversion: Conversion, source: Path, target: Path, jobs: int, quiet: bool) -> str:
@@ -211,13 +221,3 @@ def _loaded(model: str | None, device: str) -> Codec:
     import vqaudio
 
     return vqaudio.load(model, device)
-
-
-def _write_stdout(data: bytes) -> None:
-    try:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        raise  # the reader has had enough, which is its right
-    except OSError as error:
-        raise VqaudioError(f"Standard output cannot be written: {reason(error)}.") from error

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 from vqaudio.cli import options
 from vqaudio.cli.conversion import Conversion, Tally, run
+from vqaudio.cli.progress import Watch, unwatched
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from vqaudio import Codec
 
 
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the WaveNet's samples.")
 @click.option("--temperature", type=float, default=1.0, show_default=True, help="Of the WaveNet's samples.")
+@click.option("--raw", is_flag=True, help="Write 16-bit samples without a header.")
 @click.option("--conceal", is_flag=True, help="Bridge damaged blocks of a file instead of refusing it.")
 @options.jobs
 @options.force
@@ -38,6 +45,7 @@ def decode(
     decoder: str | None,
     seed: int,
     temperature: float,
+    raw: bool,
     conceal: bool,
     jobs: int,
     force: bool,
@@ -47,9 +55,10 @@ def decode(
 
     SRC is a .codes file, a directory of them, or - for standard input; DST is an audio file, whose suffix gives the
     format, a directory, which gets WAV files, or - for WAV on standard output. Of a directory the tree is mirrored, and
-    what is there already is left as it is.
+    what is there already is left as it is. Codes in a pipe are decoded as they come.
     """
-    turn = functools.partial(decode_one, decoder=decoder, seed=seed, temperature=temperature, conceal=conceal)
+    settings = {"decoder": decoder, "seed": seed, "temperature": temperature}
+    turn = functools.partial(decode_one, raw=raw, conceal=conceal, **settings)
     run(Conversion("decode", turn, frozenset({".codes"}), ".wav", model, device, force), src, dst, jobs, quiet)
 
 
@@ -58,23 +67,60 @@ def decode_one(
     source: Path | BinaryIO,
     target: Path | BinaryIO,
     force: bool,
-    decoder: str | None = None,
-    seed: int = 0,
-    temperature: float = 1.0,
+    watch: Watch = unwatched,
+    raw: bool = False,
     conceal: bool = False,
+    **settings: Any,
 ) -> Tally:
-    """Decode one `.codes` file; what had to be concealed is told on standard error."""
-    from vqaudio import Codes, audio
+    """Decode one `.codes` file or stream; what had to be concealed is told on standard error."""
+    from vqaudio import audio
+    from vqaudio.files import replacing
 
+    with _told_losses():
+        found = _decoding(codec, source, conceal, settings)
+        sound = watch(found.parts, (found.samples or 0) / codec.config.sample_rate, codec.config.sample_rate)
+        if not raw:
+            audio.write(target, sound, codec.config.sample_rate, force, found.samples)
+        elif isinstance(target, Path):
+            with replacing(target, force) as temporary, open(temporary, "wb") as file:
+                audio.write_raw(file, sound)
+        else:
+            audio.write_raw(target, sound)
+    return found.tally()
+
+
+@dataclass(frozen=True)
+class _Decoding:
+    """Sound in parts (n,), the number of samples where that is known before, and in the end what it was made of."""
+
+    parts: Iterator[np.ndarray]
+    samples: int | None
+    tally: Callable[[], Tally]
+
+
+def _decoding(codec: Codec, source: Path | BinaryIO, conceal: bool, settings: dict[str, Any]) -> _Decoding:
+    from vqaudio import Codes
+    from vqaudio.container import BlockReader
+    from vqaudio.streams import decode_live
+
+    rate = codec.config.sample_rate
+    if not isinstance(source, Path) and codec.device == "cpu":
+        blocks = BlockReader(source, "The input", conceal)
+        parts = decode_live(codec, blocks, **settings)
+        return _Decoding(parts, blocks.samples or None, lambda: Tally(blocks.samples / rate, blocks.size))
+    if isinstance(source, Path):
+        codes, size = Codes.load(source, conceal=conceal), source.stat().st_size
+    else:
+        data = source.read()
+        codes, size = Codes.from_bytes(data, conceal=conceal, name="The input"), len(data)
+    return _Decoding(codec.decode_parts(codes, **settings), codes.samples, lambda: Tally(codes.seconds, size))
+
+
+@contextlib.contextmanager
+def _told_losses() -> Iterator[None]:
+    """Tell on standard error what had to be concealed."""
     with warnings.catch_warnings(record=True) as losses:
         warnings.simplefilter("always", UserWarning)
-        if isinstance(source, Path):
-            codes, size = Codes.load(source, conceal=conceal), source.stat().st_size
-        else:
-            data = source.read()
-            codes, size = Codes.from_bytes(data, conceal=conceal, name="The input"), len(data)
+        yield
     for loss in losses:
         click.echo(f"Warning: {loss.message}", err=True)
-    waveform = codec.decode(codes, decoder=decoder, seed=seed, temperature=temperature)
-    audio.write(target, waveform, codes.sample_rate, force)
-    return Tally(codes.seconds, size)

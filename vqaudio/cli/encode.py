@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -10,6 +11,8 @@ import click
 
 from vqaudio.cli import options
 from vqaudio.cli.conversion import Conversion, Tally, run
+from vqaudio.cli.progress import Watch, unwatched
+from vqaudio.errors import UsageError
 
 if TYPE_CHECKING:
     from vqaudio import Codec
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 @options.device
 @click.option("--quantizers", type=int, help="Quantisers to use: fewer give a lower rate; by default all.")
 @click.option("--speaker/--no-speaker", default=True, help="Send the speaker's voice in the header; on by default.")
+@click.option("--live", is_flag=True, help="Code the sound as it comes, in blocks of half a second.")
+@click.option("--raw", type=int, metavar="HZ", help="SRC has no header: 16-bit samples of one channel at this rate.")
 @options.jobs
 @options.force
 @options.quiet
@@ -32,6 +37,8 @@ def encode(
     device: str,
     quantizers: int | None,
     speaker: bool,
+    live: bool,
+    raw: int | None,
     jobs: int,
     force: bool,
     quiet: bool,
@@ -40,10 +47,15 @@ def encode(
 
     SRC is an audio file, a directory of them, or - for standard input; DST is a .codes file, a directory, or - for
     standard output. Of a directory the tree is mirrored, and what is there already is left as it is.
+
+    With --live, codes leave while the sound still comes, so the header cannot carry the speaker's voice; SRC is then
+    WAV or, with --raw, plain samples: arecord -f S16_LE -r 16000 -t raw | vqaudio encode - - --live --raw 16000
     """
     from vqaudio.audio import SUFFIXES
 
-    turn = functools.partial(encode_one, quantizers=quantizers, speaker=speaker)
+    if (live or raw is not None) and os.path.isdir(src):
+        raise UsageError("--live and --raw are for one recording, not for a directory.")
+    turn = functools.partial(encode_one, quantizers=quantizers, speaker=speaker, live=live, raw=raw)
     run(Conversion("encode", turn, SUFFIXES, ".codes", model, device, force), src, dst, jobs, quiet)
 
 
@@ -52,14 +64,28 @@ def encode_one(
     source: Path | BinaryIO,
     target: Path | BinaryIO,
     force: bool,
+    watch: Watch = unwatched,
     quantizers: int | None = None,
     speaker: bool = True,
+    live: bool = False,
+    raw: int | None = None,
 ) -> Tally:
-    """Encode one audio file."""
+    """Encode one recording."""
     from vqaudio import audio
+    from vqaudio.files import replacing
+    from vqaudio.streams import encode_live
 
     rate = codec.config.sample_rate
-    codes = codec.encode(audio.read(source, rate), rate, quantizers=quantizers, speaker=speaker)
+    with audio.reading(source, rate, live=live, raw_rate=raw) as recording:
+        sound = watch(recording, recording.seconds, rate)
+        if live and isinstance(target, Path):
+            with replacing(target, force) as temporary, open(temporary, "wb") as file:
+                samples, size = encode_live(codec, sound, file, quantizers)
+            return Tally(samples / rate, size)
+        if live:
+            samples, size = encode_live(codec, sound, target, quantizers)
+            return Tally(samples / rate, size)
+        codes = codec.encode(sound, rate, quantizers=quantizers, speaker=speaker)
     data = codes.to_bytes()
     if isinstance(target, Path):
         codes.save(target, force)
