@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 import dataclasses
+import io
 import os
 import re
 import struct
@@ -20,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vqaudio.codes import Codes
+from vqaudio.container import STREAM, BlockWriter, Header
 from vqaudio.errors import FormatError, UsageError, VqaudioError
 
 ROOT = Path(__file__).parents[1]
@@ -79,19 +81,31 @@ def read_by_specification(data: bytes) -> dict:
     found["speaker"] = take(take(1)[0])
     checksum = crc16(data[:position])
     assert int.from_bytes(take(2), "little") == checksum
-    frames = (found["samples"] + found["hop"] - 1) // found["hop"]
+    stream = found["samples"] == 0
     bits = 1
     while 2**bits < found["codebook_size"]:
         bits += 1
     block_frames = max(1, 10 * found["sample_rate"] // found["hop"])
     rows: list[list[int]] = []
     index = 0
-    while len(rows) < frames:
-        here = min(block_frames, frames - len(rows))
+    while stream or len(rows) * found["hop"] < found["samples"]:
+        begin = position
+        if stream:
+            here = varint()
+            assert here <= block_frames
+        else:
+            here = min(block_frames, -(-found["samples"] // found["hop"]) - len(rows))
+        counted = data[begin:position]
+        if here == 0:
+            found["samples"] = varint()
+            counted = data[begin:position]
+            assert int.from_bytes(take(4), "little") == crc32(index.to_bytes(4, "little") + counted)
+            assert len(rows) == -(-found["samples"] // found["hop"])
+            break
         length = varint()
         checksum = int.from_bytes(take(4), "little")
         payload = take(length)
-        assert checksum == crc32(index.to_bytes(4, "little") + payload)
+        assert checksum == crc32(index.to_bytes(4, "little") + counted + payload)
         text = "".join(f"{byte:08b}" for byte in payload)
         used = here * found["quantizers"] * bits
         assert len(text) - used in range(8) and "1" not in text[used:]
@@ -145,6 +159,20 @@ def any_codes(draw) -> Codes:
     return Codes(values, codebook_size, hop, sample_rate, samples, model, speaker)
 
 
+def as_stream(codes: Codes, *sizes: int) -> bytes:
+    """The same codes, written as they come, in blocks of these frames and one for the rest."""
+    file = io.BytesIO()
+    header = Header(
+        codes.model, codes.sample_rate, codes.hop, codes.quantizers, codes.codebook_size, STREAM, codes.speaker
+    )
+    writer = BlockWriter(file, header)
+    for part in np.split(codes.numpy(), np.cumsum(sizes), axis=1):
+        writer.write(part)
+    writer.finish(codes.samples)
+    assert writer.size == len(file.getvalue())
+    return file.getvalue()
+
+
 # The specification
 
 
@@ -156,6 +184,22 @@ def test_golden_files_are_written_and_read(name, codes):
     found = read_by_specification(data)
     assert found.pop("codes") == codes.numpy().tolist()
     assert found == {key: getattr(codes, key) for key in found}
+
+
+def test_the_golden_stream():
+    data = (GOLDEN / "stream.codes").read_bytes()
+    assert as_stream(BLOCKS, 2, 0, 7) == data
+    assert Codes.from_bytes(data) == BLOCKS
+    assert read_by_specification(data)["codes"] == BLOCKS.numpy().tolist()
+
+
+@given(any_codes(), st.lists(st.integers(0, 20), max_size=8))
+@settings(max_examples=60)
+def test_a_stream_holds_the_same_codes(codes, sizes):
+    data = as_stream(codes, *sizes)
+    assert Codes.from_bytes(data) == codes
+    found = read_by_specification(data)
+    assert (found["codes"], found["samples"]) == (codes.numpy().tolist(), codes.samples)
 
 
 @given(any_codes())
@@ -202,9 +246,12 @@ def test_hours_stay_small_in_memory():
 # Damage
 
 
-@pytest.mark.parametrize("codes", [EXAMPLE, BLOCKS, make(1)])
-def test_every_flipped_bit_is_found(codes):
-    data = bytearray(codes.to_bytes())
+FILES = [EXAMPLE.to_bytes(), BLOCKS.to_bytes(), make(1).to_bytes(), as_stream(BLOCKS, 2, 7)]
+
+
+@pytest.mark.parametrize("content", FILES)
+def test_every_flipped_bit_is_found(content):
+    data = bytearray(content)
     for bit in range(8 * len(data)):
         data[bit // 8] ^= 1 << bit % 8
         with pytest.raises(FormatError):
@@ -212,9 +259,8 @@ def test_every_flipped_bit_is_found(codes):
         data[bit // 8] ^= 1 << bit % 8
 
 
-@pytest.mark.parametrize("codes", [EXAMPLE, BLOCKS, make(1)])
-def test_every_truncation_is_found(codes):
-    data = codes.to_bytes()
+@pytest.mark.parametrize("data", FILES)
+def test_every_truncation_is_found(data):
     for size in range(len(data)):
         with pytest.raises(FormatError):
             Codes.from_bytes(data[:size])
@@ -292,6 +338,23 @@ def test_a_truncated_file_ends_after_its_last_whole_block():
         assert codes.samples == kept * BLOCKS.hop and len(problems) == 1
     with pytest.raises(FormatError, match="block 0"):
         Codes.from_bytes(data[:-15], conceal=True)
+
+
+def test_damage_in_a_stream():
+    data = bytearray(as_stream(BLOCKS, 2, 7))
+    data[-11] ^= 1  # the last byte of the codes; the end is frames, three bytes of samples and a checksum
+    with pytest.raises(FormatError, match=r"^Block 3 \(from 18 s\)"):
+        Codes.from_bytes(bytes(data))
+    codes, problems = conceal(bytes(data))
+    assert codes.numpy()[0, :10].tolist() == BLOCKS.numpy()[0, :10].tolist() and codes.samples == BLOCKS.samples
+    assert codes.numpy()[0, 10:].tolist() == [BLOCKS.numpy()[0, 9]] * 3 and len(problems) == 1
+    codes, problems = conceal(as_stream(BLOCKS, 2, 7)[:-1])
+    assert codes.numpy().tolist() == BLOCKS.numpy().tolist() and codes.samples == 13 * BLOCKS.hop
+    assert len(problems) == 1
+    with pytest.raises(FormatError, match="too long"):
+        Codes.from_bytes(raw_header(samples=0) + varint(1251))
+    with pytest.raises(FormatError, match=r"holds no codes|end of"):
+        Codes.from_bytes(raw_header(samples=0) + varint(0) + varint(5) + bytes(4))
 
 
 @pytest.mark.parametrize(

@@ -193,3 +193,68 @@ def test_real_speech_there_and_back(run, speech: Path, tmp_path: Path) -> None:
     assert run("encode", source, "real.codes").exit_code == 0
     assert run("decode", "real.codes", "real.wav").exit_code == 0
     assert soundfile.info(tmp_path / "real.wav").frames == soundfile.info(source).frames
+
+
+# Live
+
+
+def heard_by(codec, sound: np.ndarray) -> tuple[Codes, np.ndarray]:
+    """What a live encoder and a live decoder make of sound: no speaker's voice in the header."""
+    codes = codec.encode(sound, 16000, speaker=False)
+    return codes, codec.decode(codes)
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_live_filters_answer_while_the_sound_still_comes(start, wav: Path, tiny_codec: Path, raw: bool) -> None:
+    sound = np.tile(soundfile.read(wav, dtype="int16")[0], 6)
+    content = io.BytesIO()
+    soundfile.write(content, sound, 16000, format="WAV")
+    data = sound.tobytes() if raw else content.getvalue()
+    options = ("--raw", 16000) if raw else ()
+    encoder = start("encode", "-", "-", "--live", *options, "--model", tiny_codec)
+    decoder = start("decode", "-", "-", "--raw", "--model", tiny_codec, stdin=encoder.stdout)
+    half = 2 * 16000 * 2
+    encoder.stdin.write(data[:half])
+    encoder.stdin.flush()
+    early = decoder.stdout.read(2 * 16000)  # a second of sound comes back before the rest is sent
+    encoder.stdin.write(data[half:])
+    encoder.stdin.close()
+    late = decoder.stdout.read()
+    assert (encoder.wait(), decoder.wait()) == (0, 0)
+    _, expected = heard_by(vqaudio.load(tiny_codec), sound)
+    got = np.frombuffer(early + late, "<i2")
+    np.testing.assert_allclose(got / 32768, np.clip(expected, -1, 1), atol=2**-15)
+    assert LINE.search(encoder.stderr.read().decode()) and LINE.search(decoder.stderr.read().decode())
+
+
+def test_a_live_file_is_a_codes_file(run, wav: Path, tmp_path: Path, tiny_codec: Path) -> None:
+    result = run("encode", wav, "live.codes", "--live")
+    assert LINE.search(result.stdout)
+    sound, _ = soundfile.read(wav, dtype="float32")
+    assert Codes.load(tmp_path / "live.codes") == heard_by(vqaudio.load(tiny_codec), sound)[0]
+    assert run("decode", "live.codes", "live.wav").exit_code == 0
+    assert soundfile.info(tmp_path / "live.wav").frames == len(sound)
+    assert run("encode", wav, "live.codes", "--live").exit_code == 2
+
+
+def test_raw_samples_in_and_out(run, wav: Path, codes_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.raw").write_bytes(soundfile.read(wav, dtype="int16")[0].tobytes())
+    assert run("encode", "in.raw", "raw.codes", "--raw", 16000).exit_code == 0
+    assert (tmp_path / "raw.codes").read_bytes() == codes_file.read_bytes()
+    run("decode", codes_file, "a.wav")
+    assert run("decode", codes_file, "a.raw", "--raw").exit_code == 0
+    assert (tmp_path / "a.raw").read_bytes() == (tmp_path / "a.wav").read_bytes()[44:]
+    assert run("encode", "in.raw", "b.codes", "--raw", 0).exit_code == 1
+    assert run("encode", tmp_path, "b", "--raw", 16000).exit_code == 2
+
+
+def test_a_damaged_stream_in_a_pipe(run, wav: Path, codes_file: Path) -> None:
+    data = codes_file.read_bytes()
+    result = run("decode", "-", "-", stdin=data[:-1])
+    assert result.exit_code == 1 and "truncated" in result.stderr
+    run("encode", wav, "live.codes", "--live")
+    damaged = bytearray(Path("live.codes").read_bytes())
+    damaged[60] ^= 1
+    result = run("decode", "-", "-", "--conceal", stdin=bytes(damaged))
+    assert result.exit_code == 0 and "Warning: Block 0" in result.stderr
+    assert soundfile.info(io.BytesIO(result.stdout_bytes)).frames == 8000
