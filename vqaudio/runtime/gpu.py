@@ -13,6 +13,9 @@ from vqaudio.errors import ModelError
 from vqaudio.models.config import CodecConfig
 from vqaudio.models.vqvae import VQVAE
 from vqaudio.runtime.cpu import BLOCK_SECONDS, grid
+from vqaudio.runtime.gpu_wavenet import TorchWaveNet
+from vqaudio.runtime.product import Floats
+from vqaudio.runtime.segments import Sampler
 
 
 class TorchNetworks:
@@ -28,6 +31,7 @@ class TorchNetworks:
     def __init__(self, config: CodecConfig, state: Mapping[str, np.ndarray], device: str) -> None:
         self.config, self.device = config, torch.device(device)
         self.model = torch_networks(config, state).to(device)
+        self.wavenet = TorchWaveNet(self.model.wavenet) if self.model.wavenet else None
 
     @torch.inference_mode()
     def encode(self, parts: Iterable[np.ndarray], quantizers: int, refer: bool) -> tuple[np.ndarray, list[int] | None]:
@@ -61,13 +65,22 @@ class TorchNetworks:
 
     @torch.inference_mode()
     def decode_wavenet(
-        self, codes: np.ndarray, speaker: list[int] | None, seed: int, temperature: float
+        self, codes: np.ndarray, speaker: list[int] | None, seed: int, temperature: float, in_pieces: bool = True
     ) -> Iterator[np.ndarray]:
-        """Codes (quantizers, frames) to samples (m,), sample after sample."""
-        assert self.model.wavenet is not None
-        vector = self._vector(speaker)
-        conditioning = self._conditioning(codes, vector)
-        yield self.model.wavenet.generate(conditioning, vector, seed=seed, temperature=temperature)[0, 0].cpu().numpy()
+        """Codes (quantizers, frames) to samples, in stretches (m,) of any length.
+
+        Args:
+            in_pieces: sample pieces of the signal side by side; else all in one pass, which is the slow reference.
+        """
+        assert self.wavenet is not None
+        vector, frames = self._vector(speaker), codes.shape[1]
+        spoken = None if vector is None else vector[0].cpu().numpy()
+        levels, rate = self._levels if in_pieces else None, self.config.frame_rate
+        sampler = Sampler(self.wavenet, levels, rate, spoken, seed=seed, temperature=temperature)
+        reach = self.model.conditioning.reach
+        for start, first, stop, end in grid(frames, self._block, reach, reach):
+            conditioning = self._conditioning(codes[:, start:end], vector)[0, :, first - start : stop - start]
+            yield sampler.push(conditioning.T.cpu().numpy(), stop == frames)
 
     @property
     def _block(self) -> int:
@@ -79,6 +92,11 @@ class TorchNetworks:
     def _conditioning(self, codes: np.ndarray, vector: Tensor | None) -> Tensor:
         indices = torch.from_numpy(codes.astype(np.int64)).to(self.device)[None]
         return self.model.conditioning(self.model.quantizer.decode(indices), vector)
+
+    def _levels(self, conditioning: Floats) -> Floats:
+        """How loud frames of conditioning (n, C) are going to be: the log of the sum of their mel spectrum (n,)."""
+        rows = torch.from_numpy(conditioning).to(self.device)
+        return self.model.conditioning.log_mel(rows.T[None])[0].logsumexp(dim=0).cpu().numpy()
 
 
 def torch_networks(config: CodecConfig, state: Mapping[str, np.ndarray]) -> VQVAE:

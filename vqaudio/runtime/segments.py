@@ -12,16 +12,30 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from vqaudio.runtime.product import Floats
-from vqaudio.runtime.wavenet import GROUP, Piece, Streams, WaveNet
+from vqaudio.runtime.wavenet import Bank, Piece, Streams, WaveNet
 
 SHORTEST = 0.8  # seconds between two cuts
 LONGEST = 3.0
 BLEND = 0.008
 PAUSE = 0.15  # a pause is fainter than all but this share of the frames since the last cut
+
+
+class PieceSampler(Protocol):
+    """A WaveNet that samples pieces side by side, on whatever device; the attributes are those of `WaveNet` there."""
+
+    bands: int
+    steps: int
+    receptive_steps: int
+    group: int
+    bank: Bank
+
+    def generate(self, pieces: Sequence[Piece], *, seed: int, temperature: float, threads: int) -> list[Floats]:
+        """Sample pieces, each to its signal (bands, frames * steps)."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +77,7 @@ class Sampler:
 
     def __init__(
         self,
-        wavenet: WaveNet,
+        wavenet: PieceSampler,
         levels: Callable[[Floats], Floats] | None,
         frame_rate: float,
         speaker: Floats | None,
@@ -97,7 +111,7 @@ class Sampler:
         if last:
             self._close()
         ready = [cut for cut in self.cuts if last or cut[1] + self.blend <= self.frames]
-        if not last and len(ready) < GROUP * self.threads:
+        if not last and len(ready) < self.wavenet.group * self.threads:
             return np.zeros(0, np.float32)
         self.cuts = self.cuts[len(ready) :]
         signal = self._sampled([self._segment(*cut) for cut in ready])

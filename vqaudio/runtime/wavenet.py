@@ -34,7 +34,7 @@ class Piece:
     """A stretch of signal to sample, as if silence were before it.
 
     Attributes:
-        conditioning: (frames, C), channels padded.
+        conditioning: (frames, C), channels padded for `WaveNet`.
         speaker: (S,) or None.
         start: the step of the whole signal with which it begins, for the random numbers.
         stream: the signal that it is part of, for the random numbers.
@@ -52,7 +52,12 @@ class WaveNet:
     Attributes:
         bands: samples per step.
         steps: steps per code frame.
+        receptive_steps: steps that one step's distribution depends on, its own among them.
+        group: streams that a thread advances together.
     """
+
+    bands: int
+    group = GROUP
 
     def __init__(self, config: CodecConfig, weights: Weights) -> None:
         assert config.wavenet is not None
