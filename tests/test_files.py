@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 
 import pytest
 
 from vqaudio.errors import AudioError, UsageError, VqaudioError
-from vqaudio.files import replacing
+from vqaudio.files import replacing, writing
 
 
 def test_the_target_appears_only_at_the_end(tmp_path):
@@ -88,3 +89,16 @@ def test_a_device_is_written_and_not_replaced():
     with replacing(os.devnull, force=True) as temporary:
         temporary.write_bytes(b"new")
     assert not os.path.isfile(os.devnull)
+
+
+def test_writing_a_file_or_to_what_is_open(tmp_path):
+    with writing(tmp_path / "a") as file:
+        file.write(b"one")
+        assert not (tmp_path / "a").exists()
+    assert (tmp_path / "a").read_bytes() == b"one"
+    with pytest.raises(UsageError, match="exists"), writing(tmp_path / "a"):
+        pass
+    stream = io.BytesIO()
+    with writing(stream) as file:
+        file.write(b"two")
+    assert stream.getvalue() == b"two"

@@ -7,6 +7,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from vqaudio.errors import UsageError, VqaudioError
 
@@ -60,6 +61,19 @@ def replacing(
         if temporary != target:
             with contextlib.suppress(OSError):
                 temporary.unlink()
+
+
+@contextlib.contextmanager
+def writing(target: str | os.PathLike[str] | BinaryIO, force: bool = False) -> Iterator[BinaryIO]:
+    """Yield a binary file that becomes `target` as in `replacing`, or `target` itself where that is a file object.
+
+    Raises: as `replacing`.
+    """
+    if not isinstance(target, str | os.PathLike):
+        yield target
+        return
+    with replacing(target, force) as temporary, open(temporary, "wb") as file:
+        yield file
 
 
 def reason(problem: OSError) -> str:

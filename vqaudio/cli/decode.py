@@ -74,18 +74,16 @@ def decode_one(
 ) -> Tally:
     """Decode one `.codes` file or stream; what had to be concealed is told on standard error."""
     from vqaudio import audio
-    from vqaudio.files import replacing
+    from vqaudio.files import writing
 
     with _told_losses():
         found = _decoding(codec, source, conceal, settings)
         sound = watch(found.parts, (found.samples or 0) / codec.config.sample_rate, codec.config.sample_rate)
-        if not raw:
-            audio.write(target, sound, codec.config.sample_rate, force, found.samples)
-        elif isinstance(target, Path):
-            with replacing(target, force) as temporary, open(temporary, "wb") as file:
+        if raw:
+            with writing(target, force) as file:
                 audio.write_raw(file, sound)
         else:
-            audio.write_raw(target, sound)
+            audio.write(target, sound, codec.config.sample_rate, force, found.samples)
     return found.tally()
 
 

@@ -72,23 +72,18 @@ def encode_one(
 ) -> Tally:
     """Encode one recording."""
     from vqaudio import audio
-    from vqaudio.files import replacing
+    from vqaudio.files import writing
     from vqaudio.streams import encode_live
 
     rate = codec.config.sample_rate
     with audio.reading(source, rate, live=live, raw_rate=raw) as recording:
         sound = watch(recording, recording.seconds, rate)
-        if live and isinstance(target, Path):
-            with replacing(target, force) as temporary, open(temporary, "wb") as file:
-                samples, size = encode_live(codec, sound, file, quantizers)
-            return Tally(samples / rate, size)
         if live:
-            samples, size = encode_live(codec, sound, target, quantizers)
+            with writing(target, force) as file:
+                samples, size = encode_live(codec, sound, file, quantizers)
             return Tally(samples / rate, size)
         codes = codec.encode(sound, rate, quantizers=quantizers, speaker=speaker)
     data = codes.to_bytes()
-    if isinstance(target, Path):
-        codes.save(target, force)
-    else:
-        target.write(data)
+    with writing(target, force) as file:
+        file.write(data)
     return Tally(codes.seconds, len(data))
