@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,17 @@ from vqaudio.evaluation.peers import Peer
 QUICK = ("--seconds", 0.2, "--threads", 1, "--repeat", 1)
 
 
+def slow(argument: object) -> object:
+    """Takes as long as a codec might, so that the figures are as wide as a codec's."""
+    time.sleep(0.01)
+    return argument
+
+
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A loop of few steps in PyTorch, and two codecs to measure against, of which one is not installed."""
     monkeypatch.setattr(benchmark, "LOOP_SECONDS", 0.02)
-    here = Peer("here", "Here", "8 kHz", "numpy", 8000, lambda: (lambda waveform: waveform, lambda codes: codes))
+    here = Peer("here", "Here", "8 kHz", "numpy", 8000, lambda: (slow, slow))
     absent = dataclasses.replace(here, name="absent", package="surely_absent")
     monkeypatch.setattr(peers, "PEERS", {"here": here, "absent": absent})
 
