@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from vqaudio import __version__
+from vqaudio.cli.benchmark import benchmark
 from vqaudio.cli.decode import decode
 from vqaudio.cli.demo import demo
 from vqaudio.cli.encode import encode
@@ -38,5 +39,5 @@ def main() -> None:
     """A neural speech codec: a few hundred bytes per second of speech, and back."""
 
 
-for verb in (encode, decode, info, demo, train, evaluate, probe):
+for verb in (encode, decode, info, demo, train, evaluate, benchmark, probe):
     main.add_command(verb)

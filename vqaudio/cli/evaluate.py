@@ -69,7 +69,7 @@ def evaluate(
         record = {
             "model": {"name": name, "fingerprint": fingerprint, "path": model},
             "settings": {"directory": str(directory), "decoder": decoder, "limit": limit, "jobs": jobs},
-            "versions": harness.versions(chosen),
+            "versions": harness.versions(metric.package for metric in chosen),
             "notes": notes,
             **result.to_dict(),
         }

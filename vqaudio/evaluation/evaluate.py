@@ -31,7 +31,7 @@ from vqaudio.evaluation.metrics import Metric
 
 RESAMPLINGS = 2000  # of the bootstrap
 WARM_UP_SECONDS = 0.5  # coded and decoded before anything is timed
-DISTRIBUTIONS = ("vqaudio", "torch", "numpy", "soundfile", "soxr")  # whose versions count, beside those of the metrics
+DISTRIBUTIONS = ("vqaudio", "torch", "numpy", "numba", "soundfile", "soxr")  # whose versions always count
 
 
 class SpeechCodec(Protocol):
@@ -249,10 +249,10 @@ def perplexity(histogram: np.ndarray) -> float:
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
-def versions(metrics: Iterable[Metric]) -> dict[str, str]:
-    """Of Python and of the installed packages that the figures depend on."""
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Of Python and of what is installed of the packages that figures depend on, the given ones among them."""
     found = {"python": platform.python_version()}
-    for name in (*DISTRIBUTIONS, *(metric.package for metric in metrics)):
+    for name in (*DISTRIBUTIONS, *packages):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

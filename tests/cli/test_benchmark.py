@@ -1,0 +1,85 @@
+"""`vqaudio benchmark` from the shell's side: table, JSON, notes, exit codes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+import vqaudio
+from vqaudio.codec import Codec
+from vqaudio.evaluation import benchmark, peers
+from vqaudio.evaluation.peers import Peer
+
+QUICK = ("--seconds", 0.2, "--threads", 1, "--repeat", 1)
+
+
+def slow(argument: object) -> object:
+    """Takes as long as a codec might, so that the figures are as wide as a codec's."""
+    time.sleep(0.01)
+    return argument
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop of few steps in PyTorch, and two codecs to measure against, of which one is not installed."""
+    monkeypatch.setattr(benchmark, "LOOP_SECONDS", 0.02)
+    here = Peer("here", "Here", "8 kHz", "numpy", 8000, lambda: (slow, slow))
+    absent = dataclasses.replace(here, name="absent", package="surely_absent")
+    monkeypatch.setattr(peers, "PEERS", {"here": here, "absent": absent})
+
+
+def test_it_prints_a_table_and_writes_everything_as_json(run, tiny_codec: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.json"
+    arguments = ("--model", tiny_codec, *QUICK, "--streams", "1,2", "--against", "here,absent,wavenet")
+    result = run("benchmark", *arguments, "--json", target)
+    assert result.exit_code == 0, result.output
+    assert "surely_absent" in result.stderr
+    for words in ("spectral", "WaveNet, one pass", "PyTorch", "Here: 8 kHz, random weights", "processor", "torch"):
+        assert words in result.stdout
+    record = json.loads(target.read_text())
+    assert record["settings"] == {"seconds": 0.2, "threads": [1], "streams": [1, 2], "repeat": 1}
+    assert record["against"] == {"here": "8 kHz"}
+    assert record["versions"]["numba"] and record["machine"]["cores"] >= 1
+    rows = {(m["codec"], m["part"], m["streams"]): m for m in record["measurements"]}
+    assert len(rows) == len(record["measurements"]) == 8 + 3 + 2
+    ours, theirs = rows["vqaudio", "spectral", 1], rows["here", "decode", 1]
+    assert theirs["ratio"] == pytest.approx(ours["speed"] / theirs["speed"])
+    assert ours["ratio"] is None and ours["gflops"] > 0 and theirs["gflops"] is None
+    eager = rows["pytorch", "sequential", 1]
+    assert eager["ratio"] == pytest.approx(rows["vqaudio", "sequential", 1]["speed"] / eager["speed"])
+
+
+def test_a_wavenet_of_random_weights_is_called_that(run, tiny_codec: Path, tmp_path: Path) -> None:
+    codec = vqaudio.load(tiny_codec)
+    state = {name: value for name, value in codec.state.items() if not name.startswith("wavenet.")}
+    Codec(dataclasses.replace(codec.config, wavenet=None), state).save(tmp_path / "spectral.safetensors")
+    result = run("benchmark", "--model", "spectral.safetensors", *QUICK, "--streams", 1)
+    assert result.exit_code == 0, result.output
+    assert "*WaveNet, pieces" in result.stdout and "*: random weights" in result.stdout
+    assert "*" not in run("benchmark", "--model", tiny_codec, *QUICK, "--streams", 1).stdout
+
+
+def test_nothing_is_replaced_unasked(run, tmp_path: Path) -> None:
+    (tmp_path / "out.json").write_text("precious")
+    result = run("benchmark", "--json", "out.json")
+    assert result.exit_code == 2 and "--force" in result.stderr
+    assert (tmp_path / "out.json").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--threads", "0"), "'0' is not a list of whole numbers"),
+        (("--streams", "1,many"), "'1,many' is not a list of whole numbers"),
+        (("--streams", ""), "'' is not a list of whole numbers"),
+        (("--against", "hear"), "did you mean 'here'?"),
+        (("--seconds", "0"), "--seconds"),
+    ],
+)
+def test_what_cannot_be_meant_is_said(run, words: tuple[str, ...], sentence: str) -> None:
+    result = run("benchmark", *words)
+    assert result.exit_code == 2 and sentence in result.stderr

@@ -1,0 +1,144 @@
+"""`vqaudio benchmark`: how fast a codec is on this machine, beside PyTorch and beside other codecs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vqaudio.cli import options
+from vqaudio.cli.progress import progress
+from vqaudio.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from vqaudio.evaluation.benchmark import Measurement
+
+PARTS = {"wavenet": "WaveNet, pieces", "sequential": "WaveNet, one pass"}
+ALWAYS = "wavenet"  # the WaveNet as a loop in PyTorch is measured anyway
+
+
+@click.command()
+@options.model
+@click.option("--seconds", type=click.FloatRange(0.1, 3600), default=10.0, show_default=True, help="Of each file.")
+@click.option("--threads", metavar="N,...", help="By default 1 and as many as there are cores.")
+@click.option("--streams", metavar="N,...", default="1,8", show_default=True, help="Files at once.")
+@click.option(
+    "--repeat", type=click.IntRange(min=1), default=3, show_default=True, help="Runs, of which the best counts."
+)
+@click.option(
+    "--against",
+    metavar="NAME,...",
+    default="",
+    help="Other codecs: encodec, mimi, snac, dac; wavenet, a loop in PyTorch, is always there.",
+)
+@click.option("--json", "target", type=click.Path(path_type=Path), help="Write everything, run by run, to this file.")
+@options.force
+def benchmark(
+    model: str | None,
+    seconds: float,
+    threads: str | None,
+    streams: str,
+    repeat: int,
+    against: str,
+    target: Path | None,
+    force: bool,
+) -> None:
+    """Measure the speed of a codec on the CPU.
+
+    Speech that comes with vqaudio is encoded and decoded, by the compiled networks, by the same networks in eager
+    PyTorch, and by other codecs, one after the other. Speeds are those of the best run.
+    """
+    from rich.console import Console
+
+    import vqaudio
+    from vqaudio.evaluation import benchmark as harness
+    from vqaudio.evaluation import peers
+    from vqaudio.evaluation.evaluate import versions
+    from vqaudio.files import check_target, replacing
+    from vqaudio.runtime.cpu import available_threads
+
+    if target is not None:
+        check_target(target, force)
+    counts = _numbers(threads) if threads is not None else sorted({1, available_threads()})
+    files = _numbers(streams)
+    wanted = set(against.split(",")) - {"", ALWAYS}
+    chosen, notes = peers.usable(peers.select(wanted))
+    codec = vqaudio.load(model)
+    for note in notes:
+        click.echo(note, err=True)
+    decoders, parts = codec.decoders, PARTS
+    if "wavenet" not in decoders:
+        codec, parts = harness.with_wavenet(codec), {part: f"*{title}" for part, title in PARTS.items()}
+        notes.append(
+            f"*: random weights, for the model has no WaveNet; the shape is that of the recipe {harness.SHAPE}."
+        )
+    measured: list[Measurement] = []
+    with progress("benchmark", None, quiet=False):
+        measured += harness.measure(codec, seconds=seconds, threads=counts, streams=files, repeat=repeat)
+        measured += harness.measure_eager(codec, seconds=seconds, threads=counts, repeat=repeat)
+        for peer in chosen:
+            measured += harness.measure_peer(peer, seconds=seconds, threads=counts, repeat=repeat)
+    ratios = [harness.ratio(decoders[0], m, measured) for m in measured]
+    machine, packages = harness.machine(), versions(peer.package for peer in chosen)
+    titles = {harness.OURS: "vqaudio", harness.EAGER: "PyTorch"} | {peer.name: peer.title for peer in chosen}
+    console = Console()
+    title = f"{codec.config.name}, {seconds:g} s in each file"
+    console.print(_table(title, titles | parts, measured, ratios))
+    console.print(
+        f"speed: times real time, all files together, best of {repeat}; MB: by which memory rose; ratio: how many "
+        "times faster vqaudio was, with one file. PyTorch runs the same networks, the WaveNet as a loop, "
+        f"{harness.LOOP_SECONDS} s of it.",
+        *(note for note in notes if note.startswith("*")),
+        *(f"{peer.title}: {peer.setting}, random weights." for peer in chosen),
+        ", ".join(f"{key} {value}" for key, value in {**machine, **packages}.items()),
+        sep="\n",
+        highlight=False,
+        markup=False,
+    )
+    if target is not None:
+        record = {
+            "model": {"name": codec.config.name, "path": model, "decoders": decoders},
+            "settings": {"seconds": seconds, "threads": counts, "streams": files, "repeat": repeat},
+            "against": {peer.name: peer.setting for peer in chosen},
+            "machine": machine,
+            "versions": packages,
+            "notes": notes,
+            "measurements": [{**m.to_dict(), "ratio": r} for m, r in zip(measured, ratios, strict=True)],
+        }
+        with replacing(target, force) as temporary:
+            temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+
+
+def _numbers(text: str) -> list[int]:
+    """The numbers of a list such as 1,8."""
+    words = text.split(",")
+    if not all(word.strip().isdecimal() and int(word) for word in words):
+        raise UsageError(f"'{text}' is not a list of whole numbers above zero, such as 1,8.")
+    return [int(word) for word in words]
+
+
+def _table(
+    title: str, titles: dict[str, str], measured: Sequence[Measurement], ratios: Sequence[float | None]
+) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table("codec", "part", title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("threads", "files", "speed", "GFLOP/s", "MB", "ratio"):
+        table.add_column(heading, justify="right")
+    for row, ratio in zip(measured, ratios, strict=True):
+        memory = None if row.memory is None else row.memory / 1e6
+        figures = [_figure(value) for value in (row.speed, row.gflops, memory, ratio)]
+        table.add_row(titles[row.codec], titles.get(row.part, row.part), str(row.threads), str(row.streams), *figures)
+    return table
+
+
+def _figure(value: float | None) -> str:
+    """Three significant digits, or all whole ones."""
+    return "" if value is None else f"{value:.0f}" if value >= 100 else f"{value:.3g}"
