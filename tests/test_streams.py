@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -122,6 +123,22 @@ def test_decoded_parts_are_the_waveform(codec, noise, monkeypatch):
     parts = list(codec.decode_parts(codes))
     assert len(parts) > 5
     np.testing.assert_array_equal(np.concatenate(parts), codec.decode(codes))
+
+
+def test_memory_does_not_grow_with_the_length(codec, monkeypatch):
+    """Two minutes, 7.7 MB as a whole, go through in a fraction of that."""
+    monkeypatch.setattr("vqaudio.runtime.cpu.BLOCK_SECONDS", 1.0)
+    second = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
+    codec.decode(codec.encode(second, 16000))
+    tracemalloc.start()
+    try:
+        codes = codec.encode((second.copy() for _ in range(120)), 16000)
+        heard = sum(len(part) for part in codec.decode_parts(codes))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert heard == 120 * 16000
+    assert peak < 4e6
 
 
 class TestWrongUse:

@@ -130,6 +130,13 @@ def test_all_parts_are_measured_for_all_threads_and_streams(codec: Codec) -> Non
         assert m.operations == operations[m.part if m.part != "sequential" else "wavenet"]
 
 
+def test_a_long_file_goes_there_and_back(codec: Codec) -> None:
+    there, back = benchmark.measure_long(codec, minutes=0.5)
+    assert (there.part, back.part) == ("encode file", "decode file")
+    assert there.seconds == back.seconds == 30.0
+    assert there.speed > 0 and (back.gflops or 0) > 0
+
+
 def test_the_sequential_pass_is_the_codec_s_own(codec: Codec) -> None:
     networks = CpuNetworks(codec.config, codec.state, threads=1)
     decoded: Any = benchmark._compiled(codec, networks, "sequential", 1, 2, 1.0)()

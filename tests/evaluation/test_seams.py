@@ -63,7 +63,7 @@ def test_differences_are_those_of_each_file(codec: Codec) -> None:
     networks = CpuNetworks(codec.config, codec.state, threads=2)
     values = []
     for waveform in waveforms:
-        codes = networks.encode(waveform, 2, True)
+        codes = networks.encode([waveform], 2, True)
         both = (np.concatenate(list(networks.decode_wavenet(*codes, 0, 1.0, way))) for way in (True, False))
         values.append([level(waveform, np.clip(decoded[: len(waveform)], -1, 1), RATE) for decoded in both])
     pieces, one_pass = np.array(values).T

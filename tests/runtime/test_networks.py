@@ -97,7 +97,7 @@ def test_codes_are_those_of_the_modules(both):
     latents = model.encoder(F.pad(torch.from_numpy(samples), (0, 13))[None, None])
     own = networks.encoder.push(networks.encoder.start(), samples, True)[:, : latents.shape[1]]
     np.testing.assert_allclose(own, latents[0].numpy().T, atol=1e-4 * float(latents.abs().max()))
-    codes, speaker = networks.encode(samples, model.config.quantizer.quantizers, True)
+    codes, speaker = networks.encode([samples], model.config.quantizer.quantizers, True)
     expected = model.quantizer(latents).codes[0].numpy()
     assert (codes == expected).mean() > 0.99  # a latent between two codes may fall either way
     if model.config.speaker.kind == "reference":
@@ -163,8 +163,8 @@ def test_blocks_and_threads_change_no_bit(reference, threads, monkeypatch):
     model, _ = reference
     samples, speaker = noise(64 * 200 - 5), [3, 0, 15, 7, 8]
     one, other = (CpuNetworks(CONFIG, model.arrays(), count) for count in (2, threads))
-    codes, numbers = one.encode(samples, 2, True)
-    again, numbers_again = other.encode(samples, 2, True)
+    codes, numbers = one.encode([samples], 2, True)
+    again, numbers_again = other.encode(np.split(samples, [100, 100, 5000]), 2, True)
     np.testing.assert_array_equal(codes, again)
     assert numbers == numbers_again
     for decode in ("decode_spectral", "decode_wavenet"):

@@ -32,6 +32,9 @@ ALWAYS = "wavenet"  # the WaveNet as a loop in PyTorch is measured anyway
     "--repeat", type=click.IntRange(min=1), default=3, show_default=True, help="Runs, of which the best counts."
 )
 @click.option(
+    "--long", "minutes", type=click.FloatRange(0.1), help="Also take a file of so many minutes to codes and back."
+)
+@click.option(
     "--against",
     metavar="NAME,...",
     default="",
@@ -45,6 +48,7 @@ def benchmark(
     threads: str | None,
     streams: str,
     repeat: int,
+    minutes: float | None,
     against: str,
     target: Path | None,
     force: bool,
@@ -80,6 +84,8 @@ def benchmark(
         )
     measured: list[Measurement] = []
     with progress("benchmark", None, quiet=False):
+        if minutes is not None:
+            measured += harness.measure_long(vqaudio.load(model), minutes=minutes)
         measured += harness.measure(codec, seconds=seconds, threads=counts, streams=files, repeat=repeat)
         measured += harness.measure_eager(codec, seconds=seconds, threads=counts, repeat=repeat)
         for peer in chosen:

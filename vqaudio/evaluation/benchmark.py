@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
 import os
 import platform
 import re
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,11 +28,12 @@ import torch
 
 from vqaudio import audio
 from vqaudio.codec import Codec
+from vqaudio.codes import Codes
 from vqaudio.evaluation.flops import flops
 from vqaudio.evaluation.memory import peak_memory
 from vqaudio.evaluation.peers import Peer
 from vqaudio.models.vqvae import VQVAE
-from vqaudio.runtime.cpu import CpuNetworks
+from vqaudio.runtime.cpu import BLOCK_SECONDS, CpuNetworks, available_threads
 from vqaudio.runtime.gpu import TorchNetworks
 from vqaudio.runtime.wavenet import Piece
 from vqaudio.training.recipe import load_recipe
@@ -50,7 +53,7 @@ class Measurement:
     Attributes:
         codec: "vqaudio"; "pytorch" for the same networks in eager PyTorch; or the name of a peer.
         part: "encode"; "spectral", "wavenet" (in pieces, as `Codec.decode` does it) or "sequential" (the WaveNet in one
-            pass); of a peer "encode" or "decode".
+            pass); "encode file" or "decode file" of a long recording; of a peer "encode" or "decode".
         threads: that could be used.
         streams: files at once.
         seconds: of audio, in all files together.
@@ -155,6 +158,31 @@ def measure_peer(peer: Peer, *, seconds: float, threads: Iterable[int], repeat: 
             yield Measurement(peer.name, part, count, 1, seconds, times, None, memory)
 
 
+def measure_long(codec: Codec, *, minutes: float) -> Iterator[Measurement]:
+    """Take a WAV file of so many minutes to codes and back to a WAV file, by the default decoder."""
+    rate, operations, threads = codec.config.sample_rate, _operations(codec), available_threads()
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "source.wav"), Path(folder, "target.wav")
+        sample = speech(BLOCK_SECONDS, rate)
+        audio.write(source, itertools.repeat(sample, max(1, round(60 * minutes / BLOCK_SECONDS))), rate)
+        codec.decode(codec.encode(sample, rate))  # so that what is made once does not count
+        found: list[Codes] = []
+
+        def encode() -> None:
+            with audio.reading(source, rate) as recording:
+                found.append(codec.encode(iter(recording), rate))
+
+        def decode() -> None:
+            audio.write(target, codec.decode_parts(found[0]), rate)
+
+        for part, work, counted in (("encode", encode, "encode"), ("decode", decode, codec.decoders[0])):
+            started = time.perf_counter()
+            memory = peak_memory(work)
+            times = (time.perf_counter() - started,)
+            length = found[0].seconds
+            yield Measurement(OURS, f"{part} file", threads, 1, length, times, operations[counted], memory)
+
+
 def ratio(decoder: str, theirs: Measurement, measured: Iterable[Measurement]) -> float | None:
     """How many times faster vqaudio did the same as another codec, one file at a time on as many threads; None for
     vqaudio itself and where it was not measured so.
@@ -224,7 +252,7 @@ def _coded(codec: Codec, seconds: float) -> Coded:
     """So many seconds of speech, to the next frame, and their codes."""
     frames = max(1, round(seconds * codec.config.frame_rate))
     samples = speech(frames * codec.config.hop / codec.config.sample_rate, codec.config.sample_rate)
-    return Coded(samples, *codec.networks.encode(samples, codec.config.quantizer.quantizers, True))
+    return Coded(samples, *codec.networks.encode([samples], codec.config.quantizer.quantizers, True))
 
 
 def _compiled(codec: Codec, networks: CpuNetworks, part: str, threads: int, files: int, seconds: float) -> Work:
@@ -242,7 +270,7 @@ def _eager(codec: Codec, networks: TorchNetworks, part: str, seconds: float) -> 
 def _run(networks: CpuNetworks | TorchNetworks, part: str, coded: Coded, stream: int) -> object:
     """One file."""
     if part == "encode":
-        return networks.encode(coded.samples, len(coded.codes), True)
+        return networks.encode([coded.samples], len(coded.codes), True)
     if part == "spectral":
         return list(networks.decode_spectral(coded.codes, coded.speaker))
     return list(networks.decode_wavenet(coded.codes, coded.speaker, stream, 1.0))

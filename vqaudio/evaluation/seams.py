@@ -92,7 +92,7 @@ def seams(
 
 def _coded(networks: CpuNetworks, waveform: np.ndarray, in_pieces: bool) -> tuple[np.ndarray, float]:
     """A waveform (T,) after coding, as a file would hold it, and the seconds that its decoding took."""
-    codes, speaker = networks.encode(waveform, networks.config.quantizer.quantizers, True)
+    codes, speaker = networks.encode([waveform], networks.config.quantizer.quantizers, True)
     started = time.perf_counter()
     decoded = np.concatenate(list(networks.decode_wavenet(codes, speaker, 0, 1.0, in_pieces)))
     return np.clip(decoded[: len(waveform)], -1.0, 1.0), time.perf_counter() - started
