@@ -242,9 +242,13 @@ def write(
         AudioError: for no samples or samples that are not finite, a rate that the format has not, an unwritable folder,
             a full disk.
     """
-    if not isinstance(waveform, Iterator) and np.ndim(waveform) != 1:
-        raise UsageError(f"A waveform to be written has the shape (T,), not {np.shape(waveform)}.")
-    parts, samples = (waveform, samples) if isinstance(waveform, Iterator) else (iter([waveform]), len(waveform))
+    if isinstance(waveform, Iterator):
+        parts = waveform
+    else:
+        array = np.asarray(waveform)
+        if array.ndim != 1:
+            raise UsageError(f"A waveform to be written has the shape (T,), not {array.shape}.")
+        parts, samples = iter([array]), len(array)
     chunks = _integers(parts)
     if isinstance(path, str | os.PathLike):
         suffix = Path(path).suffix.lower()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
@@ -58,7 +59,7 @@ def decode(
     what is there already is left as it is. Codes in a pipe are decoded as they come.
     """
     settings = {"decoder": decoder, "seed": seed, "temperature": temperature}
-    turn = functools.partial(decode_one, raw=raw, conceal=conceal, **settings)
+    turn = functools.partial(decode_one, raw=raw, conceal=conceal, settings=settings)
     run(Conversion("decode", turn, frozenset({".codes"}), ".wav", model, device, force), src, dst, jobs, quiet)
 
 
@@ -70,9 +71,13 @@ def decode_one(
     watch: Watch = unwatched,
     raw: bool = False,
     conceal: bool = False,
-    **settings: Any,
+    settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> Tally:
-    """Decode one `.codes` file or stream; what had to be concealed is told on standard error."""
+    """Decode one `.codes` file or stream; what had to be concealed is told on standard error.
+
+    Args:
+        settings: decoder, seed and temperature, as for `Codec.decode`.
+    """
     from vqaudio import audio
     from vqaudio.files import writing
 
@@ -96,7 +101,7 @@ class _Decoding:
     tally: Callable[[], Tally]
 
 
-def _decoding(codec: Codec, source: Path | BinaryIO, conceal: bool, settings: dict[str, Any]) -> _Decoding:
+def _decoding(codec: Codec, source: Path | BinaryIO, conceal: bool, settings: Mapping[str, Any]) -> _Decoding:
     from vqaudio import Codes
     from vqaudio.container import BlockReader
     from vqaudio.streams import decode_live
