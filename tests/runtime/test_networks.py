@@ -23,6 +23,7 @@ from vqaudio.models.config import (
 )
 from vqaudio.models.vqvae import VQVAE
 from vqaudio.runtime.cpu import CpuNetworks
+from vqaudio.runtime.product import PAIRED
 
 FRAMES = 60
 CONFIG = CodecConfig(
@@ -62,14 +63,21 @@ def pair(config: CodecConfig) -> tuple[VQVAE, CpuNetworks]:
     return model, CpuNetworks(config, model.arrays(), threads=2)
 
 
+def exact_pair(config: CodecConfig) -> tuple[VQVAE, CpuNetworks]:
+    """The same, with float32 throughout."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vqaudio.runtime.layers.PAIRED", False)
+        return pair(config)
+
+
 @pytest.fixture(scope="module", params=range(3), ids=["reference", "lookup", "none"])
 def both(request) -> tuple[VQVAE, CpuNetworks]:
-    return pair(variants()[request.param])
+    return exact_pair(variants()[request.param])
 
 
-@pytest.fixture(scope="module")
-def reference() -> tuple[VQVAE, CpuNetworks]:
-    return pair(CONFIG)
+@pytest.fixture(scope="module", params=[pair, exact_pair])
+def reference(request) -> tuple[VQVAE, CpuNetworks]:
+    return request.param(CONFIG)
 
 
 def noise(samples: int) -> np.ndarray:
@@ -122,6 +130,18 @@ def test_the_wavenet_samples_what_the_modules_sample(both):
     expected = model.wavenet.generate(conditioning, vector, seed=3, temperature=0.8)[0, 0].numpy()
     parts = networks.decode_wavenet(codes, spoken(model.config), 3, 0.8, in_pieces=False)
     np.testing.assert_allclose(np.concatenate(list(parts)), expected, atol=1e-4)
+
+
+@pytest.mark.skipif(not PAIRED, reason="the processor does not multiply pairs of bfloat16")
+def test_pairs_are_near_float32_in_the_decoder_and_nowhere_else():
+    (_, short), (_, exact) = pair(CONFIG), exact_pair(CONFIG)
+    codes, speaker = exact.encode(noise(64 * FRAMES), 2, True)
+    again, speaker_again = short.encode(noise(64 * FRAMES), 2, True)
+    np.testing.assert_array_equal(codes, again)
+    assert speaker == speaker_again
+    wave, expected = (np.concatenate(list(networks.decode_spectral(codes, speaker))) for networks in (short, exact))
+    error = np.linalg.norm(wave - expected) / np.linalg.norm(expected)
+    assert 0 < error < 0.02
 
 
 @settings(max_examples=20)

@@ -8,12 +8,15 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
 
 from vqaudio.runtime import product
-from vqaudio.runtime.product import LANES, accumulate, strip
+from vqaudio.runtime.product import LANES, PAIRED, accumulate, paired_weights, pairs, strip
+
+paired = pytest.mark.skipif(not PAIRED, reason="the processor does not multiply pairs of bfloat16")
 
 
 @njit
@@ -33,9 +36,32 @@ def test_equals_numpy(rows, depth, vectors):
     np.testing.assert_allclose(totals, expected, atol=1e-4)
 
 
+def rounded(rows: np.ndarray) -> np.ndarray:
+    return torch.from_numpy(rows).bfloat16().double().numpy()
+
+
+def test_pairs_are_rounded_as_torch_rounds():
+    ties = np.array([1 + 2**-8, 1 + 3 * 2**-8, -1 - 2**-8, 0, -0.0, 3.4e38], np.float32)
+    for rows in (ties.reshape(2, 3).repeat(2, axis=1), random(7, 10) * 1e-3):
+        halves = pairs(rows).view(np.uint16).astype(np.uint32) << 16
+        np.testing.assert_array_equal(halves.view(np.float32), rounded(rows))
+
+
+@paired
+@given(st.integers(1, 21), st.integers(1, 20), st.integers(1, 13))
+def test_pairs_equal_numpy(rows, depth, vectors):
+    totals, weights, inputs = random(rows, vectors * LANES), random(2 * depth, vectors * LANES), random(rows, 2 * depth)
+    expected = totals + rounded(inputs) @ rounded(weights)
+    add(totals, paired_weights(weights), pairs(inputs))
+    np.testing.assert_allclose(totals, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("short", [False, pytest.param(True, marks=paired)])
 @given(st.integers(1, 30), st.data())
-def test_a_row_does_not_depend_on_the_rows_beside_it(rows, data):
-    weights, inputs = random(33, 5 * LANES), random(rows, 33)
+def test_a_row_does_not_depend_on_the_rows_beside_it(short, rows, data):
+    weights, inputs = random(34, 5 * LANES), random(rows, 34)
+    if short:
+        weights, inputs = paired_weights(weights), pairs(inputs)
     together = np.zeros((rows, 5 * LANES), np.float32)
     add(together, weights, inputs)
     first = data.draw(st.integers(0, rows - 1))

@@ -25,7 +25,7 @@ from vqaudio.runtime.wavenet import WaveNet
 
 BLOCK_SECONDS = 10.0  # at most, between two stretches of context
 SHORTEST_BLOCK_SECONDS = 1.0
-CHUNK_SECONDS = 2.0  # what goes through all layers before the next part, so that it stays in the cache
+CHUNK = 256  # frames that go through all layers before the next ones, so that they stay in the cache
 
 Item = TypeVar("Item")
 
@@ -68,7 +68,7 @@ class CpuNetworks:
         def latents(block: tuple[Floats, int, int]) -> Floats:
             own, first, stop = block
             state, parts = self.encoder.start(), []
-            for begin, until, last in chunks(0, len(own), self._chunk * hop):
+            for begin, until, last in chunks(0, len(own), CHUNK * hop):
                 parts.append(self.encoder.push(state, own[begin:until], last))
             return np.concatenate(parts)[first:stop]
 
@@ -94,7 +94,7 @@ class CpuNetworks:
             start, first, stop, end = place
             conditioned, state = self.conditioning.start(vector), spectral.start(vector, start)
             parts = []
-            for begin, until, last in chunks(start, end, self._chunk):
+            for begin, until, last in chunks(start, end, CHUNK):
                 latents = self.quantizer.latents(codes[:, begin:until])
                 conditioning = self.conditioning.push(conditioned, latents, last)
                 parts.append(spectral.push(state, conditioning, last))
@@ -117,7 +117,7 @@ class CpuNetworks:
         rate = self.config.frame_rate
         sampler = Sampler(self.wavenet, levels, rate, vector, seed=seed, temperature=temperature, threads=self.threads)
         state = self.conditioning.start(vector)
-        for begin, until, last in chunks(0, codes.shape[1], self._chunk):
+        for begin, until, last in chunks(0, codes.shape[1], CHUNK):
             latents = self.quantizer.latents(codes[:, begin:until])
             yield sampler.push(self.conditioning.push(state, latents, last), last)
 
@@ -146,10 +146,6 @@ class CpuNetworks:
             first = stop
             kept = max(origin, first - back)
             held, origin = held[(kept - origin) * hop :], kept
-
-    @property
-    def _chunk(self) -> int:
-        return max(1, round(CHUNK_SECONDS * self.config.frame_rate))
 
     def _block(self, frames: int) -> int:
         """Frames of a block: there is one for each thread, if that does not make them very short or long."""

@@ -42,6 +42,14 @@ def sigmoid(x: np.float32) -> np.float32:
 
 
 @inner
+def fill(rows: Floats, row: Floats) -> None:
+    """Set all rows (m, C) to one (C,)."""
+    for r in range(len(rows)):
+        for c in range(len(row)):
+            rows[r, c] = row[c]
+
+
+@inner
 def rectify(rows: Floats) -> None:
     """x sigmoid(x) in place (Elfwing et al. 2017, arXiv 1702.03118)."""
     for row in range(len(rows)):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vqaudio.models.constants import FLOOR, LAST_BIN, LOG_SCALES
 from vqaudio.models.random import KEY_STEPS, MULTIPLIERS, ROUNDS
-from vqaudio.runtime.functions import rectify, sigmoid, tanh
+from vqaudio.runtime.functions import fill, rectify, sigmoid, tanh
 from vqaudio.runtime.product import Floats, accumulate, entry, inner
 
 LOWEST_SCALE, HIGHEST_SCALE = LOG_SCALES
@@ -96,7 +96,7 @@ def step(network: Network, past: Floats, clock: int, heard: Floats, conditions: 
     layers, span = len(network.dilations), network.dilated.shape[1]
     earlier = span // channels - 1
     flow, taps, gates, gated, skips = room.flow, room.taps, room.gates, room.gated, room.skips
-    _fill(gated, network.input_bias)
+    fill(gated, network.input_bias)
     accumulate(gated, network.input, heard)
     for s in range(streams):
         for c in range(channels):
@@ -128,18 +128,11 @@ def step(network: Network, past: Floats, clock: int, heard: Floats, conditions: 
         for c in range(skips.shape[1]):
             skips[s, c] = scale * flow[s, channels + c]
     rectify(skips)
-    _fill(room.hidden, network.hidden_bias)
+    fill(room.hidden, network.hidden_bias)
     accumulate(room.hidden, network.hidden, skips)
     rectify(room.hidden)
-    _fill(room.numbers, network.output_bias)
+    fill(room.numbers, network.output_bias)
     accumulate(room.numbers, network.output, room.hidden)
-
-
-@inner
-def _fill(rows: Floats, row: Floats) -> None:
-    for s in range(len(rows)):
-        for c in range(len(row)):
-            rows[s, c] = row[c]
 
 
 @inner

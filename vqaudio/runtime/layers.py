@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from vqaudio.errors import ModelError
-from vqaudio.runtime.functions import rectify, sigmoid, tanh
-from vqaudio.runtime.product import LANES, Floats, accumulate, entry
+from vqaudio.runtime.functions import fill, rectify, sigmoid, tanh
+from vqaudio.runtime.product import LANES, PAIRED, Floats, Pairs, accumulate, entry, fitting, paired_weights
 
 TILE = 32  # frames whose gates fit in the cache
 
@@ -71,19 +70,29 @@ class Convolution:
         inputs, outputs: channels.
         kernel: taps.
         dilation: frames between two taps.
+        exact: whether weights and inputs stay float32 on every processor; the codes depend on it.
     """
 
     def __init__(
-        self, weights: Weights, name: str, inputs: int, outputs: int, kernel: int = 1, dilation: int = 1
+        self,
+        weights: Weights,
+        name: str,
+        inputs: int,
+        outputs: int,
+        kernel: int = 1,
+        dilation: int = 1,
+        exact: bool = True,
     ) -> None:
-        self.weights = pad(weights.take(f"{name}.weight", outputs, inputs, kernel).transpose(2, 1, 0), 1, 2)
+        taps = pad(weights.take(f"{name}.weight", outputs, inputs, kernel).transpose(2, 1, 0), 1, 2)
+        self.channels = taps.shape[1]
+        self.weights = taps if exact else shortened(taps)
         self.bias = pad(weights.take(f"{name}.bias", outputs), 0)
         self.dilation = dilation
         self.reach = (kernel - 1) * dilation
 
     def start(self) -> Past:
         """The past of a new stream."""
-        return centred(self.reach, self.weights.shape[1])
+        return centred(self.reach, self.channels)
 
     def __call__(self, held: Floats) -> Floats:
         """What `Past.push` gives (m + reach, C) to the outputs (m, N)."""
@@ -100,7 +109,7 @@ class Strided:
         taps = weights.take(f"{name}.weight", outputs, inputs, 2 * stride).transpose(2, 1, 0)
         taps = pad(taps, 2) if inputs == 1 else pad(taps, 1, 2)
         self.stride, self.channels = stride, taps.shape[1]
-        self.weights = taps.reshape(1, -1, taps.shape[2])
+        self.weights = taps.reshape(2, -1, taps.shape[2])  # of the two strides that a window spans
         self.bias = pad(weights.take(f"{name}.bias", outputs), 0)
 
     def start(self) -> Past:
@@ -114,15 +123,15 @@ class Strided:
         totals = np.empty((max(0, len(held) // self.stride - 1), len(self.bias)), np.float32)
         totals[:] = self.bias
         if len(totals):
-            row, column = held.strides
-            windows = as_strided(held, (len(totals), self.weights.shape[1]), (self.stride * row, column))
-            add_convolution(totals, self.weights, windows, 1)
+            strides = held[: (len(totals) + 1) * self.stride].reshape(len(totals) + 1, -1)
+            add_convolution(totals, self.weights, strides, 1)
         past.rows = held[len(totals) * self.stride :]
         return totals
 
 
 class GatedStack:
-    """The gated layers of `vqaudio.models.gated`, where they are not causal.
+    """The gated layers of `vqaudio.models.gated`, where they are not causal; only decoders have them, so that their
+    weights and inputs are `shortened`.
 
     Args:
         channels, skip_channels: of the residual path and of the output.
@@ -186,18 +195,19 @@ class _GatedLayer:
         self, weights: Weights, name: str, channels: int, skip_channels: int, kernel: int, dilation: int
     ) -> None:
         taps = weights.take(f"{name}.dilated.weight", 2 * channels, channels, kernel)
-        self.weights = pad_gates(taps.transpose(2, 1, 0))
-        self.weights = pad(self.weights, 1)
+        self.weights = shortened(pad(pad_gates(taps.transpose(2, 1, 0)), 1))
         self.bias = pad_gates(weights.take(f"{name}.dilated.bias", 2 * channels))
         output = weights.take(f"{name}.output.weight", channels + skip_channels, channels, 1)[:, :, 0].T
         bias = weights.take(f"{name}.output.bias", channels + skip_channels)
-        self.output = np.concatenate([pad(output[:, :channels], 0, 1), pad(output[:, channels:], 0, 1)], axis=1)
+        parts = [pad(output[:, :channels], 0, 1), pad(output[:, channels:], 0, 1)]
+        self.output = shortened(np.concatenate(parts, axis=1))
         self.output_bias = np.concatenate([pad(bias[:channels], 0), pad(bias[channels:], 0)])
         self.dilation, self.reach = dilation, (kernel - 1) * dilation
-        self.skip_channels = len(self.output_bias) - self.weights.shape[1]
+        self.channels = len(self.bias) // 2
+        self.skip_channels = len(self.output_bias) - self.channels
 
     def start(self) -> Past:
-        return centred(self.reach, self.weights.shape[1])
+        return centred(self.reach, self.channels)
 
     def __call__(self, held: Floats, bias: Floats, skips: Floats) -> Floats:
         frames = max(0, len(held) - self.reach)
@@ -207,6 +217,11 @@ class _GatedLayer:
         return residual
 
 
+def shortened(weights: Floats) -> Floats | Pairs:
+    """Weights (..., K, N), K even, in pairs where the processor multiplies these, which is nearly twice as fast."""
+    return paired_weights(weights) if PAIRED else weights
+
+
 def pad_gates(array: Floats) -> Floats:
     """Pad filters and gates, which lie side by side in the last axis (..., 2C), each by itself."""
     halves = array.reshape(*array.shape[:-1], 2, -1)
@@ -214,10 +229,12 @@ def pad_gates(array: Floats) -> Floats:
 
 
 @entry
-def add_convolution(totals: Floats, weights: Floats, inputs: Floats, dilation: int) -> None:
-    """totals (m, N) += the convolution of inputs (m + reach, C) with weights (taps, C, N), tap after tap."""
+def add_convolution(totals: Floats, weights: Floats | Pairs, inputs: Floats, dilation: int) -> None:
+    """totals (m, N) += the convolution of inputs (m + reach, C) with weights (taps, C, N), perhaps in pairs, tap after
+    tap."""
+    factors = fitting(inputs, weights)
     for tap in range(len(weights)):
-        accumulate(totals, weights[tap], inputs[tap * dilation : tap * dilation + len(totals)])
+        accumulate(totals, weights[tap], factors[tap * dilation : tap * dilation + len(totals)])
 
 
 @entry
@@ -231,9 +248,9 @@ def rectified(rows: Floats) -> Floats:
 @entry
 def gated_layer(
     inputs: Floats,
-    weights: Floats,
+    weights: Floats | Pairs,
     bias: Floats,
-    output: Floats,
+    output: Floats | Pairs,
     output_bias: Floats,
     dilation: int,
     residual: Floats,
@@ -244,24 +261,27 @@ def gated_layer(
     Args:
         inputs: (m + reach, C).
         weights, bias: of the dilated convolution, (taps, C, 2C) and, the speaker's part included, (2C,).
-        output, output_bias: of the residual and skip outputs, (C, C + S) and (C + S,).
+        output, output_bias: of the residual and skip outputs, (C, C + S) and (C + S,); these weights and those of the
+            convolution may be in pairs.
         residual: (m, C), the layer's own inputs, to which the residual outputs are added.
         skips: (m, S), to which the skip outputs are added.
     """
     frames, channels = residual.shape
+    factors = fitting(inputs, weights)
     gates = np.empty((TILE, 2 * channels), np.float32)
+    gated = np.empty((TILE, channels), np.float32)
     flow = np.empty((TILE, output.shape[1]), np.float32)
     for first in range(0, frames, TILE):
         rows = min(TILE, frames - first)
-        gates[:rows] = bias
+        fill(gates[:rows], bias)
         for tap in range(len(weights)):
             start = first + tap * dilation
-            accumulate(gates[:rows], weights[tap], inputs[start : start + rows])
+            accumulate(gates[:rows], weights[tap], factors[start : start + rows])
         for row in range(rows):
             for c in range(channels):
-                gates[row, c] = tanh(gates[row, c]) * sigmoid(gates[row, channels + c])
-        flow[:rows] = output_bias
-        accumulate(flow[:rows], output, gates[:rows])
+                gated[row, c] = tanh(gates[row, c]) * sigmoid(gates[row, channels + c])
+        fill(flow[:rows], output_bias)
+        accumulate(flow[:rows], output, fitting(gated[:rows], output))
         for row in range(rows):
             for c in range(channels):
                 residual[first + row, c] += flow[row, c]

@@ -4,6 +4,9 @@ A block of totals stays in vector registers while the weights run by, as in Goto
 high-performance matrix multiplication"); LLVM is given the vectors directly, because it does not find them in loops.
 Every total is one chain of fused multiply-adds in the order of the inputs, however many rows there are and wherever
 they stand: a frame's result depends neither on the chunk that it comes in nor on the vectors of the machine.
+
+Where the processor multiplies pairs of bfloat16 (AVX512_BF16), weights and inputs may also be such pairs, which takes
+half the steps: sums are float32 still, and each step of a chain adds two products.
 """
 
 from __future__ import annotations
@@ -18,18 +21,23 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload, register_jitable
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Pairs = NDArray[np.int32]  # two bfloat16 in each, the first one in the lower half
 
 LANES = 16  # widths of weights are multiples of this
-WIDE = bool(llvmlite.binding.get_host_cpu_features().get("avx512f"))
+_features = llvmlite.binding.get_host_cpu_features()
+WIDE = bool(_features.get("avx512f"))
+PAIRED = WIDE and bool(_features.get("avx512bf16"))  # whether `accumulate` takes `Pairs`
 VECTOR = 16 if WIDE else 8
 # Rows of a block of totals, and how many vectors wide it may be: nearly all of the 32 or 16 registers hold totals.
 TALL, MIDDLE, SINGLE = (
     ((8, (3, 2, 1)), (4, (6, 2, 1)), (1, (8, 1))) if WIDE else ((4, (3, 1)), (2, (6, 1)), (1, (8, 1)))
 )
+
+BELOW_HALF, HALF, ONE = np.uint32(0x7FFF), np.uint32(16), np.uint32(1)  # for the lower 16 bits of a float32
 
 # A multiplication and an addition may be rounded as one, which is the same for every row; nothing is reordered.
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
@@ -58,12 +66,17 @@ def announce(kernel: Any) -> None:
 
 
 def block(rows: int, vectors: int, lanes: int) -> Any:
-    """An intrinsic that adds to a block of totals (rows, vectors * lanes) at the given row and column."""
+    """An intrinsic that adds to a block of totals (rows, vectors * lanes) at the given row and column.
+
+    Weights and inputs are both float32, or both `Pairs`.
+    """
 
     @intrinsic
     def add_products(context, totals, weights, inputs, row, column):
         def generate(context, builder, signature, arguments):
-            vector, float_ = ir.VectorType(ir.FloatType(), lanes), ir.FloatType()
+            paired = weights.dtype == types.int32
+            factor = ir.IntType(32) if paired else ir.FloatType()
+            vector, factors = ir.VectorType(ir.FloatType(), lanes), ir.VectorType(factor, lanes)
             y, w, x = (
                 context.make_array(kind)(context, builder, value)
                 for kind, value in zip(signature.args[:3], arguments[:3], strict=True)
@@ -75,23 +88,28 @@ def block(rows: int, vectors: int, lanes: int) -> Any:
                 stride = builder.extract_value(array.strides, 0)
                 start = builder.gep(builder.bitcast(array.data, ir.IntType(8).as_pointer()), [builder.mul(row, stride)])
                 return builder.bitcast(
-                    builder.gep(builder.bitcast(start, float_.as_pointer()), [column]), kind.as_pointer()
+                    builder.gep(builder.bitcast(start, ir.IntType(32).as_pointer()), [column]), kind.as_pointer()
                 )
 
             def broadcast(number: Any) -> Any:
-                undefined = ir.Constant(vector, ir.Undefined)
+                undefined = ir.Constant(factors, ir.Undefined)
                 one = builder.insert_element(undefined, number, ir.IntType(32)(0))
                 zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
                 return builder.shuffle_vector(one, undefined, zeros)
 
-            fma = cgutils.get_or_insert_function(
-                builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{lanes}f32"
-            )
+            def add(total: Any, weight: Any, number: Any) -> Any:
+                if paired:
+                    name, operands = f"llvm.x86.avx512bf16.dpbf16ps.{32 * lanes}", [total, weight, number]
+                else:
+                    name, operands = f"llvm.fma.v{lanes}f32", [weight, number, total]
+                kind = ir.FunctionType(vector, [operand.type for operand in operands])
+                return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), operands)
+
             columns = [builder.add(column, integer(v * lanes)) for v in range(vectors)]
             rows_ = [builder.add(row, integer(r)) for r in range(rows)]
             places = [address(y, r, c, vector) for r in rows_ for c in columns]
             first = [builder.load(place, align=4) for place in places]
-            sources = [address(x, r, integer(0), float_) for r in rows_]
+            sources = [address(x, r, integer(0), factor) for r in rows_]
 
             before = builder.block
             body, after = builder.append_basic_block("product"), builder.append_basic_block("stored")
@@ -100,12 +118,12 @@ def block(rows: int, vectors: int, lanes: int) -> Any:
             k = builder.phi(integer)
             k.add_incoming(integer(0), before)
             sums = [builder.phi(vector) for _ in first]
-            weight = [builder.load(address(w, k, c, vector), align=4) for c in columns]
+            weight = [builder.load(address(w, k, c, factors), align=4) for c in columns]
             updated = []
             for r, source in enumerate(sources):
                 number = broadcast(builder.load(builder.gep(source, [k])))
                 for v in range(vectors):
-                    updated.append(builder.call(fma, [weight[v], number, sums[r * vectors + v]]))
+                    updated.append(add(sums[r * vectors + v], weight[v], number))
             next_k = builder.add(k, integer(1))
             k.add_incoming(next_k, body)
             for total, start, new in zip(sums, first, updated, strict=True):
@@ -144,10 +162,11 @@ _TALL, _MIDDLE = TALL[0], MIDDLE[0]
 
 
 @inner
-def accumulate(totals: Floats, weights: Floats, inputs: Floats) -> None:
+def accumulate(totals: Floats, weights: Floats | Pairs, inputs: Floats | Pairs) -> None:
     """totals += inputs @ weights: (M, N), (K, N) and (M, K), K at least 1 and N a multiple of `LANES`.
 
-    Columns lie side by side; rows may lie anywhere, those of the inputs may even overlap.
+    Weights and inputs are float32, or both `Pairs` where the processor is `PAIRED`; K then counts pairs. Columns lie
+    side by side; rows may lie anywhere, those of the inputs may even overlap.
     """
     row = 0
     while row + _TALL <= len(totals):
@@ -159,3 +178,27 @@ def accumulate(totals: Floats, weights: Floats, inputs: Floats) -> None:
     while row < len(totals):
         _single(totals, weights, inputs, row, 0)
         row += 1
+
+
+@register_jitable
+def pairs(rows: Floats) -> Pairs:
+    """Rows (..., K) that lie side by side, K even, rounded to bfloat16, to nearest even: (..., K / 2)."""
+    bits = rows.view(np.uint32)
+    return ((bits + BELOW_HALF + (bits >> HALF & ONE)) >> HALF).astype(np.uint16).view(np.int32)
+
+
+def paired_weights(weights: Floats) -> Pairs:
+    """Weights (..., K, N), K even, as pairs for `accumulate` (..., K / 2, N)."""
+    return np.ascontiguousarray(pairs(np.ascontiguousarray(weights.swapaxes(-1, -2))).swapaxes(-1, -2))
+
+
+def fitting(rows: Floats, weights: Floats | Pairs) -> Floats | Pairs:
+    """Rows as `accumulate` takes them beside these weights: float32 (m, K) as they are, or in pairs (m, K / 2)."""
+    return rows if weights.dtype == np.float32 else pairs(rows)
+
+
+@overload(fitting)
+def _fitting(rows, weights):
+    if weights.dtype == types.float32:
+        return lambda rows, weights: rows
+    return lambda rows, weights: pairs(rows)

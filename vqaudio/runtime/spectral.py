@@ -25,7 +25,7 @@ class Conditioning:
         own = config.conditioning
         self.mels = own.mels
         self.input = Convolution(
-            weights, "conditioning.input", config.encoder.latent_channels, own.channels, own.kernel
+            weights, "conditioning.input", config.encoder.latent_channels, own.channels, own.kernel, exact=False
         )
         shape = (own.channels, own.channels, own.kernel, (1,) * own.layers, speaker_channels(config))
         self.stack = GatedStack(weights, "conditioning.stack", *shape)
@@ -59,11 +59,15 @@ class Spectral:
         assert config.spectral is not None
         own = config.spectral
         self.hop, self.fft_size = config.hop, own.fft_size
-        self.input = Convolution(weights, "spectral.input", config.conditioning.channels, own.channels)
+        bins = np.arange(own.fft_size // 2 + 1)
+        self.input = Convolution(weights, "spectral.input", config.conditioning.channels, own.channels, exact=False)
         shape = (own.channels, own.skip_channels, own.kernel, own.dilations, speaker_channels(config))
         self.stack = GatedStack(weights, "spectral.stack", *shape)
-        self.head = Convolution(weights, "spectral.head", own.skip_channels, 2 * (own.fft_size // 2 + 1))
+        self.head = Convolution(weights, "spectral.head", own.skip_channels, 2 * len(bins), exact=False)
         self.window = (0.5 - 0.5 * np.cos(2 * np.pi / own.fft_size * np.arange(own.fft_size))).astype(np.float32)
+        positions = np.arange(0, math.lcm(config.hop, own.fft_size), config.hop)  # of frames, until they repeat
+        steady = (bins * positions[:, None] % own.fft_size).astype(np.float32)
+        self.steady = steady * np.float32(2 * np.pi / own.fft_size)  # phases (positions, bins) of steady tones
         overlap = -(-(own.fft_size - config.hop) // (2 * config.hop))
         heard = sum(layer.reach for layer in self.stack.layers) // 2
         self.reach = heard + overlap  # frames before and after its own that a frame of samples depends on
@@ -90,17 +94,17 @@ class Spectral:
         return samples[dropped:]
 
     def _pieces(self, numbers: Floats, first: int) -> Floats:
-        """The head's numbers (n, 2 * bins) to windowed stretches of waveform (n, FFT size), of frames from `first`."""
+        """The head's numbers (n, 2 * bins) to stretches of waveform (n, FFT size), of frames from number `first`."""
         bins = self.fft_size // 2 + 1
-        position = (np.arange(first, first + len(numbers)) * self.hop) % self.fft_size
-        steady = (np.arange(bins) * position[:, None] % self.fft_size).astype(np.float32)
-        angle = numbers[:, bins : 2 * bins] + steady * np.float32(2 * np.pi / self.fft_size)
+        position = np.arange(first, first + len(numbers)) % len(self.steady)
+        angle = numbers[:, bins : 2 * bins] + self.steady[position]
         magnitude = np.exp(
             np.minimum(numbers[:, :bins] + np.float32(LOG_MAGNITUDE), np.float32(math.log(self.fft_size)))
         )
         spectrum = np.empty(magnitude.shape, np.complex64)
         spectrum.real, spectrum.imag = magnitude * np.cos(angle), magnitude * np.sin(angle)
-        return (np.fft.irfft(spectrum, self.fft_size, axis=1) * self.window).astype(np.float32)
+        pieces = np.fft.irfft(spectrum, self.fft_size, axis=1)
+        return pieces.astype(np.float32, copy=False)  # numpy 1 computes in float64
 
 
 class SpectralState:
@@ -115,8 +119,8 @@ class SpectralState:
 
 @entry
 def overlap_add(wave: Floats, envelope: Floats, pieces: Floats, window: Floats, hop: int) -> None:
-    """Add windowed pieces (n, size), one every hop, to a waveform, and the squares of their windows to an envelope."""
+    """Add pieces (n, size) under the window, one every hop, to a waveform, and the window's squares to an envelope."""
     for frame in range(len(pieces)):
         for i in range(pieces.shape[1]):
-            wave[frame * hop + i] += pieces[frame, i]
+            wave[frame * hop + i] += pieces[frame, i] * window[i]
             envelope[frame * hop + i] += window[i] * window[i]
