@@ -19,7 +19,7 @@ from vqaudio.models.config import (
     SpectralConfig,
     WaveNetConfig,
 )
-from vqaudio.training.recipe import CorpusConfig, LossWeights, Part, Recipe, Stage
+from vqaudio.training.recipe import CorpusConfig, LossWeights, OptimizerConfig, Part, Recipe, Stage
 
 CODES: tuple[Part, ...] = ("encoder", "quantizer", "speaker", "conditioning")
 
@@ -44,7 +44,7 @@ RECIPE = Recipe(
             quantize_after=100,
             commitment_ramp=500,
             crop_seconds=0.64,
-            learning_rate=2e-3,
+            learning_rate=5e-3,
         ),
         Stage(
             name="joint",
@@ -52,7 +52,7 @@ RECIPE = Recipe(
             parts=(*CODES, "spectral"),
             weights=LossWeights(mel=0.5, wavenet=0.0),
             crop_seconds=0.64,
-            learning_rate=2e-3,
+            learning_rate=4e-3,
         ),
         Stage(
             name="adversarial",
@@ -72,6 +72,7 @@ RECIPE = Recipe(
             learning_rate=1e-3,
         ),
     ),
+    optimizer=OptimizerConfig(final_share=0.02),
 )
 
 if __name__ == "__main__":
