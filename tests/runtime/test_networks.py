@@ -135,8 +135,8 @@ def test_the_wavenet_samples_what_the_modules_sample(both):
 @pytest.mark.skipif(not PAIRED, reason="the processor does not multiply pairs of bfloat16")
 def test_pairs_are_near_float32_in_the_decoder_and_nowhere_else():
     (_, short), (_, exact) = pair(CONFIG), exact_pair(CONFIG)
-    codes, speaker = exact.encode(noise(64 * FRAMES), 2, True)
-    again, speaker_again = short.encode(noise(64 * FRAMES), 2, True)
+    codes, speaker = exact.encode([noise(64 * FRAMES)], 2, True)
+    again, speaker_again = short.encode([noise(64 * FRAMES)], 2, True)
     np.testing.assert_array_equal(codes, again)
     assert speaker == speaker_again
     wave, expected = (np.concatenate(list(networks.decode_spectral(codes, speaker))) for networks in (short, exact))
