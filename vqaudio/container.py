@@ -247,9 +247,8 @@ class BlockReader:
     def _block(self, index: int, done: int, frames: int) -> np.ndarray | None:
         """The codes of the next block, None where they are damaged."""
         header, reader = self.header, self._reader
-        size = header.payload_size(frames)
         counted = _varint(frames) if header.samples == STREAM else b""
-        data = reader.take(len(_varint(size)) + 4 + size)
+        data = reader.take(header.block_size(frames))
         try:
             return read_block(header, index, frames, data, counted)
         except ValueError as problem:

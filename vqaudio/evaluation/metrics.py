@@ -8,9 +8,7 @@ Resemblyzer, Wan et al. 2018, arXiv 1710.10467) come from the published packages
 
 from __future__ import annotations
 
-import difflib
 import functools
-import importlib
 import math
 import warnings
 from collections.abc import Callable, Iterable
@@ -21,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from vqaudio.errors import UsageError
+from vqaudio.evaluation import registry
 
 PESQ_SECONDS = 20.0  # longest piece that PESQ scores at once
 STOI_SECONDS = 0.4  # STOI correlates 30 frames of 12.8 ms
@@ -150,28 +149,10 @@ def select(names: Iterable[str]) -> tuple[Metric, ...]:
     Raises:
         UsageError: for an unknown name; it names the nearest.
     """
-    wanted = set(names)
-    for name in sorted(wanted - set(METRICS)):
-        nearest = difflib.get_close_matches(name, METRICS, n=1, cutoff=0.4)
-        hint = f"did you mean '{nearest[0]}'?" if nearest else f"choose from {', '.join(METRICS)}."
-        raise UsageError(f"There is no metric '{name}'; {hint}")
-    return tuple(metric for metric in METRICS.values() if metric.name in wanted)
+    return registry.select(METRICS, "metric", names)
 
 
-def usable(metrics: Iterable[Metric]) -> tuple[tuple[Metric, ...], list[str]]:
-    """The metrics whose packages can be imported, and one sentence for each that is left out."""
-    kept, notes = [], []
-    for metric in metrics:
-        try:
-            importlib.import_module(metric.module)
-        except Exception as error:  # a package built for another numpy fails in its own way
-            notes.append(
-                f"The metric '{metric.name}' is left out, for its package {metric.package} cannot be used ({error}); "
-                "pip install 'vqaudio[eval]' brings it."
-            )
-        else:
-            kept.append(metric)
-    return tuple(kept), notes
+usable = functools.partial(registry.usable, "metric", "eval")
 
 
 @functools.cache

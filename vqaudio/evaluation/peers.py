@@ -7,15 +7,14 @@ is downloaded: EnCodec (Défossez et al. 2022, arXiv 2210.13438), Mimi (Défosse
 
 from __future__ import annotations
 
-import difflib
-import importlib
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from vqaudio.errors import UsageError
+from vqaudio.evaluation import registry
 
 Network = tuple[Callable[[Tensor], Any], Callable[[Any], Any]]
 
@@ -39,6 +38,11 @@ class Peer:
     package: str
     sample_rate: int
     build: Callable[[], Network]
+
+    @property
+    def module(self) -> str:
+        """What is imported of the package."""
+        return self.package
 
 
 def encodec() -> Network:
@@ -106,25 +110,7 @@ def select(names: Iterable[str]) -> tuple[Peer, ...]:
     Raises:
         UsageError: for an unknown name; it names the nearest.
     """
-    wanted = set(names)
-    for name in sorted(wanted - set(PEERS)):
-        nearest = difflib.get_close_matches(name, PEERS, n=1, cutoff=0.4)
-        hint = f"did you mean '{nearest[0]}'?" if nearest else f"choose from {', '.join(PEERS)}."
-        raise UsageError(f"There is no codec '{name}' to measure against; {hint}")
-    return tuple(peer for peer in PEERS.values() if peer.name in wanted)
+    return registry.select(PEERS, "codec to measure against", names)
 
 
-def usable(peers: Iterable[Peer]) -> tuple[tuple[Peer, ...], list[str]]:
-    """The peers whose packages can be imported, and one sentence for each that is left out."""
-    kept, notes = [], []
-    for peer in peers:
-        try:
-            importlib.import_module(peer.package)
-        except Exception as error:  # a package built for another torch fails in its own way
-            notes.append(
-                f"The codec '{peer.name}' is left out, for its package {peer.package} cannot be used ({error}); "
-                "pip install 'vqaudio[peers]' brings it."
-            )
-        else:
-            kept.append(peer)
-    return tuple(kept), notes
+usable = functools.partial(registry.usable, "codec", "peers")

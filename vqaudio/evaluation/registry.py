@@ -1,0 +1,70 @@
+"""Things that are called by name and need a package of their own: metrics, and codecs to measure beside."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable, Mapping
+from typing import Protocol, TypeVar
+
+from vqaudio.errors import UsageError
+
+
+class Entry(Protocol):
+    """What a registry holds: a name, the distribution that it needs as pip calls it, and a module of that."""
+
+    @property
+    def name(self) -> str:
+        """What the command line calls it."""
+        ...
+
+    @property
+    def package(self) -> str:
+        """The distribution."""
+        ...
+
+    @property
+    def module(self) -> str:
+        """What is imported from it."""
+        ...
+
+
+Kind = TypeVar("Kind", bound=Entry)
+
+
+def select(registry: Mapping[str, Kind], what: str, names: Iterable[str]) -> tuple[Kind, ...]:
+    """The entries of these names, in the registry's order.
+
+    Args:
+        what: a message calls an entry.
+
+    Raises:
+        UsageError: for an unknown name; it names the nearest.
+    """
+    wanted = set(names)
+    for name in sorted(wanted - set(registry)):
+        nearest = difflib.get_close_matches(name, registry, n=1, cutoff=0.4)
+        hint = f"did you mean '{nearest[0]}'?" if nearest else f"choose from {', '.join(registry)}."
+        raise UsageError(f"There is no {what} '{name}'; {hint}")
+    return tuple(entry for entry in registry.values() if entry.name in wanted)
+
+
+def usable(what: str, extra: str, entries: Iterable[Kind]) -> tuple[tuple[Kind, ...], list[str]]:
+    """The entries whose packages can be imported, and one sentence for each that is left out.
+
+    Args:
+        what: a message calls an entry.
+        extra: of vqaudio, that brings the packages.
+    """
+    kept, notes = [], []
+    for entry in entries:
+        try:
+            importlib.import_module(entry.module)
+        except Exception as error:  # a package built for another numpy or torch fails in its own way
+            notes.append(
+                f"The {what} '{entry.name}' is left out, for its package {entry.package} cannot be used ({error}); "
+                f"pip install 'vqaudio[{extra}]' brings it."
+            )
+        else:
+            kept.append(entry)
+    return tuple(kept), notes
