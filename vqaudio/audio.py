@@ -1,9 +1,9 @@
 """Waveforms in and out of files.
 
 Any file that libsndfile reads becomes one float32 channel at the rate that is asked for, and a waveform becomes a file
-in the format that its suffix names. Audio moves in chunks, so that a file of hours needs no more memory than one of a
-minute. What libsndfile calls back, it calls on a thread of its own: an exception raised in there, as by Ctrl-C, would
-be lost and leave a hole in the audio.
+in the format that its suffix names. Audio moves in chunks, which `reading` and `write` pass on one by one, so that a
+file of hours needs no more memory than one of a minute. What libsndfile calls back, it calls on a thread of its own: an
+exception raised in there, as by Ctrl-C, would be lost and leave a hole in the audio.
 """
 
 from __future__ import annotations
@@ -257,22 +257,25 @@ def write(
         with replacing(path, force, AudioError) as temporary:
             _encode(temporary, chunks, sample_rate, suffix)
     else:
-        write_raw(path, chunks, _wav_header(sample_rate, samples))
+        _send(path, chunks, _wav_header(sample_rate, samples))
 
 
-def write_raw(stream: BinaryIO, parts: Iterator[np.ndarray], header: bytes = b"") -> None:
-    """Write the parts (n,) of a waveform as 16-bit little-endian samples, each as soon as it is there.
+def write_raw(stream: BinaryIO, parts: Iterator[np.ndarray]) -> None:
+    """Write the parts (n,) of a waveform, floats clipped to [-1, 1], as 16-bit little-endian samples.
 
     Args:
-        stream: a binary file object.
-        parts: floats, clipped to [-1, 1], or int16.
-        header: goes before the first samples.
+        stream: a binary file object, which gets each part as soon as it is there.
 
     Raises:
         AudioError: for no samples or samples that are not finite, a full disk.
     """
+    _send(stream, _integers(parts))
+
+
+def _send(stream: BinaryIO, chunks: Iterator[np.ndarray], header: bytes = b"") -> None:
+    """Write int16 chunks to a file object; the header waits for the first, or an error would leave it behind."""
     try:
-        for chunk in parts if header else _integers(parts):
+        for chunk in chunks:
             stream.write(header + chunk.tobytes())
             stream.flush()
             header = b""

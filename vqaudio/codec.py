@@ -113,7 +113,7 @@ class Codec:
 
         Args:
             waveform: (T,) or (channels, T), numpy or torch, in [-1, 1]; channels are averaged. An iterator of such
-                arrays stands for one long waveform, of which no more than a minute is held at a time.
+                arrays stands for one long waveform, of which some ten seconds for each thread are held at a time.
             sample_rate: of the waveform, Hz.
             quantizers: how many of the model's quantisers to use; fewer give a lower rate; by default all.
             speaker: whether to send the speaker vector of a model that computes one; or, for a model with a table of
