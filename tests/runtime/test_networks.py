@@ -133,12 +133,18 @@ def test_the_wavenet_samples_what_the_modules_sample(both):
 
 
 @pytest.mark.skipif(not PAIRED, reason="the processor does not multiply pairs of bfloat16")
-def test_pairs_are_near_float32_in_the_decoder_and_nowhere_else():
+def test_pairs_are_near_float32():
     (_, short), (_, exact) = pair(CONFIG), exact_pair(CONFIG)
+    latents, expected = (
+        networks.encoder.push(networks.encoder.start(), noise(64 * FRAMES), True) for networks in (short, exact)
+    )
+    error = np.linalg.norm(latents - expected) / np.linalg.norm(expected)
+    assert 0 < error < 0.02
     codes, speaker = exact.encode([noise(64 * FRAMES)], 2, True)
     again, speaker_again = short.encode([noise(64 * FRAMES)], 2, True)
-    np.testing.assert_array_equal(codes, again)
-    assert speaker == speaker_again
+    assert (codes[0] == again[0]).mean() > 0.9
+    assert speaker is not None and speaker_again is not None
+    assert np.abs(np.subtract(speaker, speaker_again)).max() <= 1
     wave, expected = (np.concatenate(list(networks.decode_spectral(codes, speaker))) for networks in (short, exact))
     error = np.linalg.norm(wave - expected) / np.linalg.norm(expected)
     assert 0 < error < 0.02

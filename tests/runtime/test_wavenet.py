@@ -19,6 +19,7 @@ from vqaudio.models.vqvae import VQVAE
 from vqaudio.runtime.functions import sigmoid, tanh
 from vqaudio.runtime.kernels import scratch, step, uniform_pair
 from vqaudio.runtime.layers import Weights, pad
+from vqaudio.runtime.product import PAIRED
 from vqaudio.runtime.segments import Cutter, Sampler
 from vqaudio.runtime.wavenet import Bank, Piece, Streams, WaveNet
 
@@ -40,7 +41,8 @@ def pairs(seed, start, steps, band, stream):
     return [uniform_pair(seed, np.uint64(start + k), band, stream) for k in range(steps)]
 
 
-def codec(bands: Any, output: Any, kernel: int = 2) -> tuple[VQVAE, WaveNet]:
+def codec(bands: Any, output: Any, kernel: int = 2, paired: bool = PAIRED) -> tuple[VQVAE, WaveNet]:
+    """A codec with random weights, in torch and packed, in pairs of bfloat16 where `paired`."""
     torch.manual_seed(0)
     config = CodecConfig(
         encoder=EncoderConfig(strides=(8, 8), channels=(8, 8), latent_channels=8),
@@ -52,16 +54,19 @@ def codec(bands: Any, output: Any, kernel: int = 2) -> tuple[VQVAE, WaveNet]:
         decoder="wavenet",
     )
     model = VQVAE(config).eval().requires_grad_(False)
-    return model, WaveNet(config, Weights(model.arrays()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vqaudio.runtime.layers.PAIRED", paired)
+        return model, WaveNet(config, Weights(model.arrays()))
 
 
-@pytest.mark.parametrize(("bands", "output", "kernel"), [*itertools.product((1, 4), ("logistic", "mulaw"), (2, 3))])
-def test_parameters_are_those_of_the_parallel_pass(bands, output, kernel):
-    model, packed = codec(bands, output, kernel)
+def compare_parameters(model: VQVAE, packed: WaveNet, tolerance: float) -> None:
+    """Hold the distributions of the steps against those of the parallel pass over the same signal."""
+    bands = packed.bands
     generator = torch.Generator().manual_seed(1)
     waveform = 0.05 * torch.randn(2, 1, 2 * HOP, generator=generator)
     conditioning, speaker = torch.randn(2, 12, 2, generator=generator), torch.randn(2, 5, generator=generator)
     net = model.wavenet
+    assert net is not None
     numbers = net.parameters_of(waveform, conditioning, speaker)
     signal = net.distribution.compand(net.split(waveform)).numpy()
     streams = Streams(packed)
@@ -74,8 +79,22 @@ def test_parameters_are_those_of_the_parallel_pass(bands, output, kernel):
         one_step(packed.network, streams.past, k, streams.heard, conditions.astype(np.float32), room)
         own = torch.from_numpy(room.numbers[:, : bands * parameters]).reshape(2, bands, parameters, 1)
         own = net.distribution.at_level(own, net.levels)
-        torch.testing.assert_close(own[..., 0], numbers[..., k], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(own[..., 0], numbers[..., k], rtol=tolerance, atol=tolerance)
         streams.heard[:, :bands] = signal[:, :, k]
+
+
+@pytest.mark.parametrize(("bands", "output", "kernel"), [*itertools.product((1, 4), ("logistic", "mulaw"), (2, 3))])
+def test_parameters_are_those_of_the_parallel_pass(bands, output, kernel):
+    compare_parameters(*codec(bands, output, kernel, paired=False), 1e-4)
+
+
+@pytest.mark.skipif(not PAIRED, reason="the processor does not multiply pairs of bfloat16")
+@pytest.mark.parametrize("kernel", [2, 3])
+def test_parameters_in_pairs_are_near(kernel):
+    model, packed = codec(4, "logistic", kernel)
+    compare_parameters(model, packed, 1e-2)
+    with pytest.raises(AssertionError, match="not close"):
+        compare_parameters(model, packed, 1e-6)
 
 
 @given(st.floats(-30, 30, width=32))

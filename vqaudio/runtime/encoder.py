@@ -23,8 +23,8 @@ class Encoder:
         width, kernel = widths[-1], config.encoder.kernel
         self.residual = [
             (
-                Convolution(weights, f"encoder.residual.{i}.dilated", width, width, kernel, dilation),
-                Convolution(weights, f"encoder.residual.{i}.output", width, width),
+                Convolution(weights, f"encoder.residual.{i}.dilated", width, width, kernel, dilation, exact=False),
+                Convolution(weights, f"encoder.residual.{i}.output", width, width, exact=False),
             )
             for i, dilation in enumerate(config.encoder.dilations)
         ]

@@ -9,7 +9,7 @@ multiples of `LANES` with zero weights. The layers are those of `vqaudio.models.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from vqaudio.models.constants import FLOOR, LAST_BIN, LOG_SCALES
 from vqaudio.models.random import KEY_STEPS, MULTIPLIERS, ROUNDS
 from vqaudio.runtime.functions import fill, rectify, sigmoid, tanh
-from vqaudio.runtime.product import Floats, accumulate, entry, inner
+from vqaudio.runtime.product import Floats, Pairs, accumulate, entry, inner, put
 
 LOWEST_SCALE, HIGHEST_SCALE = LOG_SCALES
 FIRST_MULTIPLIER, SECOND_MULTIPLIER = (np.uint64(m) for m in MULTIPLIERS)
@@ -32,7 +32,8 @@ class Network(NamedTuple):
     Attributes:
         input, input_bias: (inputs, C) and (C,); they take samples as they are.
         local: conditioning of all layers, (conditioning channels, layers * 2C).
-        dilated: (layers, taps * C, 2C), the oldest tap first, the filter's outputs before the gate's.
+        dilated: (layers, taps * C, 2C), the oldest tap first, the filter's outputs before the gate's; it and `flow` may
+            be in pairs.
         flow, flow_bias: (layers, C, C + S) and (layers, C), the residual's outputs before the skip's.
         skip_bias: (S,), the sum over the layers.
         hidden, hidden_bias: (S, S) and (S,).
@@ -47,8 +48,8 @@ class Network(NamedTuple):
     input: Floats
     input_bias: Floats
     local: Floats
-    dilated: Floats
-    flow: Floats
+    dilated: Floats | Pairs
+    flow: Floats | Pairs
     flow_bias: Floats
     skip_bias: Floats
     hidden: Floats
@@ -63,12 +64,14 @@ class Network(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Room for one step, (streams, ...) each; `flow` holds the residual path and the sum of the skips side by side."""
+    """Room for one step, (streams, ...) each; `flow` holds the residual path and the sum of the skips side by side, and
+    `taps` and `factors` what the dilated weights and those of the flow are multiplied with."""
 
     flow: Floats
-    taps: Floats
+    taps: Floats | Pairs
     gates: Floats
     gated: Floats
+    factors: Floats | Pairs
     skips: Floats
     hidden: Floats
     numbers: Floats
@@ -77,24 +80,34 @@ class Scratch(NamedTuple):
 def scratch(network: Network, streams: int) -> Scratch:
     """Room for one step of so many streams."""
     _, taps, gates = network.dilated.shape
-    channels, skips, numbers = gates // 2, len(network.skip_bias), len(network.output_bias)
-    sizes = (channels + skips, taps, gates, channels, skips, skips, numbers)
-    return Scratch(*(np.zeros((streams, size), np.float32) for size in sizes))
+    channels, skips = gates // 2, len(network.skip_bias)
+    kind: Any = network.dilated.dtype
+    return Scratch(
+        flow=np.zeros((streams, channels + skips), np.float32),
+        taps=np.zeros((streams, taps), kind),
+        gates=np.zeros((streams, gates), np.float32),
+        gated=np.zeros((streams, channels), np.float32),
+        factors=np.zeros((streams, network.flow.shape[1]), kind),
+        skips=np.zeros((streams, skips), np.float32),
+        hidden=np.zeros((streams, skips), np.float32),
+        numbers=np.zeros((streams, len(network.output_bias)), np.float32),
+    )
 
 
 @inner
-def step(network: Network, past: Floats, clock: int, heard: Floats, conditions: Floats, room: Scratch) -> None:
+def step(network: Network, past: Floats | Pairs, clock: int, heard: Floats, conditions: Floats, room: Scratch) -> None:
     """One step of all streams: the numbers of their distributions, into `room.numbers` (streams, bands * P).
 
     Args:
-        past: the last inputs of every layer (sum of reaches, streams, C), each layer's a ring; moved on by this step.
+        past: the last inputs of every layer (sum of reaches, streams, C), each layer's a ring, in pairs where the
+            weights are; moved on by this step.
         clock: number of this step, from which the places in the rings follow.
         heard: the network's inputs (streams, inputs).
         conditions: what all layers add to their gates (streams, layers * 2C).
     """
     streams, channels = room.gated.shape
-    layers, span = len(network.dilations), network.dilated.shape[1]
-    earlier = span // channels - 1
+    layers, width = len(network.dilations), past.shape[2]
+    earlier = network.dilated.shape[1] // width - 1
     flow, taps, gates, gated, skips = room.flow, room.taps, room.gates, room.gated, room.skips
     fill(gated, network.input_bias)
     accumulate(gated, network.input, heard)
@@ -110,11 +123,13 @@ def step(network: Network, past: Floats, clock: int, heard: Floats, conditions: 
         for s in range(streams):
             for tap in range(earlier):
                 slot = offset + (clock + tap * dilation) % reach
-                for c in range(channels):
-                    taps[s, tap * channels + c] = past[slot, s, c]
+                for c in range(width):
+                    taps[s, tap * width + c] = past[slot, s, c]
+        put(past[newest], flow)
+        for s in range(streams):
+            for c in range(width):
+                taps[s, earlier * width + c] = past[newest, s, c]
             for c in range(channels):
-                past[newest, s, c] = flow[s, c]
-                taps[s, earlier * channels + c] = flow[s, c]
                 flow[s, c] += network.flow_bias[layer, c]
             for c in range(2 * channels):
                 gates[s, c] = conditions[s, layer * 2 * channels + c]
@@ -122,7 +137,8 @@ def step(network: Network, past: Floats, clock: int, heard: Floats, conditions: 
         for s in range(streams):
             for c in range(channels):
                 gated[s, c] = tanh(gates[s, c]) * sigmoid(gates[s, channels + c])
-        accumulate(flow, network.flow[layer], gated)
+        put(room.factors, gated)
+        accumulate(flow, network.flow[layer], room.factors)
     scale = np.float32(layers**-0.5)
     for s in range(streams):
         for c in range(skips.shape[1]):
@@ -187,7 +203,7 @@ def expand(scalar: float, mu: int) -> float:
 @entry
 def advance(
     network: Network,
-    past: Floats,
+    past: Floats | Pairs,
     clock: int,
     heard: Floats,
     conditioning: Floats,

@@ -70,7 +70,7 @@ class Convolution:
         inputs, outputs: channels.
         kernel: taps.
         dilation: frames between two taps.
-        exact: whether weights and inputs stay float32 on every processor; the codes depend on it.
+        exact: whether weights and inputs stay float32 on every processor, where that costs little.
     """
 
     def __init__(
@@ -109,7 +109,8 @@ class Strided:
         taps = weights.take(f"{name}.weight", outputs, inputs, 2 * stride).transpose(2, 1, 0)
         taps = pad(taps, 2) if inputs == 1 else pad(taps, 1, 2)
         self.stride, self.channels = stride, taps.shape[1]
-        self.weights = taps.reshape(2, -1, taps.shape[2])  # of the two strides that a window spans
+        spans = taps.reshape(2, -1, taps.shape[2])  # of the two strides that a window spans
+        self.weights = spans if inputs == 1 else shortened(spans)
         self.bias = pad(weights.take(f"{name}.bias", outputs), 0)
 
     def start(self) -> Past:

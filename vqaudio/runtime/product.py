@@ -197,6 +197,31 @@ def fitting(rows: Floats, weights: Floats | Pairs) -> Floats | Pairs:
     return rows if weights.dtype == np.float32 else pairs(rows)
 
 
+def put(target: Floats | Pairs, source: Floats) -> None:
+    """Write the first K columns of rows (m, ...) over a target, as they are (m, K) or in pairs (m, K / 2)."""
+    raise NotImplementedError
+
+
+@overload(put)
+def _put(target, source):
+    if target.dtype == types.float32:
+
+        def copy(target, source):
+            for row in range(len(target)):
+                for k in range(target.shape[1]):
+                    target[row, k] = source[row, k]
+
+        return copy
+
+    def round_off(target, source):
+        for row in range(len(target)):
+            halves, bits = target[row].view(np.uint16), source[row].view(np.uint32)
+            for k in range(len(halves)):
+                halves[k] = (bits[k] + BELOW_HALF + (bits[k] >> HALF & ONE)) >> HALF
+
+    return round_off
+
+
 @overload(fitting)
 def _fitting(rows, weights):
     if weights.dtype == types.float32:

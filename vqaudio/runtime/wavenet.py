@@ -1,7 +1,8 @@
 """The WaveNet on the CPU: packed weights, and streams of samples that several threads advance in groups.
 
-The reference is `vqaudio.models.wavenet.WaveNet.generate`; what differs is only the order of additions. The samples of
-a stream depend neither on the other streams beside it nor on threads.
+The reference is `vqaudio.models.wavenet.WaveNet.generate`; what differs is the order of additions, and where the
+processor has it bfloat16 in the layers, though not where samples come in and distributions go out. The samples of a
+stream depend neither on the other streams beside it nor on threads.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from vqaudio.models.constants import LEVELS
 from vqaudio.models.prototype import pqmf_delay, pqmf_synthesis
 from vqaudio.runtime import kernels
 from vqaudio.runtime.kernels import MU, Network
-from vqaudio.runtime.layers import Past, Weights, add_convolution, pad, pad_gates
+from vqaudio.runtime.layers import Past, Weights, add_convolution, pad, pad_gates, shortened
 from vqaudio.runtime.product import Floats, announce
 from vqaudio.runtime.spectral import speaker_channels
 
@@ -144,8 +145,9 @@ class Streams:
     def __init__(self, wavenet: WaveNet) -> None:
         self.wavenet = wavenet
         network = wavenet.network
-        taps = network.dilated.shape[1] // len(network.input_bias)
-        self.past = np.zeros(((taps - 1) * int(network.dilations.sum()), 0, len(network.input_bias)), np.float32)
+        width = network.flow.shape[1]
+        reaches = (network.dilated.shape[1] // width - 1) * network.dilations
+        self.past = np.zeros((int(reaches.sum()), 0, width), network.dilated.dtype)
         self.heard = np.zeros((0, len(network.input)), np.float32)
         self.bias = np.zeros((0, network.local.shape[1]), np.float32)
         self.counters = np.zeros((0, 2), np.uint64)
@@ -208,8 +210,10 @@ def pack(config: WaveNetConfig, conditioning_channels: int, weights: Weights) ->
         input=pad((weights.take("wavenet.input.weight", channels, bands, 1)[:, :, 0] / heard_levels).T, 1),
         input_bias=pad(weights.take("wavenet.input.bias", channels), 0),
         local=pad(pad_gates(local.reshape(-1, layers, 2 * channels)).reshape(len(local), -1), 0),
-        dilated=np.stack([weight.reshape(-1, weight.shape[2]) for weight in dilated]),
-        flow=np.stack([np.concatenate([pad(w[:, :channels], 0, 1), pad(w[:, channels:], 0, 1)], 1) for w in outputs]),
+        dilated=shortened(np.stack([weight.reshape(-1, weight.shape[2]) for weight in dilated])),
+        flow=shortened(
+            np.stack([np.concatenate([pad(w[:, :channels], 0, 1), pad(w[:, channels:], 0, 1)], 1) for w in outputs])
+        ),
         flow_bias=pad(biases[:, :channels], 1),
         skip_bias=pad(biases[:, channels:].sum(0), 0),
         hidden=pad(weights.take("wavenet.hidden.weight", skips, skips, 1)[:, :, 0].T, 0, 1),
