@@ -2,7 +2,13 @@
 
 import torch
 
-from vqaudio.models.discriminators import Discriminators, adversarial_loss, discriminator_loss, feature_loss
+from vqaudio.models.discriminators import (
+    BandDiscriminator,
+    Discriminators,
+    adversarial_loss,
+    discriminator_loss,
+    feature_loss,
+)
 
 
 def test_they_learn_to_tell_two_kinds_of_sound_apart():
@@ -28,3 +34,16 @@ def test_features_of_the_same_sound_are_alike():
     real, other = 0.1 * torch.randn(1, 1, 2048), 0.1 * torch.randn(1, 1, 2048)
     assert feature_loss(networks(real), networks(real)) == 0
     assert feature_loss(networks(real), networks(other)) > 0.1
+
+
+def test_the_lowest_band_is_judged_without_the_others():
+    judge = BandDiscriminator()
+    time = torch.arange(4096) / 16000
+    low, high = (0.1 * torch.sin(2 * torch.pi * frequency * time)[None, None] for frequency in (300, 5000))
+    difference = {name: feature_difference(judge, low, low + extra) for name, extra in (("high", high), ("low", low))}
+    assert difference["high"] < 1e-3 * difference["low"]
+
+
+def feature_difference(judge: BandDiscriminator, one: torch.Tensor, other: torch.Tensor) -> float:
+    """Between the last features of two sounds, away from the ends, where a sound begins with a click."""
+    return float((judge(one)[1][-1] - judge(other)[1][-1])[..., 60:-60].abs().mean().detach())

@@ -1,5 +1,5 @@
 """Discriminators of the spectral decoder: convolutions over the complex spectrogram at several resolutions (Defossez et
-al. 2022, arXiv 2210.13438, section 3.4)."""
+al. 2022, arXiv 2210.13438, section 3.4), and over the waveform of the lowest sub-band, whose periods are pitch."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vqaudio.models.filterbank import PQMF
+
 FFT_SIZES = (1024, 512, 256)  # samples
 COMPRESSION = 0.3  # power to which magnitudes are raised: high frequencies are a thousand times fainter than low ones
 GAIN = 4.0  # speech has about unit variance after the compression
+BANDS = 4
+BAND_GAIN = 30.0  # of the waveform before its compression
 
 
 class SpectrogramDiscriminator(nn.Module):
@@ -50,41 +54,71 @@ class SpectrogramDiscriminator(nn.Module):
         return self.score(x).float(), features
 
 
+class BandDiscriminator(nn.Module):
+    """The lowest of four sub-bands: waveform (B, 1, T) to scores (B, 1, T / 16) and the features of each layer.
+
+    Up to 2 kHz speech is harmonics, and whether they keep time with each other is heard in the waveform: a decoder
+    trained on magnitudes alone loses most of its naturalness there.
+    """
+
+    def __init__(self, channels: int = 64) -> None:
+        super().__init__()
+        self.bank = PQMF(BANDS)
+        widths, strides = (1, channels // 2, channels, channels), (1, 2, 2)
+        self.layers = nn.ModuleList(
+            _normalised(nn.Conv1d(before, after, 15, stride, 7))
+            for before, after, stride in zip(widths, widths[1:], strides, strict=False)
+        )
+        self.score = _normalised(nn.Conv1d(channels, 1, 5, padding=2))
+
+    def forward(self, waveform: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """(B, 1, T) to scores and features."""
+        x = torch.asinh(BAND_GAIN * self.bank.analysis(waveform)[:, :1])
+        features = []
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), 0.2)
+            features.append(x)
+        return self.score(x).float(), features
+
+
 def _convolution(
     width: int, channels: int, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
 ) -> nn.Module:
-    """A weight-normalised convolution that starts with an output of about its input's variance."""
     padding = (kernel[0] // 2 * dilation[0], kernel[1] // 2)
-    layer = nn.Conv2d(width, channels, kernel, stride, padding, dilation)
+    return _normalised(nn.Conv2d(width, channels, kernel, stride, padding, dilation))
+
+
+def _normalised(layer: nn.Conv1d | nn.Conv2d) -> nn.Module:
+    """The convolution with weight normalisation and, to start with, an output of about its input's variance."""
     nn.init.kaiming_normal_(layer.weight, a=0.2)
     return nn.utils.parametrizations.weight_norm(layer)
 
 
 class Discriminators(nn.Module):
-    """All resolutions: waveform (B, 1, T) to a list of scores and features."""
+    """All of them: waveform (B, 1, T), T a multiple of four, to a list of scores and features."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.resolutions = nn.ModuleList(SpectrogramDiscriminator(size) for size in FFT_SIZES)
+        self.judges = nn.ModuleList([*map(SpectrogramDiscriminator, FFT_SIZES), BandDiscriminator()])
 
     def forward(self, waveform: Tensor) -> list[tuple[Tensor, list[Tensor]]]:
-        """(B, 1, T) to (scores, features) per resolution."""
-        return [resolution(waveform) for resolution in self.resolutions]
+        """(B, 1, T) to (scores, features) per discriminator."""
+        return [judge(waveform) for judge in self.judges]
 
 
 def discriminator_loss(real: list[tuple[Tensor, list[Tensor]]], decoded: list[tuple[Tensor, list[Tensor]]]) -> Tensor:
-    """Hinge loss of the discriminators, a mean over the resolutions."""
+    """Hinge loss of the discriminators, a mean over all of them."""
     terms = [F.relu(1 - r).mean() + F.relu(1 + d).mean() for (r, _), (d, _) in zip(real, decoded, strict=True)]
     return torch.stack(terms).mean()
 
 
 def adversarial_loss(decoded: list[tuple[Tensor, list[Tensor]]]) -> Tensor:
-    """Hinge loss of the decoder, a mean over the resolutions."""
+    """Hinge loss of the decoder, a mean over all of them."""
     return torch.stack([F.relu(1 - score).mean() for score, _ in decoded]).mean()
 
 
 def feature_loss(real: list[tuple[Tensor, list[Tensor]]], decoded: list[tuple[Tensor, list[Tensor]]]) -> Tensor:
-    """Distance of the features relative to their size on real speech, a mean over layers and resolutions."""
+    """Distance of the features relative to their size on real speech, a mean over layers and discriminators."""
     return torch.stack(
         [
             F.l1_loss(d, r.detach()) / r.detach().abs().mean().clamp(min=1e-5)
