@@ -230,3 +230,17 @@ class TestSpeakerTable:
 def test_half_precision_tensors_are_heard(codec, noise):
     codes = codec.encode(torch.from_numpy(noise).bfloat16(), 16000)
     assert codes.samples == len(noise)
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "hint"),
+    [
+        ("wavenet", {"kernel": 1}, "kernel has at least 2 taps"),
+        ("spectral", {"fft_size": 100}, "spans at least two hops"),
+        ("quantizer", {"codebook_size": 1}, "2 to 65536 codes"),
+    ],
+)
+def test_a_configuration_of_which_nothing_can_be_built(codec, part, changes, hint):
+    config = dataclasses.replace(codec.config, **{part: dataclasses.replace(getattr(codec.config, part), **changes)})
+    with pytest.raises(ModelError, match=hint):
+        Codec(config, codec.state)

@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vqaudio.codes import Codes
-from vqaudio.container import STREAM, BlockWriter, Header
+from vqaudio.container import STREAM, BlockReader, BlockWriter, Header
 from vqaudio.errors import FormatError, UsageError, VqaudioError
 
 ROOT = Path(__file__).parents[1]
@@ -348,6 +348,15 @@ def test_damage_in_a_stream():
     codes, problems = conceal(bytes(data))
     assert codes.numpy()[0, :9].tolist() == BLOCKS.numpy()[0, :9].tolist() and codes.samples == BLOCKS.samples
     assert codes.numpy()[0, 9:].tolist() == [BLOCKS.numpy()[0, 8]] * 4 and len(problems) == 1
+    blocks = BlockReader(io.BytesIO(as_stream(BLOCKS, 2, 7)), "'it'")
+    next(iter(blocks))
+    for lost in (b"\x7f", b"\xff" * 9):  # more frames than a block may have, or no number at all
+        data = bytearray(as_stream(BLOCKS, 2, 7))
+        data[blocks.size : blocks.size + len(lost)] = lost
+        with pytest.raises(FormatError, match=r"does not say where block 1 \(from 4 s\) ends"):
+            Codes.from_bytes(bytes(data))
+        codes, problems = conceal(bytes(data))
+        assert codes.numpy().tolist() == BLOCKS.numpy()[:, :2].tolist() and len(problems) == 1
     codes, problems = conceal(as_stream(BLOCKS, 2, 7)[:-1])
     assert codes.numpy().tolist() == BLOCKS.numpy().tolist() and codes.samples == 13 * BLOCKS.hop
     assert len(problems) == 1

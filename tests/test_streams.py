@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import vqaudio
 from vqaudio import Codec, Codes
-from vqaudio.cli.info import _latency
+from vqaudio.cli.info import latency
 from vqaudio.errors import AudioError, ModelError, UsageError
 from vqaudio.runtime import segments
 
@@ -48,12 +48,13 @@ def decoded(codec: Codec, codes: Codes, sizes: list[int], **options) -> np.ndarr
     return np.concatenate([*parts, stream.finish()])
 
 
+@pytest.mark.parametrize("quantizers", [1, 2])
 @pytest.mark.parametrize("rate", [16000, 8000, 44100])
-@settings(max_examples=10)
+@settings(max_examples=5)
 @given(sizes=cuts)
-def test_codes_of_a_stream_are_those_of_the_whole(codec, noise, rate, sizes):
-    whole = codec.encode(noise, rate, quantizers=1)
-    codes, samples = encoded(codec, pieces(noise, sizes), rate, quantizers=1)
+def test_codes_of_a_stream_are_those_of_the_whole(codec, noise, short_blocks, rate, quantizers, sizes):
+    whole = codec.encode(noise, rate, quantizers=quantizers)
+    codes, samples = encoded(codec, pieces(noise, sizes), rate, quantizers=quantizers)
     np.testing.assert_array_equal(codes, whole.numpy())
     assert samples == whole.samples
 
@@ -61,7 +62,7 @@ def test_codes_of_a_stream_are_those_of_the_whole(codec, noise, rate, sizes):
 @pytest.mark.parametrize("decoder", ["spectral", "wavenet"])
 @settings(max_examples=10)
 @given(frames=st.integers(1, 120), sizes=st.lists(st.integers(0, 40), max_size=12))
-def test_sound_of_a_stream_is_that_of_the_whole(codec, noise, monkeypatch_module, decoder, frames, sizes):
+def test_sound_of_a_stream_is_that_of_the_whole(codec, noise, near_cuts, decoder, frames, sizes):
     codes = codec.encode(noise[: frames * 64 - 10], 16000)
     options = {"decoder": decoder, "seed": 5, "temperature": 0.9}
     whole = codec.decode(codes, **options)
@@ -69,12 +70,20 @@ def test_sound_of_a_stream_is_that_of_the_whole(codec, noise, monkeypatch_module
 
 
 @pytest.fixture(scope="module")
-def monkeypatch_module():
+def near_cuts():
     """Cuts so near to each other that a short signal has many."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(segments, "SHORTEST", 0.04)
         patch.setattr(segments, "LONGEST", 0.1)
-        yield patch
+        yield
+
+
+@pytest.fixture(scope="module")
+def short_blocks():
+    """Blocks so short that the whole is encoded in several of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vqaudio.runtime.cpu.BLOCK_SECONDS", 0.1)
+        yield
 
 
 def test_channels_types_and_tensors(codec, noise):
@@ -100,6 +109,26 @@ def test_streams_share_a_model_and_not_their_past(codec, noise):
 
 
 @pytest.mark.parametrize("decoder", ["spectral", "wavenet"])
+def test_decoders_share_a_model_and_not_their_past(codec, noise, near_cuts, decoder):
+    codes, other_codes = (codec.encode(sound, 16000) for sound in (noise, noise[::-1].copy()))
+    one, other = (codec.decoder_stream(c.speaker, decoder=decoder, seed=3) for c in (codes, other_codes))
+    parts = []
+    for begin in range(0, codes.frames, 7):
+        parts.append(one.push(codes.numpy()[:, begin : begin + 7]))
+        other.push(other_codes.numpy()[:, begin : begin + 7])
+    sound = np.concatenate([*parts, one.finish()])[: codes.samples]
+    np.testing.assert_array_equal(sound, codec.decode(codes, decoder=decoder, seed=3))
+
+
+@pytest.mark.parametrize("begin", ["encoder_stream", "decoder_stream"])
+def test_a_stream_says_that_it_compiles(codec, monkeypatch, begin):
+    asked = []
+    monkeypatch.setattr("vqaudio.streams.announce", asked.append)
+    getattr(codec, begin)()
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("decoder", ["spectral", "wavenet"])
 def test_the_latency_is_the_stated_one(codec, noise, decoder):
     """Sound pushed sample by sample comes out so many samples later at the latest, and not earlier every time."""
     encoder, sink = codec.encoder_stream(16000), codec.decoder_stream(decoder=decoder)
@@ -107,7 +136,8 @@ def test_the_latency_is_the_stated_one(codec, noise, decoder):
     for begin in range(0, 6400, 16):
         came += len(sink.push(encoder.push(noise[begin : begin + 16])))
         behind.append(begin + 16 - came)
-    assert _latency(codec, decoder) - 16 <= max(behind[200:]) <= _latency(codec, decoder)
+    stated = sum(latency(codec, decoder).values())
+    assert stated - 16 <= max(behind[200:]) <= stated
 
 
 def test_an_iterator_is_one_long_waveform(codec, noise):

@@ -191,18 +191,18 @@ class Codec:
             parts = self.networks.decode_spectral(codes.numpy(), speaker)
         return _cut(parts, codes.samples)
 
-    def encoder_stream(self, sample_rate: int, *, quantizers: int | None = None) -> EncoderStream:
+    def encoder_stream(self, sample_rate: int | None = None, *, quantizers: int | None = None) -> EncoderStream:
         """Begin to encode a waveform that comes bit by bit.
 
         Args:
-            sample_rate: of the waveform, Hz.
+            sample_rate: of the waveform, Hz; by default the model's.
             quantizers: as for `encode`.
 
         Raises:
             AudioError: for a rate that is not one of audio.
             UsageError: for a number of quantisers that the model does not have, or a codec on a GPU.
         """
-        return EncoderStream(self._streaming(), sample_rate, self._stages(quantizers))
+        return EncoderStream(self._streaming(), sample_rate or self.config.sample_rate, self._stages(quantizers))
 
     def decoder_stream(
         self, speaker: bytes = b"", *, decoder: str | None = None, seed: int = 0, temperature: float = 1.0

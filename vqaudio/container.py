@@ -184,6 +184,10 @@ class EndedEarly(FormatError):
     """A file that ends where more should come."""
 
 
+class LostPlace(FormatError):
+    """A stream in which the next block cannot be found."""
+
+
 class BlockReader:
     """The codes of a file as they come, of either form: iterate over it for each block's frames and codes.
 
@@ -219,6 +223,10 @@ class BlockReader:
         except EndedEarly:
             report(f"{reader.name} is truncated: it ends inside {block_name(header, index, done)}.", conceal and done)
             self.samples = done * header.hop
+        except LostPlace as problem:
+            report(str(problem), conceal and done)
+            self.samples = done * header.hop
+            reader.rest()
         if extra := reader.rest():
             report(f"{reader.name} goes on for {extra} bytes after its last block.", conceal)
 
@@ -233,15 +241,26 @@ class BlockReader:
         self._reader.taken.clear()
         if header.samples != STREAM:
             return min(header.block_frames, header.frames - done)
-        frames = self._reader.varint()
+        frames = self._counted(index, done)
         if frames == 0:
             self.samples = self._reader.varint()
             numbers = bytes(self._reader.taken)
             if self._reader.take(4) != _checksum(index, numbers) or -(-self.samples // header.hop) != done:
                 report(f"The end of {self._reader.name} is damaged.", self._conceal and done)
                 self.samples = done * header.hop
-        elif frames > header.block_frames:
-            raise FormatError(f"{self._reader.name} is damaged: a block of {frames} frames is too long.")
+        return frames
+
+    def _counted(self, index: int, done: int) -> int:
+        """How many frames the next block of a stream says it has."""
+        try:
+            frames = self._reader.varint()
+        except EndedEarly:
+            raise
+        except FormatError:
+            frames = self.header.block_frames + 1
+        if frames > self.header.block_frames:
+            name = block_name(self.header, index, done)
+            raise LostPlace(f"{self._reader.name} is damaged: it does not say where {name} ends.")
         return frames
 
     def _block(self, index: int, done: int, frames: int) -> np.ndarray | None:

@@ -15,7 +15,9 @@ from vqaudio import audio
 from vqaudio.container import STREAM, BlockReader, BlockWriter, Header
 from vqaudio.errors import UsageError
 from vqaudio.runtime.cpu import CpuNetworks
-from vqaudio.runtime.product import Floats
+from vqaudio.runtime.kernels import advance
+from vqaudio.runtime.layers import add_convolution, gated_layer
+from vqaudio.runtime.product import Floats, announce
 from vqaudio.runtime.segments import LiveSampler
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ class EncoderStream:
     """
 
     def __init__(self, networks: CpuNetworks, sample_rate: int, quantizers: int) -> None:
+        announce(add_convolution)
         self.samples = 0
         self._networks, self._quantizers = networks, quantizers
         self._converter = audio.Converter(sample_rate, networks.config.sample_rate)
@@ -77,12 +80,14 @@ class DecoderStream:
         self._decode: Callable[[Floats, bool], Floats]
         if decoder == "wavenet":
             assert networks.wavenet is not None
+            announce(advance)
             levels, rate = networks.conditioning.levels, networks.config.frame_rate
             sampler = LiveSampler(networks.wavenet, levels, rate, vector, seed=seed, temperature=temperature)
             self._decode = sampler.push
         else:
             spectral = networks.spectral
             assert spectral is not None
+            announce(gated_layer)
             state = spectral.start(vector)
             self._decode = lambda rows, last: spectral.push(state, rows, last)
 
@@ -145,7 +150,7 @@ def decode_live(codec: Codec, blocks: BlockReader, **options: Any) -> Iterator[n
     """Decode a `.codes` file as its blocks come, to samples in parts (n,) float32.
 
     Args:
-        blocks: of the file; a frame is repeated through a block that is to be concealed.
+        blocks: of the file; those that are to be concealed are filled as docs/format.md says.
         options: decoder, seed and temperature, as for `Codec.decode`.
 
     Raises:
@@ -154,12 +159,24 @@ def decode_live(codec: Codec, blocks: BlockReader, **options: Any) -> Iterator[n
     header, done = blocks.header, 0
     codec.check_header(header)
     stream = codec.decoder_stream(header.speaker, **options)
-    before = np.zeros((1, header.quantizers), np.uint16)
     held = np.zeros(0, np.float32)  # what the last frame may have too much is not sent before the end is known
-    for frames, codes in blocks:
-        rows = np.repeat(before, frames, axis=0) if codes is None else codes
+    for rows in _concealed(blocks):
         held = np.concatenate([held, stream.push(rows.T)])
         ready = max(0, len(held) - header.hop)
         yield held[:ready]
-        done, held, before = done + ready, held[ready:], rows[-1:]
+        done, held = done + ready, held[ready:]
     yield np.concatenate([held, stream.finish()])[: blocks.samples - done]
+
+
+def _concealed(blocks: BlockReader) -> Iterator[np.ndarray]:
+    """The codes of all blocks (frames, quantizers), damaged ones filled with the frame before, or where there is none
+    with the first good frame after them."""
+    before, lost = np.zeros((0, blocks.header.quantizers), np.uint16), 0
+    for frames, codes in blocks:
+        if codes is None and not len(before):
+            lost += frames
+            continue
+        rows = np.repeat(before, frames, axis=0) if codes is None else codes
+        yield np.concatenate([np.repeat(rows[:1], lost, axis=0), rows])
+        before, lost = rows[-1:], 0
+    yield np.zeros((lost, blocks.header.quantizers), np.uint16)

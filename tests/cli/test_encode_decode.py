@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 import shutil
 from pathlib import Path
@@ -55,6 +56,13 @@ def test_pipes_carry_the_same_bytes_as_files(run, wav: Path, codes_file: Path, t
 
 def test_quiet_prints_nothing(run, wav: Path) -> None:
     assert run("encode", wav, "a.codes", "--quiet").output == ""
+
+
+def test_quiet_keeps_back_what_the_library_says(run, wav: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vqaudio.runtime.cpu.announce", lambda kernel: logging.getLogger("vqaudio").warning("Hear"))
+    assert "Hear" in run("encode", wav, "a.codes").stderr
+    assert run("encode", wav, "b.codes", "--quiet").stderr == ""
+    assert "Hear" in run("encode", wav, "c.codes").stderr
 
 
 def test_no_progress_bar_outside_a_terminal(run, wav: Path) -> None:
@@ -141,6 +149,15 @@ def test_many_processes_give_the_same_files(run, tree: Path, tmp_path: Path) -> 
     assert files(tmp_path / "many") == files(tmp_path / "one")
     for name in files(tmp_path / "one"):
         assert (tmp_path / "many" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+
+
+def test_there_are_no_more_processes_than_cores(run, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a pool of processes")
+
+    monkeypatch.setattr("vqaudio.runtime.cpu.cores", lambda: 1)
+    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor", refuse)
+    assert run("encode", tree, "codes", "--jobs", 8).exit_code == 0
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -258,3 +275,18 @@ def test_a_damaged_stream_in_a_pipe(run, wav: Path, codes_file: Path) -> None:
     result = run("decode", "-", "-", "--conceal", stdin=bytes(damaged))
     assert result.exit_code == 0 and "Warning: Block 0" in result.stderr
     assert soundfile.info(io.BytesIO(result.stdout_bytes)).frames == 8000
+
+
+def test_damage_is_concealed_in_a_pipe_as_in_a_file(run, tiny_codec: Path, tmp_path: Path) -> None:
+    sound = np.random.default_rng(0).normal(0, 0.1, 21 * 16000).astype(np.float32)
+    codes = vqaudio.load(tiny_codec).encode(sound, 16000)
+    data = bytearray(codes.to_bytes())
+    data[100] ^= 1  # in the first of three blocks
+    (tmp_path / "damaged.codes").write_bytes(data)
+    run("decode", "damaged.codes", "file.raw", "--raw", "--conceal")
+    piped = run("decode", "-", "-", "--raw", "--conceal", stdin=bytes(data))
+    assert piped.exit_code == 0 and "Block 0" in piped.stderr
+    assert piped.stdout_bytes == (tmp_path / "file.raw").read_bytes()
+    cut = run("decode", "-", "-", "--conceal", stdin=bytes(data[:-5])).stdout_bytes
+    stated = int.from_bytes(cut[40:44], "little")
+    assert len(cut) == 44 + 2 * 20 * 16000 and stated in (len(cut) - 44, 0xFFFFFFFF - 44, 0xFFFFFFFF)

@@ -168,6 +168,20 @@ def test_a_model_without_a_wavenet_gets_a_random_one_of_the_recipe_s_shape(codec
     np.testing.assert_array_equal(again.numpy(), codes.numpy())
 
 
+def test_the_random_wavenet_fits_any_hop(codec: Codec) -> None:
+    encoder = dataclasses.replace(codec.config.encoder, strides=(5, 10), channels=codec.config.encoder.channels[:2])
+    config = dataclasses.replace(codec.config, encoder=encoder, wavenet=None)
+    odd = Codec(config, VQVAE(config).arrays())
+    wavenet = benchmark.with_wavenet(odd).config.wavenet
+    assert wavenet is not None and wavenet.bands == 1
+
+
+def test_a_whole_process_is_timed(tiny_codec: Path) -> None:
+    measured = benchmark.measure_start(model=str(tiny_codec), repeat=2)
+    assert (measured.part, measured.seconds, len(measured.times)) == ("start, decode", 2.0, 2)
+    assert min(measured.times) > 0.02  # no process starts sooner
+
+
 def fake(calls: list[tuple[str, Any]]) -> Peer:
     """A codec that notes what it is given."""
 
@@ -208,11 +222,10 @@ def test_speeds_and_ratios_are_those_of_the_best_runs() -> None:
     assert (ours[1].speed, ours[1].gflops) == (5.0, 10.0)
     their_encoder, their_decoder = measurement("fake", "encode", 1, 1, 20.0), measurement("fake", "decode", 1, 1, 5.0)
     measured = [*ours, their_encoder, their_decoder]
-    assert benchmark.ratio("spectral", their_encoder, measured) == 10.0
-    assert benchmark.ratio("spectral", their_decoder, measured) == 10.0
-    assert benchmark.ratio("wavenet", their_decoder, measured) == 1.0
-    assert benchmark.ratio("spectral", measurement("fake", "encode", 2, 1, 1.0), measured) is None
-    assert benchmark.ratio("spectral", ours[1], measured) is None
+    assert benchmark.ratios(their_encoder, measured) == {"encode": 10.0}
+    assert benchmark.ratios(their_decoder, measured) == {"spectral": 10.0, "wavenet": 1.0}
+    assert benchmark.ratios(measurement("fake", "encode", 2, 1, 1.0), measured) == {}
+    assert benchmark.ratios(ours[1], measured) == {}
 
 
 def test_speech_is_the_sample_again_and_again() -> None:

@@ -50,27 +50,26 @@ def variants() -> list[CodecConfig]:
             spectral=dataclasses.replace(CONFIG.spectral, fft_size=128),
             wavenet=dataclasses.replace(CONFIG.wavenet, bands=1),
         ),
+        dataclasses.replace(CONFIG, wavenet=dataclasses.replace(CONFIG.wavenet, output="mulaw")),
     ]
 
 
-def pair(config: CodecConfig) -> tuple[VQVAE, CpuNetworks]:
+def pair(config: CodecConfig, paired: bool = PAIRED) -> tuple[VQVAE, CpuNetworks]:
     """A codec with random weights, those that start at zero too, in torch and packed."""
     torch.manual_seed(0)
     model = VQVAE(config).eval().requires_grad_(False)
     for parameter in model.parameters():
         if parameter.ndim == 1 or not parameter.any():
             parameter.copy_(0.1 * torch.randn_like(parameter))
-    return model, CpuNetworks(config, model.arrays(), threads=2)
+    return model, CpuNetworks(config, model.arrays(), threads=2, paired=paired)
 
 
 def exact_pair(config: CodecConfig) -> tuple[VQVAE, CpuNetworks]:
     """The same, with float32 throughout."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vqaudio.runtime.layers.PAIRED", False)
-        return pair(config)
+    return pair(config, paired=False)
 
 
-@pytest.fixture(scope="module", params=range(3), ids=["reference", "lookup", "none"])
+@pytest.fixture(scope="module", params=range(4), ids=["reference", "lookup", "none", "mulaw"])
 def both(request) -> tuple[VQVAE, CpuNetworks]:
     return exact_pair(variants()[request.param])
 
@@ -186,6 +185,8 @@ def test_samples_are_the_same_bits_in_any_chunks(reference, sizes):
 @pytest.mark.parametrize("threads", [1, 3])
 def test_blocks_and_threads_change_no_bit(reference, threads, monkeypatch):
     monkeypatch.setattr("vqaudio.runtime.cpu.SHORTEST_BLOCK_SECONDS", 0.05)
+    monkeypatch.setattr("vqaudio.runtime.segments.SHORTEST", 0.05)
+    monkeypatch.setattr("vqaudio.runtime.segments.LONGEST", 0.2)
     model, _ = reference
     samples, speaker = noise(64 * 200 - 5), [3, 0, 15, 7, 8]
     one, other = (CpuNetworks(CONFIG, model.arrays(), count) for count in (2, threads))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -102,6 +103,28 @@ def test_a_place_where_nothing_can_be_written_costs_the_cache_alone(monkeypatch)
 
     monkeypatch.setattr(product, "njit", refuse)
     assert product.entry(lambda x: x + 1)(1) == 2
+
+
+def test_a_full_disk_costs_the_cache_alone(monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("numba.core.caching.IndexDataCacheFile.save", refuse)
+    assert product.entry(lambda x: x + 2)(1) == 3
+
+
+def test_the_cache_is_another_one_when_any_source_has_changed(tmp_path, monkeypatch):
+    runtime = tmp_path / "runtime"
+    runtime.mkdir()
+    for name in ("kernels.py", "functions.py"):
+        (runtime / name).write_text("old")
+    monkeypatch.setattr(product, "__file__", str(runtime / "product.py"))
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path / "cache"))
+    before, again = product._cache_folder.__wrapped__(), product._cache_folder.__wrapped__()
+    (runtime / "functions.py").write_text("new")
+    after = product._cache_folder.__wrapped__()
+    assert before == again != after
+    assert before.parent == after.parent == tmp_path / "cache"
 
 
 def test_the_first_use_says_that_it_compiles_and_the_next_does_not(tmp_path, tiny_codec):

@@ -54,9 +54,7 @@ def codec(bands: Any, output: Any, kernel: int = 2, paired: bool = PAIRED) -> tu
         decoder="wavenet",
     )
     model = VQVAE(config).eval().requires_grad_(False)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vqaudio.runtime.layers.PAIRED", paired)
-        return model, WaveNet(config, Weights(model.arrays()))
+    return model, WaveNet(config, Weights(model.arrays(), paired))
 
 
 def compare_parameters(model: VQVAE, packed: WaveNet, tolerance: float) -> None:

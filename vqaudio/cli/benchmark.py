@@ -71,7 +71,7 @@ def benchmark(
         check_target(target, force)
     counts = _numbers(threads) if threads is not None else sorted({1, available_threads()})
     files = _numbers(streams)
-    wanted = set(against.split(",")) - {"", ALWAYS}
+    wanted = {name.strip() for name in against.split(",")} - {"", ALWAYS}
     chosen, notes = peers.usable(peers.select(wanted))
     codec = vqaudio.load(model)
     for note in notes:
@@ -86,11 +86,12 @@ def benchmark(
     with progress("benchmark", None, quiet=False):
         if minutes is not None:
             measured += harness.measure_long(vqaudio.load(model), minutes=minutes)
+        measured.append(harness.measure_start(model=model, repeat=repeat))
         measured += harness.measure(codec, seconds=seconds, threads=counts, streams=files, repeat=repeat)
         measured += harness.measure_eager(codec, seconds=seconds, threads=counts, repeat=repeat)
         for peer in chosen:
             measured += harness.measure_peer(peer, seconds=seconds, threads=counts, repeat=repeat)
-    ratios = [harness.ratio(decoders[0], m, measured) for m in measured]
+    ratios = [harness.ratios(m, measured) for m in measured]
     machine, packages = harness.machine(), versions(peer.package for peer in chosen)
     titles = {harness.OURS: "vqaudio", harness.EAGER: "PyTorch"} | {peer.name: peer.title for peer in chosen}
     console = Console()
@@ -98,7 +99,8 @@ def benchmark(
     console.print(_table(title, titles | parts, measured, ratios))
     console.print(
         f"speed: times real time, all files together, best of {repeat}; MB: by which memory rose; ratio: how many "
-        "times faster vqaudio was, with one file. PyTorch runs the same networks, the WaveNet as a loop, "
+        "times faster vqaudio was, with one file; beside a decoder the spectral one, then the WaveNet in pieces. "
+        "PyTorch runs the same networks, the WaveNet as a loop, "
         f"{harness.LOOP_SECONDS} s of it.",
         *(note for note in notes if note.startswith("*")),
         *(f"{peer.title}: {peer.setting}, random weights." for peer in chosen),
@@ -115,7 +117,7 @@ def benchmark(
             "machine": machine,
             "versions": packages,
             "notes": notes,
-            "measurements": [{**m.to_dict(), "ratio": r} for m, r in zip(measured, ratios, strict=True)],
+            "measurements": [{**m.to_dict(), "ratios": r} for m, r in zip(measured, ratios, strict=True)],
         }
         with replacing(target, force) as temporary:
             temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
@@ -130,7 +132,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _table(
-    title: str, titles: dict[str, str], measured: Sequence[Measurement], ratios: Sequence[float | None]
+    title: str, titles: dict[str, str], measured: Sequence[Measurement], ratios: Sequence[dict[str, float]]
 ) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -138,9 +140,9 @@ def _table(
     table = Table("codec", "part", title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("threads", "files", "speed", "GFLOP/s", "MB", "ratio"):
         table.add_column(heading, justify="right")
-    for row, ratio in zip(measured, ratios, strict=True):
+    for row, faster in zip(measured, ratios, strict=True):
         memory = None if row.memory is None else row.memory / 1e6
-        figures = [_figure(value) for value in (row.speed, row.gflops, memory, ratio)]
+        figures = [*map(_figure, (row.speed, row.gflops, memory)), " / ".join(map(_figure, faster.values()))]
         table.add_row(titles[row.codec], titles.get(row.part, row.part), str(row.threads), str(row.streams), *figures)
     return table
 

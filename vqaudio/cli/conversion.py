@@ -138,12 +138,15 @@ def _tree(conversion: Conversion, source: Path, target: Path, jobs: int, quiet: 
     skipped = f"; {len(pairs) - len(todo)} were there already" if len(todo) < len(pairs) else ""
     if not todo:
         return f"Nothing to {conversion.verb}{skipped}."
+    from vqaudio.runtime.cpu import cores
+
+    jobs = min(jobs, len(todo), cores())
     if jobs == 1:
         _ = conversion.codec  # so that loading it does not count
     total, failed = Tally(), 0
     started = time.perf_counter()
     with progress(conversion.verb, len(todo), quiet) as advance:
-        for result in _results(conversion, todo, min(jobs, len(todo))):
+        for result in _results(conversion, todo, jobs):
             if isinstance(result, Tally):
                 total += result
             else:

@@ -110,7 +110,8 @@ def _decoding(codec: Codec, source: Path | BinaryIO, conceal: bool, settings: Ma
     if not isinstance(source, Path) and codec.device == "cpu":
         blocks = BlockReader(source, "The input", conceal)
         parts = decode_live(codec, blocks, **settings)
-        return _Decoding(parts, blocks.samples or None, lambda: Tally(blocks.samples / rate, blocks.size))
+        length = None if conceal else blocks.samples or None  # a truncated file says more than there is
+        return _Decoding(parts, length, lambda: Tally(blocks.samples / rate, blocks.size))
     if isinstance(source, Path):
         codes, size = Codes.load(source, conceal=conceal), source.stat().st_size
     else:

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vqaudio.cli import options
 from vqaudio.errors import ModelError
 
 if TYPE_CHECKING:
     from vqaudio import Codec
+    from vqaudio.runtime.cpu import CpuNetworks
 
 
 @click.command()
 @click.argument("file", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.as_json
 def info(file: str | None, as_json: bool) -> None:
     """Describe FILE, codes or a model (.safetensors); by default the model that comes with vqaudio."""
     file = file or str(resources.files("vqaudio") / "pretrained" / "speech16k.safetensors")
@@ -71,8 +73,8 @@ def _of_model(file: str) -> dict[str, Any]:
         "weights": _weights(codec),
         "decoders": list(codec.decoders),
         "receptive_field_ms": {"encoder": _milliseconds(codec, _heard(codec))}
-        | {name: _milliseconds(codec, _reaches(codec, name)[0]) for name in codec.decoders},
-        "latency_ms": {name: _milliseconds(codec, _latency(codec, name)) for name in codec.decoders},
+        | {name: _milliseconds(codec, _reach(codec, name)) for name in codec.decoders},
+        "latency_ms": {name: _latency_ms(codec, name) for name in codec.decoders},
         "card": codec.card,
     }
 
@@ -91,25 +93,42 @@ def _heard(codec: Codec) -> int:
     return sum(codec.config.encoder.reach) + codec.config.hop
 
 
-def _reaches(codec: Codec, decoder: str) -> tuple[int, int]:
-    """Samples that one decoded sample depends on, and how many of them lie after its own frame."""
+def _networks(codec: Codec) -> CpuNetworks:
     from vqaudio.runtime.cpu import CpuNetworks
 
-    networks, hop = codec.networks, codec.config.hop
-    assert isinstance(networks, CpuNetworks)  # nobody loads a model elsewhere to look at it
+    assert isinstance(codec.networks, CpuNetworks)  # nobody loads a model elsewhere to look at it
+    return codec.networks
+
+
+def _reach(codec: Codec, decoder: str) -> int:
+    """Samples that one decoded sample depends on."""
+    networks, hop = _networks(codec), codec.config.hop
     around = networks.conditioning.reach * hop
     if decoder == "wavenet" and networks.wavenet is not None:
         bank, bands = networks.wavenet.bank, networks.wavenet.bands
         steps = networks.wavenet.receptive_steps - 1 + bank.back + bank.ahead
-        return bands * steps + 1 + 2 * around, around + bank.ahead * bands
-    if networks.spectral is not None:
-        around += networks.spectral.look_ahead
-    return 2 * around + hop, around
+        return bands * steps + 1 + 2 * around
+    assert networks.spectral is not None
+    return 2 * (around + networks.spectral.look_ahead) + hop
 
 
-def _latency(codec: Codec, decoder: str) -> int:
-    """Samples between a sound and its decoded form on any computer: one frame and all that is looked ahead."""
-    return codec.config.hop + max(0, codec.config.encoder.reach[1]) + _reaches(codec, decoder)[1]
+def latency(codec: Codec, decoder: str) -> dict[str, int]:
+    """Samples between a sound and its decoded form on any computer, by what waits for them."""
+    networks, hop = _networks(codec), codec.config.hop
+    parts = {
+        "hop": hop,
+        "encoder": max(0, codec.config.encoder.reach[1]),
+        "conditioning": networks.conditioning.reach * hop,
+    }
+    if decoder == "wavenet" and networks.wavenet is not None:
+        return parts | {"filter bank": networks.wavenet.bank.ahead * networks.wavenet.bands}
+    assert networks.spectral is not None
+    return parts | {"decoder": networks.spectral.look_ahead}
+
+
+def _latency_ms(codec: Codec, decoder: str) -> dict[str, float]:
+    parts = latency(codec, decoder)
+    return {name: _milliseconds(codec, samples) for name, samples in {**parts, "all": sum(parts.values())}.items()}
 
 
 def _milliseconds(codec: Codec, samples: int) -> float:

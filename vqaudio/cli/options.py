@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+
 import click
+
+
+def _hush(context: click.Context, parameter: click.Parameter, quiet: bool) -> bool:
+    """Keep back what the library has to say, where nothing but errors is wanted."""
+    logger = logging.getLogger("vqaudio")
+    if quiet:
+        logger.setLevel(logging.ERROR)
+        context.call_on_close(lambda: logger.setLevel(logging.NOTSET))
+    return quiet
+
 
 model = click.option("--model", metavar="FILE", help="A model file; by default the one that comes with vqaudio.")
 device = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 force = click.option("--force", is_flag=True, help="Replace files that exist.")
-quiet = click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+quiet = click.option("--quiet", is_flag=True, callback=_hush, help="Print nothing but errors.")
 jobs = click.option(
     "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that share a directory's files."
 )
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

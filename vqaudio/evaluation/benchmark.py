@@ -14,6 +14,8 @@ import itertools
 import os
 import platform
 import re
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +27,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+import vqaudio
 from vqaudio import audio
 from vqaudio.codec import Codec
 from vqaudio.codes import Codes
@@ -39,7 +43,9 @@ from vqaudio.runtime.wavenet import Piece
 from vqaudio.training.recipe import load_recipe
 
 OURS, EAGER = "vqaudio", "pytorch"
+DECODERS = ("spectral", "wavenet")
 WARM_UP_SECONDS = 0.5
+START_SECONDS = 2.0  # of the file that a whole process decodes
 LOOP_SECONDS = 0.25  # of the WaveNet as a loop in PyTorch: a thousand steps of some milliseconds each
 SHAPE = "speech16k"  # the recipe whose WaveNet is measured where the model has none
 
@@ -53,7 +59,8 @@ class Measurement:
     Attributes:
         codec: "vqaudio"; "pytorch" for the same networks in eager PyTorch; or the name of a peer.
         part: "encode"; "spectral", "wavenet" (in pieces, as `Codec.decode` does it) or "sequential" (the WaveNet in one
-            pass); "encode file" or "decode file" of a long recording; of a peer "encode" or "decode".
+            pass); "start, decode", a whole process; "encode file" or "decode file" of a long recording; of a peer
+            "encode" or "decode".
         threads: that could be used.
         streams: files at once.
         seconds: of audio, in all files together.
@@ -96,8 +103,15 @@ class Coded:
 
 
 def with_wavenet(codec: Codec) -> Codec:
-    """A codec without a WaveNet with a random one of the recipe's shape: speed does not depend on weights."""
-    config = dataclasses.replace(codec.config, wavenet=load_recipe(SHAPE).codec.wavenet)
+    """A codec without a WaveNet with a random one of the recipe's shape: speed does not depend on weights.
+
+    It has one band where the hop cannot be split into those of the recipe.
+    """
+    wavenet = load_recipe(SHAPE).codec.wavenet
+    assert wavenet is not None
+    if codec.config.hop % wavenet.bands:
+        wavenet = dataclasses.replace(wavenet, bands=1)
+    config = dataclasses.replace(codec.config, wavenet=wavenet)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         random = VQVAE(config).arrays()
@@ -158,6 +172,27 @@ def measure_peer(peer: Peer, *, seconds: float, threads: Iterable[int], repeat: 
             yield Measurement(peer.name, part, count, 1, seconds, times, None, memory)
 
 
+def measure_start(*, model: str | None, repeat: int) -> Measurement:
+    """Decode a file of two seconds as a whole process, from the start of Python to its end.
+
+    Args:
+        model: as for `vqaudio.load`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = str(Path(folder, "source.codes")), str(Path(folder, "target.wav"))
+        codec = vqaudio.load(model)
+        codec.encode(speech(START_SECONDS, codec.config.sample_rate), codec.config.sample_rate).save(source)
+        command = [sys.executable, "-m", "vqaudio", "decode", source, target, "--force", "--quiet"]
+        command += ["--model", model] if model else []
+        times = []
+        for _ in range(1 + repeat):  # the first one may compile
+            started = time.perf_counter()
+            subprocess.run(command, check=True)
+            times.append(time.perf_counter() - started)
+    operations = _operations(codec)[codec.decoders[0]]
+    return Measurement(OURS, "start, decode", available_threads(), 1, START_SECONDS, tuple(times[1:]), operations, None)
+
+
 def measure_long(codec: Codec, *, minutes: float) -> Iterator[Measurement]:
     """Take a WAV file of so many minutes to codes and back to a WAV file, by the default decoder."""
     rate, operations, threads = codec.config.sample_rate, _operations(codec), available_threads()
@@ -183,20 +218,17 @@ def measure_long(codec: Codec, *, minutes: float) -> Iterator[Measurement]:
             yield Measurement(OURS, f"{part} file", threads, 1, length, times, operations[counted], memory)
 
 
-def ratio(decoder: str, theirs: Measurement, measured: Iterable[Measurement]) -> float | None:
-    """How many times faster vqaudio did the same as another codec, one file at a time on as many threads; None for
-    vqaudio itself and where it was not measured so.
-
-    Args:
-        decoder: that stands beside the decoder of a peer.
-    """
+def ratios(theirs: Measurement, measured: Iterable[Measurement]) -> dict[str, float]:
+    """How many times faster each part of vqaudio did what another codec did, one file at a time on as many threads;
+    nothing for vqaudio itself. Both decoders stand beside that of a peer."""
     if theirs.codec == OURS:
-        return None
-    part = decoder if theirs.part == "decode" else theirs.part
-    for ours in measured:
-        if (ours.codec, ours.part, ours.threads, ours.streams) == (OURS, part, theirs.threads, 1):
-            return ours.speed / theirs.speed
-    return None
+        return {}
+    parts = DECODERS if theirs.part == "decode" else (theirs.part,)
+    return {
+        ours.part: ours.speed / theirs.speed
+        for ours in measured
+        if (ours.codec, ours.threads, ours.streams) == (OURS, theirs.threads, 1) and ours.part in parts
+    }
 
 
 def clock(stage: Callable[[float], Work], seconds: float, repeat: int) -> tuple[tuple[float, ...], int | None]:
@@ -273,7 +305,18 @@ def _run(networks: CpuNetworks | TorchNetworks, part: str, coded: Coded, stream:
         return networks.encode([coded.samples], len(coded.codes), True)
     if part == "spectral":
         return list(networks.decode_spectral(coded.codes, coded.speaker))
+    if isinstance(networks, TorchNetworks):
+        return _loop(networks.model, coded)
     return list(networks.decode_wavenet(coded.codes, coded.speaker, stream, 1.0))
+
+
+@torch.inference_mode()
+def _loop(model: VQVAE, coded: Coded) -> Tensor:
+    """The WaveNet step by step, as PyTorch is usually made to do it: every layer keeps its past in a queue."""
+    assert model.wavenet is not None
+    vector = model.speaker.decode(None if coded.speaker is None else torch.tensor([coded.speaker]))
+    latents = model.quantizer.decode(torch.from_numpy(coded.codes.astype(np.int64))[None])
+    return model.wavenet.generate(model.conditioning(latents, vector), vector)
 
 
 def _side_by_side(networks: CpuNetworks, part: str, coded: Coded, threads: int, files: int) -> object:

@@ -169,6 +169,7 @@ def check(config: CodecConfig) -> None:
         or (spectral.fft_size >= 2 * config.hop and (spectral.fft_size - config.hop) % 2 == 0),
         "the hop is a multiple of the WaveNet's bands": config.wavenet is None
         or config.hop % config.wavenet.bands == 0,
+        "a WaveNet's kernel has at least 2 taps": config.wavenet is None or config.wavenet.kernel > 1,
         "there is a decoder, and the default one": getattr(config, config.decoder) is not None,
     }
     for condition, holds in possible.items():

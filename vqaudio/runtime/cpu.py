@@ -18,7 +18,7 @@ from vqaudio.models.config import CodecConfig
 from vqaudio.runtime import layers
 from vqaudio.runtime.encoder import Encoder, Quantizer, Reference, SpeakerVectors
 from vqaudio.runtime.layers import Weights
-from vqaudio.runtime.product import Floats, announce
+from vqaudio.runtime.product import PAIRED, Floats, announce
 from vqaudio.runtime.segments import Sampler
 from vqaudio.runtime.spectral import Conditioning, Spectral
 from vqaudio.runtime.wavenet import WaveNet
@@ -30,12 +30,15 @@ CHUNK = 256  # frames that go through all layers before the next ones, so that t
 Item = TypeVar("Item")
 
 
-def available_threads() -> int:
-    """Cores that this process may use, or what OMP_NUM_THREADS says."""
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    if wanted.isdigit() and int(wanted) > 0:
-        return int(wanted)
+def cores() -> int:
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def available_threads() -> int:
+    """As many as `cores`, or what OMP_NUM_THREADS says."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return int(wanted) if wanted.isdigit() and int(wanted) > 0 else cores()
 
 
 class CpuNetworks:
@@ -44,14 +47,17 @@ class CpuNetworks:
     Args:
         state: the weights by name, float32.
         threads: to use, by default `available_threads()`.
+        paired: whether to multiply pairs of bfloat16, by default where the processor does.
 
     Raises:
         ModelError: where the weights do not fit the configuration.
     """
 
-    def __init__(self, config: CodecConfig, state: Mapping[str, Floats], threads: int | None = None) -> None:
+    def __init__(
+        self, config: CodecConfig, state: Mapping[str, Floats], threads: int | None = None, paired: bool = PAIRED
+    ) -> None:
         self.config, self.threads = config, threads or available_threads()
-        weights = Weights(state)
+        weights = Weights(state, paired)
         self.encoder = Encoder(config, weights)
         self.quantizer = Quantizer(config, weights)
         self.reference = Reference(config, weights) if config.speaker.kind == "reference" else None

@@ -19,10 +19,14 @@ TILE = 32  # frames whose gates fit in the cache
 
 
 class Weights:
-    """The weights of a codec by name, each given out only in the shape that the configuration asks for."""
+    """The weights of a codec by name, each given out only in the shape that the configuration asks for.
 
-    def __init__(self, state: Mapping[str, Floats]) -> None:
-        self.state = state
+    Args:
+        paired: whether those that most of the time is spent on become pairs of bfloat16.
+    """
+
+    def __init__(self, state: Mapping[str, Floats], paired: bool = PAIRED) -> None:
+        self.state, self.paired = state, paired
 
     def take(self, name: str, *shape: int) -> Floats:
         """One of the weights.
@@ -33,6 +37,10 @@ class Weights:
         if name not in self.state or self.state[name].shape != shape:
             raise ModelError(f"The weights do not fit the configuration beside them: see '{name}'.")
         return self.state[name]
+
+    def shortened(self, weights: Floats) -> Floats | Pairs:
+        """Weights (..., K, N), K even, in pairs where these are wanted, which is nearly twice as fast."""
+        return paired_weights(weights) if self.paired else weights
 
 
 def pad(array: Floats, *axes: int) -> Floats:
@@ -70,7 +78,7 @@ class Convolution:
         inputs, outputs: channels.
         kernel: taps.
         dilation: frames between two taps.
-        exact: whether weights and inputs stay float32 on every processor, where that costs little.
+        exact: whether weights and inputs stay float32 in any case, where that costs little.
     """
 
     def __init__(
@@ -85,7 +93,7 @@ class Convolution:
     ) -> None:
         taps = pad(weights.take(f"{name}.weight", outputs, inputs, kernel).transpose(2, 1, 0), 1, 2)
         self.channels = taps.shape[1]
-        self.weights = taps if exact else shortened(taps)
+        self.weights = taps if exact else weights.shortened(taps)
         self.bias = pad(weights.take(f"{name}.bias", outputs), 0)
         self.dilation = dilation
         self.reach = (kernel - 1) * dilation
@@ -110,7 +118,7 @@ class Strided:
         taps = pad(taps, 2) if inputs == 1 else pad(taps, 1, 2)
         self.stride, self.channels = stride, taps.shape[1]
         spans = taps.reshape(2, -1, taps.shape[2])  # of the two strides that a window spans
-        self.weights = spans if inputs == 1 else shortened(spans)
+        self.weights = spans if inputs == 1 else weights.shortened(spans)
         self.bias = pad(weights.take(f"{name}.bias", outputs), 0)
 
     def start(self) -> Past:
@@ -131,8 +139,7 @@ class Strided:
 
 
 class GatedStack:
-    """The gated layers of `vqaudio.models.gated`, where they are not causal; only decoders have them, so that their
-    weights and inputs are `shortened`.
+    """The gated layers of `vqaudio.models.gated`, where they are not causal, in pairs where these are wanted.
 
     Args:
         channels, skip_channels: of the residual path and of the output.
@@ -196,12 +203,12 @@ class _GatedLayer:
         self, weights: Weights, name: str, channels: int, skip_channels: int, kernel: int, dilation: int
     ) -> None:
         taps = weights.take(f"{name}.dilated.weight", 2 * channels, channels, kernel)
-        self.weights = shortened(pad(pad_gates(taps.transpose(2, 1, 0)), 1))
+        self.weights = weights.shortened(pad(pad_gates(taps.transpose(2, 1, 0)), 1))
         self.bias = pad_gates(weights.take(f"{name}.dilated.bias", 2 * channels))
         output = weights.take(f"{name}.output.weight", channels + skip_channels, channels, 1)[:, :, 0].T
         bias = weights.take(f"{name}.output.bias", channels + skip_channels)
         parts = [pad(output[:, :channels], 0, 1), pad(output[:, channels:], 0, 1)]
-        self.output = shortened(np.concatenate(parts, axis=1))
+        self.output = weights.shortened(np.concatenate(parts, axis=1))
         self.output_bias = np.concatenate([pad(bias[:channels], 0), pad(bias[channels:], 0)])
         self.dilation, self.reach = dilation, (kernel - 1) * dilation
         self.channels = len(self.bias) // 2
@@ -216,11 +223,6 @@ class _GatedLayer:
         residual = held[back : back + frames].copy()
         gated_layer(held, self.weights, bias, self.output, self.output_bias, self.dilation, residual, skips[:frames])
         return residual
-
-
-def shortened(weights: Floats) -> Floats | Pairs:
-    """Weights (..., K, N), K even, in pairs where the processor multiplies these, which is nearly twice as fast."""
-    return paired_weights(weights) if PAIRED else weights
 
 
 def pad_gates(array: Floats) -> Floats:

@@ -11,7 +11,11 @@ half the steps: sums are float32 still, and each step of a chain adds two produc
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import hashlib
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +23,7 @@ from typing import Any
 import llvmlite.binding
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import config, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload, register_jitable
 from numpy.typing import NDArray
@@ -27,6 +31,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Pairs = NDArray[np.int32]  # two bfloat16 in each, the first one in the lower half
 
+CACHE = "CACHE_DIR"  # the setting of numba's, which NUMBA_CACHE_DIR fills
 LANES = 16  # widths of weights are multiples of this
 _features = llvmlite.binding.get_host_cpu_features()
 WIDE = bool(_features.get("avx512f"))
@@ -47,14 +52,40 @@ log = logging.getLogger(__name__)
 
 
 def entry(function: Callable[..., Any]) -> Any:
-    """Compile a function that Python calls, and keep the result on disk where there is a place for it.
-
-    Whoever changes a function that an entry calls must also touch the file of the entry: numba looks at that alone.
-    """
+    """Compile a function that Python calls, and keep the result on disk where there is a place for it."""
+    chosen = getattr(config, CACHE)
+    setattr(config, CACHE, str(_cache_folder()))
     try:
-        return njit(cache=True, **OPTIONS)(function)
+        compiled = njit(cache=True, **OPTIONS)(function)
     except RuntimeError:  # numba finds no folder that it may write to
         return njit(**OPTIONS)(function)
+    finally:
+        setattr(config, CACHE, chosen)
+    save = compiled._cache.save_overload
+
+    def save_if_possible(*arguments: Any) -> None:
+        with contextlib.suppress(OSError):  # a full disk costs time at the next start, not this result
+            save(*arguments)
+
+    compiled._cache.save_overload = save_if_possible
+    return compiled
+
+
+@functools.cache
+def _cache_folder() -> Path:
+    """Where compiled code is kept: a folder for each state of the sources, of which numba itself sees only the file of
+    an entry, and not those of the functions that it calls."""
+    package = Path(__file__).parents[1]
+    sources = sorted([*package.glob("runtime/*.py"), *package.glob("models/*.py")])
+    state = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
+    beside = Path(__file__).parent / "__pycache__"
+    if chosen := getattr(config, CACHE):
+        kept = Path(chosen)
+    elif os.access(beside if beside.exists() else beside.parent, os.W_OK):
+        kept = beside
+    else:
+        kept = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "vqaudio"
+    return kept / f"kernels-{state}"
 
 
 def announce(kernel: Any) -> None:

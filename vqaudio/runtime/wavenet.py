@@ -22,7 +22,7 @@ from vqaudio.models.constants import LEVELS
 from vqaudio.models.prototype import pqmf_delay, pqmf_synthesis
 from vqaudio.runtime import kernels
 from vqaudio.runtime.kernels import MU, Network
-from vqaudio.runtime.layers import Past, Weights, add_convolution, pad, pad_gates, shortened
+from vqaudio.runtime.layers import Past, Weights, add_convolution, pad, pad_gates
 from vqaudio.runtime.product import Floats, announce
 from vqaudio.runtime.spectral import speaker_channels
 
@@ -210,8 +210,8 @@ def pack(config: WaveNetConfig, conditioning_channels: int, weights: Weights) ->
         input=pad((weights.take("wavenet.input.weight", channels, bands, 1)[:, :, 0] / heard_levels).T, 1),
         input_bias=pad(weights.take("wavenet.input.bias", channels), 0),
         local=pad(pad_gates(local.reshape(-1, layers, 2 * channels)).reshape(len(local), -1), 0),
-        dilated=shortened(np.stack([weight.reshape(-1, weight.shape[2]) for weight in dilated])),
-        flow=shortened(
+        dilated=weights.shortened(np.stack([weight.reshape(-1, weight.shape[2]) for weight in dilated])),
+        flow=weights.shortened(
             np.stack([np.concatenate([pad(w[:, :channels], 0, 1), pad(w[:, channels:], 0, 1)], 1) for w in outputs])
         ),
         flow_bias=pad(biases[:, :channels], 1),

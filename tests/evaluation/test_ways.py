@@ -1,4 +1,4 @@
-"""The WaveNet in pieces beside one pass: the same below the first cut, paired differences above it, and refusals."""
+"""Two ways through one codec: the same where nothing tells them apart, paired differences elsewhere, and refusals."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from vqaudio.codec import Codec
 from vqaudio.errors import UsageError
 from vqaudio.evaluation import metrics
 from vqaudio.evaluation.metrics import Metric
-from vqaudio.evaluation.seams import seams
+from vqaudio.evaluation.ways import Comparison, compare, pieces_or_pass, short_or_exact
 from vqaudio.runtime.cpu import CpuNetworks
+from vqaudio.runtime.product import PAIRED
 
 RATE = 16000
 
@@ -49,17 +50,21 @@ def without_wavenet(codec: Codec) -> Codec:
     return Codec(dataclasses.replace(codec.config, wavenet=None), state)
 
 
+def seams(codec: Codec, waveforms: list[np.ndarray]) -> Comparison:
+    return compare(pieces_or_pass(codec), waveforms, (LEVEL,), RATE)
+
+
 def test_what_is_too_short_to_be_cut_comes_out_the_same(codec: Codec) -> None:
-    result = seams(codec, [noise(0, 0.5), noise(1, 0.7)], (LEVEL,))
+    result = seams(codec, [noise(0, 0.5), noise(1, 0.7)])
     pair = result.metrics["level"]
     assert (pair.difference.mean, pair.difference.low, pair.difference.high, pair.difference.count) == (0, 0, 0, 2)
-    assert (result.files, result.seconds) == (2, pytest.approx(1.2))
-    assert result.pieces_speed > 0 and result.one_pass_speed > 0
+    assert (result.ways, result.files, result.seconds) == (("pieces", "one pass"), 2, pytest.approx(1.2))
+    assert min(result.speeds) > 0 and result.codes_apart == 0
 
 
 def test_differences_are_those_of_each_file(codec: Codec) -> None:
     waveforms = [noise(seed, 3.5) for seed in range(2)]
-    pair = seams(codec, waveforms, (LEVEL,)).metrics["level"]
+    pair = seams(codec, waveforms).metrics["level"]
     networks = CpuNetworks(codec.config, codec.state, threads=2)
     values = []
     for waveform in waveforms:
@@ -68,31 +73,52 @@ def test_differences_are_those_of_each_file(codec: Codec) -> None:
         values.append([level(waveform, np.clip(decoded[: len(waveform)], -1, 1), RATE) for decoded in both])
     pieces, one_pass = np.array(values).T
     assert not np.array_equal(pieces, one_pass)
-    assert pair.pieces.mean == pytest.approx(pieces.mean())
-    assert pair.one_pass.mean == pytest.approx(one_pass.mean())
+    assert pair.fast.mean == pytest.approx(pieces.mean())
+    assert pair.slow.mean == pytest.approx(one_pass.mean())
     assert pair.difference.mean == pytest.approx((pieces - one_pass).mean())
     assert pair.difference.low == pytest.approx((pieces - one_pass).min())  # of two files
 
 
 def test_a_model_without_a_wavenet_is_refused(codec: Codec) -> None:
     with pytest.raises(UsageError, match="tiny has no WaveNet"):
-        seams(without_wavenet(codec), [noise(0, 0.5)], (LEVEL,))
+        pieces_or_pass(without_wavenet(codec))
 
 
-def test_the_command_prints_and_gives_json(
+@pytest.mark.skipif(not PAIRED, reason="the processor does not multiply pairs of bfloat16")
+@pytest.mark.parametrize("decoder", ["spectral", "wavenet"])
+def test_bfloat16_is_another_way_to_nearly_the_same(codec: Codec, decoder: str) -> None:
+    result = compare(short_or_exact(codec, decoder), [noise(0, 0.5), noise(1, 0.6)], (LEVEL,), RATE)
+    pair = result.metrics["level"]
+    assert result.ways == ("bfloat16", "float32")
+    assert 0 < abs(pair.difference.mean) < 0.1 * pair.slow.mean
+    assert 0 <= result.codes_apart < 0.1
+    with pytest.raises(UsageError, match="no wavenet decoder"):
+        short_or_exact(without_wavenet(codec), "wavenet")
+
+
+def test_without_bfloat16_there_is_nothing_to_compare(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vqaudio.evaluation.ways.PAIRED", False)
+    with pytest.raises(UsageError, match="does not multiply bfloat16"):
+        short_or_exact(codec, "spectral")
+
+
+def test_the_commands_print_and_give_json(
     codec: Codec, tiny_codec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(metrics, "METRICS", {"level": LEVEL, "undefined": UNDEFINED})
     for seed in range(3):
         audio.write(tmp_path / f"{seed}.wav", noise(seed, 0.5), RATE)
-    words = ["probe", "seams", str(tmp_path), "--limit", "2", "--model"]
-    result = CliRunner().invoke(main, [*words, str(tiny_codec), "--json"], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    record = json.loads(result.stdout)
-    assert record["files"] == 2 and record["metrics"]["level"]["difference"]["mean"] == 0
-    assert record["metrics"]["undefined"]["pieces"]["mean"] is None
-    text = CliRunner().invoke(main, [*words, str(tiny_codec)], catch_exceptions=False).stdout
-    assert "2 files, 1.0 s" in text and "level" in text
     without_wavenet(codec).save(tmp_path / "spectral.safetensors")
-    refused = CliRunner().invoke(main, [*words, str(tmp_path / "spectral.safetensors")])
+    for probe in ("seams", "precision") if PAIRED else ("seams",):
+        words = ["probe", probe, str(tmp_path), "--limit", "2", "--model"]
+        result = CliRunner().invoke(main, [*words, str(tiny_codec), "--json"], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        record = json.loads(result.stdout)
+        assert record["files"] == 2 and len(record["speeds"]) == 2
+        assert record["metrics"]["undefined"]["fast"]["mean"] is None
+        text = CliRunner().invoke(main, [*words, str(tiny_codec)], catch_exceptions=False).stdout
+        assert "2 files, 1.0 s" in text and "level" in text
+    refused = CliRunner().invoke(
+        main, ["probe", "seams", str(tmp_path), "--model", str(tmp_path / "spectral.safetensors")]
+    )
     assert refused.exit_code == 2 and refused.stderr.startswith("Error: The model tiny has no WaveNet")
