@@ -202,7 +202,8 @@ class Codec:
             AudioError: for a rate that is not one of audio.
             UsageError: for a number of quantisers that the model does not have, or a codec on a GPU.
         """
-        return EncoderStream(self._streaming(), sample_rate or self.config.sample_rate, self._stages(quantizers))
+        rate = self.config.sample_rate if sample_rate is None else sample_rate
+        return EncoderStream(self._streaming(), rate, self._stages(quantizers))
 
     def decoder_stream(
         self, speaker: bytes = b"", *, decoder: str | None = None, seed: int = 0, temperature: float = 1.0

@@ -153,12 +153,12 @@ def test_cuts_lie_in_pauses_and_are_never_too_far_apart():
     loud = np.random.default_rng(0).normal(5, 0.3, 1000)
     cutter = Cutter(rate)
     cuts = [frame for frame, level in enumerate(loud) if cutter.cut_before(float(level))]
-    assert all(loud[cut] <= np.quantile(loud[last:cut], 0.2) for last, cut in zip([0, *cuts], cuts, strict=False))
+    assert all(loud[cut] <= np.quantile(loud[last:cut], 0.4) for last, cut in zip([0, *cuts], cuts, strict=False))
     gaps = np.diff([0, *cuts])
-    assert gaps.min() >= 80 and gaps.max() <= 300
+    assert gaps.min() >= 60 and gaps.max() <= 150
     steady = Cutter(rate)
     rising = [frame for frame in range(700) if steady.cut_before(float(frame))]
-    assert rising == [300, 600]  # no pause at all
+    assert rising == [150, 300, 450, 600]  # no pause at all
 
 
 @pytest.mark.parametrize("bands", [1, 4])

@@ -142,7 +142,7 @@ def _table(
         table.add_column(heading, justify="right")
     for row, faster in zip(measured, ratios, strict=True):
         memory = None if row.memory is None else row.memory / 1e6
-        figures = [*map(_figure, (row.speed, row.gflops, memory)), " / ".join(map(_figure, faster.values()))]
+        figures = [*map(_figure, (row.speed, row.gflops, memory)), "/".join(map(_figure, faster.values()))]
         table.add_row(titles[row.codec], titles.get(row.part, row.part), str(row.threads), str(row.streams), *figures)
     return table
 

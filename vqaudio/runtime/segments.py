@@ -19,10 +19,10 @@ import numpy as np
 from vqaudio.runtime.product import Floats
 from vqaudio.runtime.wavenet import Bank, Piece, Streams, WaveNet
 
-SHORTEST = 0.8  # seconds between two cuts
-LONGEST = 3.0
+SHORTEST = 0.6  # seconds between two cuts
+LONGEST = 1.5
 BLEND = 0.008
-PAUSE = 0.15  # a pause is fainter than all but this share of the frames since the last cut
+PAUSE = 0.15  # a pause is fainter than all but this share of the frames since the last cut, at first
 
 
 class PieceSampler(Protocol):
@@ -49,7 +49,7 @@ class Segment:
 
 
 class Cutter:
-    """Finds the cuts of one signal as the levels of its frames come."""
+    """Finds the cuts of one signal as the levels of its frames come; the longer it finds no pause, the less it asks."""
 
     def __init__(self, frame_rate: float) -> None:
         self.shortest, self.longest = round(SHORTEST * frame_rate), round(LONGEST * frame_rate)
@@ -58,8 +58,10 @@ class Cutter:
     def cut_before(self, level: float) -> bool:
         """Whether a cut lies before the next frame, which has this level."""
         length = len(self.sorted_levels)
-        pauses = length >= self.shortest and level <= self.sorted_levels[int(PAUSE * length)]
-        cut = pauses or length >= self.longest
+        urgency = (length - self.shortest) / max(1, self.longest - self.shortest)
+        cut = urgency >= 0 and (
+            urgency >= 1 or level <= self.sorted_levels[int((PAUSE + (1 - PAUSE) * urgency) * length)]
+        )
         if cut:
             self.sorted_levels = []
         bisect.insort(self.sorted_levels, level)
