@@ -160,6 +160,24 @@ def test_output_that_is_full(refused, wav: Path, start: Start, tiny_codec: Path)
     assert said == b"Error: Standard output cannot be written: no space left on device.\n"
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("words", [("--help",), ("info", "in.codes")])
+@pytest.mark.usefixtures("codes_file")
+def test_words_that_find_the_disk_full(start: Start, words: tuple[str, ...]) -> None:
+    with open("/dev/full", "wb") as full:
+        process = start(*words, stdout=full)
+    _, said = process.communicate()
+    assert process.returncode == 1
+    assert said == b"Error: Reading or writing failed: no space left on device.\n"
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a directory that nobody can write to")
+def test_a_demo_where_nothing_can_be_written(refused, tiny_codec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vqaudio.codec.DEFAULT_MODEL", str(tiny_codec))
+    monkeypatch.chdir("/proc")
+    refused(1, "'vqaudio-demo' cannot be made", "demo")
+
+
 def test_a_reader_that_has_had_enough(start: Start, wav: Path, tiny_codec: Path) -> None:
     process = start("encode", wav, "-", "--model", tiny_codec)
     assert process.stdout and process.stderr
