@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from torch import distributed, multiprocessing
 import vqaudio
 from vqaudio.models.config import QuantizerConfig
 from vqaudio.models.quantizer import ResidualQuantizer
+from vqaudio.training.distributed import start
 
 CONFIG = QuantizerConfig(quantizers=2, codebook_size=16, code_dim=4, restart_below=0.2)
 
@@ -44,6 +46,14 @@ def test_codebooks_are_the_same_in_all_processes(tmp_path):
     for process in processes:
         process.join(60)
     assert all((one == other).all() for one, other in zip(books[0], books[1], strict=True))
+
+
+def test_the_others_wait_until_a_corpus_is_fetched(monkeypatch):
+    joined = []
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setattr(distributed, "init_process_group", lambda backend, timeout: joined.append((backend, timeout)))
+    start("cpu")
+    assert joined == [("gloo", datetime.timedelta(days=1))]
 
 
 @pytest.fixture
