@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -18,7 +19,7 @@ from safetensors.numpy import save_file
 
 import vqaudio.codec
 from vqaudio import Codes
-from vqaudio.container import MAGIC, VERSION
+from vqaudio.container import MAGIC, VERSION, BlockReader
 
 RATE = 16000
 SHIPPED = Path(vqaudio.__file__).parent / "pretrained" / vqaudio.codec.DEFAULT_MODEL
@@ -218,9 +219,19 @@ def test_codes_of_a_future_version(refused, codes_file: Path, tmp_path: Path) ->
     refused(1, f"version {VERSION + 1}", "info", "future.codes")
 
 
-def test_codes_of_absurd_length(refused) -> None:
-    codes = Codes(np.zeros((1, 1), np.uint16), 32, 1 << 40, RATE, 1 << 40, b"abcd")
-    refused(1, "model", "decode", "-", "out.wav", stdin=codes.to_bytes())
+@pytest.mark.parametrize(
+    ("stated", "words"),
+    [({"samples": 2**63 - 1}, "truncated"), ({"samples": 2**63 - 1, "sample_rate": 2**63 - 1}, "rate")],
+)
+def test_codes_of_absurd_length(refused, codes_file: Path, tmp_path: Path, stated: dict[str, int], words: str) -> None:
+    data = codes_file.read_bytes()
+    with codes_file.open("rb") as file:
+        header = BlockReader(file, "in.codes").header
+    claim = dataclasses.replace(header, **stated).to_bytes() + data[len(header.to_bytes()) :]
+    (tmp_path / "long.codes").write_bytes(claim)
+    refused(1, words, "decode", "-", "out.wav", stdin=claim)
+    refused(1, "truncated", "decode", "long.codes", "out.wav")
+    refused(1, "truncated", "info", "long.codes")
 
 
 def test_codes_of_another_model(refused, codes_file: Path, tmp_path: Path) -> None:
