@@ -1,7 +1,7 @@
 """VCTK, the speech setting of the VQ-VAE paper (van den Oord et al. 2017, arXiv 1711.00937, section 4.3).
 
-Corpus: VCTK 0.92, 44 hours of read English by 110 speakers, first microphone (Yamagishi et al. 2019). Fetched by
-    torchaudio (11 GB) into `corpora/` where the command says so, or unpacked there by hand.
+Corpus: VCTK 0.92, 44 hours of read English by the 109 speakers whose texts it has, first microphone (Yamagishi et al.
+    2019). Fetched by torchaudio (11 GB) into `corpora/` where the command says so, or unpacked there by hand.
 Licence: CC BY 4.0.
 Setting: six convolutions of stride 2 and window 4, so 250 codes per second; one codebook of 512 codes, 2.25 kb/s; a
     WaveNet over mu-law samples, conditioned on the codes and on one of the speakers. Ours, because they keep the

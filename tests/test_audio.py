@@ -257,7 +257,17 @@ def test_rates_that_are_not_of_audio(tmp_path):
 
 @pytest.mark.parametrize(
     "waveform",
-    [np.zeros((2, 2, 2)), np.float32(0), np.zeros((5000, 2)), np.zeros((0, 5)), np.zeros(9, int), np.zeros(9, complex)],
+    [
+        np.zeros((2, 2, 2)),
+        np.float32(0),
+        np.zeros((5000, 2)),
+        np.zeros((0, 5)),
+        np.zeros(9, int),
+        np.zeros(9, complex),
+        [[0.0], [0.0, 0.1]],
+        ["a", "b"],
+        None,
+    ],
 )
 def test_arrays_that_are_not_waveforms(waveform):
     with pytest.raises(UsageError, match=r"\.$"):

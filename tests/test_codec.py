@@ -40,6 +40,23 @@ def test_numpy_in_numpy_out_and_torch_in_torch_out(codec, noise):
     np.testing.assert_array_equal(decoded, tensor.numpy())
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_tensors_stay_on_their_device(codec, noise):
+    codes = codec.encode(torch.from_numpy(noise).cuda(), 16000)
+    assert codes.codes.device.type == "cuda"
+    assert codec.decode(codes).device.type == "cuda"
+
+
+def test_a_list_is_a_waveform_too(codec, noise):
+    assert codec.encode(noise.tolist(), 16000) == codec.encode(noise, 16000)
+
+
+@pytest.mark.parametrize("waveform", [[[0.0], [0.0, 0.1]], None, "speech.wav"])
+def test_what_is_no_waveform(codec, waveform):
+    with pytest.raises(UsageError):
+        codec.encode(waveform, 16000)
+
+
 @pytest.mark.parametrize("decoder", ["spectral", "wavenet"])
 @pytest.mark.parametrize("samples", [1, 63, 64, 65, 1000])
 def test_exact_length_for_any_length(codec, decoder, samples):

@@ -195,7 +195,7 @@ def blocks(waveform: ArrayLike) -> Iterator[np.ndarray]:
     Raises:
         UsageError: for another shape or type of number.
     """
-    array = np.asarray(waveform)
+    array = as_numpy(waveform)
     if array.ndim not in (1, 2):
         raise UsageError(f"A waveform has the shape (T,) or (channels, T), not {array.shape}.")
     array = np.atleast_2d(array)
@@ -211,12 +211,19 @@ def blocks(waveform: ArrayLike) -> Iterator[np.ndarray]:
     return (array[:, at : at + step].T * scale for at in range(0, array.shape[1], step))
 
 
-def as_numpy(waveform: np.ndarray | Tensor) -> np.ndarray:
-    """A waveform of either kind as an array; half precision, which numpy lacks or loses, as float32."""
-    if isinstance(waveform, np.ndarray):
-        return waveform
-    waveform = waveform.detach().cpu()
-    return (waveform.float() if waveform.is_floating_point() else waveform).numpy()
+def as_numpy(numbers: ArrayLike | Tensor) -> np.ndarray:
+    """Numbers of any kind as an array; half precision of torch, which numpy lacks or loses, as float32.
+
+    Raises:
+        UsageError: for what is no array.
+    """
+    if hasattr(numbers, "detach"):
+        tensor = numbers.detach().cpu()
+        return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    try:
+        return np.asarray(numbers)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"An array of numbers is needed, but this {type(numbers).__name__} is none.") from error
 
 
 def write(

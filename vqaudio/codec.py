@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from vqaudio import audio
 from vqaudio.codes import Codes
@@ -103,7 +104,7 @@ class Codec:
 
     def encode(
         self,
-        waveform: np.ndarray | Tensor | Iterator[np.ndarray],
+        waveform: ArrayLike | Tensor | Iterator[np.ndarray],
         sample_rate: int,
         *,
         quantizers: int | None = None,
@@ -112,19 +113,19 @@ class Codec:
         """Encode a waveform.
 
         Args:
-            waveform: (T,) or (channels, T), numpy or torch, in [-1, 1]; channels are averaged. An iterator of such
-                arrays stands for one long waveform, of which some ten seconds for each thread are held at a time.
+            waveform: (T,) or (channels, T), torch or what numpy takes, in [-1, 1]; channels are averaged. An iterator
+                of arrays stands for one long waveform, of which some ten seconds for each thread are held at a time.
             sample_rate: of the waveform, Hz.
             quantizers: how many of the model's quantisers to use; fewer give a lower rate; by default all.
             speaker: whether to send the speaker vector of a model that computes one; or, for a model with a table of
                 speakers, the row of the one who speaks.
 
         Returns:
-            the codes; their `codes` are a numpy array or a torch tensor, as the waveform was.
+            the codes; their `codes` are a numpy array, or for a torch tensor one on the same device.
 
         Raises:
             AudioError: for an empty waveform or one with values that are not finite.
-            UsageError: for a number of quantisers or a speaker that the model does not have.
+            UsageError: for a number of quantisers or a speaker that the model does not have, or for no waveform.
         """
         stages = self._stages(quantizers)
         row = self._row(speaker)
@@ -133,7 +134,7 @@ class Codec:
         def samples() -> Iterator[np.ndarray]:
             nonlocal length
             for part in waveform if isinstance(waveform, Iterator) else [waveform]:
-                for block in audio.blocks(audio.as_numpy(part)):
+                for block in audio.blocks(part):
                     chunk = converter.push(block)
                     length += len(chunk)
                     yield chunk
@@ -144,7 +145,7 @@ class Codec:
         codes, indices = self.networks.encode(samples(), stages, speaker is True)
         indices = indices if row is None else [row]
         return Codes(
-            codes=_as_tensor(codes.astype(np.int64)) if is_tensor(waveform) else codes,
+            codes=_beside(waveform, codes.astype(np.int64)) if is_tensor(waveform) else codes,
             codebook_size=self.config.quantizer.codebook_size,
             hop=self.config.hop,
             sample_rate=self.config.sample_rate,
@@ -164,7 +165,7 @@ class Codec:
             seed, temperature: of the WaveNet's samples; the spectral decoder has nothing random.
 
         Returns:
-            numpy or torch, as `codes.codes` is.
+            numpy or torch, and on the device, as `codes.codes` is.
 
         Raises:
             ModelError: where the codes are of another model.
@@ -172,7 +173,7 @@ class Codec:
         """
         parts = self.decode_parts(codes, decoder=decoder, seed=seed, temperature=temperature)
         wave = np.concatenate(list(parts))
-        return _as_tensor(wave) if is_tensor(codes.codes) else wave
+        return _beside(codes.codes, wave) if is_tensor(codes.codes) else wave
 
     def decode_parts(
         self, codes: Codes, *, decoder: str | None = None, seed: int = 0, temperature: float = 1.0
@@ -313,10 +314,11 @@ def _cut(parts: Iterator[np.ndarray], samples: int) -> Iterator[np.ndarray]:
         samples -= len(part[:samples])
 
 
-def _as_tensor(array: np.ndarray) -> Tensor:
+def _beside(tensor: Any, array: np.ndarray) -> Tensor:
+    """An array as a tensor on the device of another."""
     import torch
 
-    return torch.from_numpy(array)
+    return torch.from_numpy(array).to(tensor.device)
 
 
 def pack_indices(indices: list[int], sizes: tuple[int, ...]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -18,7 +19,7 @@ from safetensors.numpy import save_file
 
 import vqaudio.codec
 from vqaudio import Codes
-from vqaudio.container import MAGIC, VERSION
+from vqaudio.container import MAGIC, VERSION, BlockReader
 
 RATE = 16000
 SHIPPED = Path(vqaudio.__file__).parent / "pretrained" / vqaudio.codec.DEFAULT_MODEL
@@ -160,6 +161,24 @@ def test_output_that_is_full(refused, wav: Path, start: Start, tiny_codec: Path)
     assert said == b"Error: Standard output cannot be written: no space left on device.\n"
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("words", [("--help",), ("info", "in.codes")])
+@pytest.mark.usefixtures("codes_file")
+def test_words_that_find_the_disk_full(start: Start, words: tuple[str, ...]) -> None:
+    with open("/dev/full", "wb") as full:
+        process = start(*words, stdout=full)
+    _, said = process.communicate()
+    assert process.returncode == 1
+    assert said == b"Error: Reading or writing failed: no space left on device.\n"
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a directory that nobody can write to")
+def test_a_demo_where_nothing_can_be_written(refused, tiny_codec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vqaudio.codec.DEFAULT_MODEL", str(tiny_codec))
+    monkeypatch.chdir("/proc")
+    refused(1, "'vqaudio-demo' cannot be made", "demo")
+
+
 def test_a_reader_that_has_had_enough(start: Start, wav: Path, tiny_codec: Path) -> None:
     process = start("encode", wav, "-", "--model", tiny_codec)
     assert process.stdout and process.stderr
@@ -200,9 +219,19 @@ def test_codes_of_a_future_version(refused, codes_file: Path, tmp_path: Path) ->
     refused(1, f"version {VERSION + 1}", "info", "future.codes")
 
 
-def test_codes_of_absurd_length(refused) -> None:
-    codes = Codes(np.zeros((1, 1), np.uint16), 32, 1 << 40, RATE, 1 << 40, b"abcd")
-    refused(1, "model", "decode", "-", "out.wav", stdin=codes.to_bytes())
+@pytest.mark.parametrize(
+    ("stated", "words"),
+    [({"samples": 2**63 - 1}, "truncated"), ({"samples": 2**63 - 1, "sample_rate": 2**63 - 1}, "rate")],
+)
+def test_codes_of_absurd_length(refused, codes_file: Path, tmp_path: Path, stated: dict[str, int], words: str) -> None:
+    data = codes_file.read_bytes()
+    with codes_file.open("rb") as file:
+        header = BlockReader(file, "in.codes").header
+    claim = dataclasses.replace(header, **stated).to_bytes() + data[len(header.to_bytes()) :]
+    (tmp_path / "long.codes").write_bytes(claim)
+    refused(1, words, "decode", "-", "out.wav", stdin=claim)
+    refused(1, "truncated", "decode", "long.codes", "out.wav")
+    refused(1, "truncated", "info", "long.codes")
 
 
 def test_codes_of_another_model(refused, codes_file: Path, tmp_path: Path) -> None:

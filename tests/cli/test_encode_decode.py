@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import logging
 import re
@@ -13,7 +14,9 @@ import pytest
 import soundfile
 
 import vqaudio
-from vqaudio import Codes
+from vqaudio import Codec, Codes
+from vqaudio.models.config import SpeakerConfig
+from vqaudio.models.vqvae import VQVAE
 
 LINE = re.compile(r"([\d.]+) s, ([\d,]+) bytes, ([\d.]+) kb/s, [\d.]+ times real time")
 
@@ -88,6 +91,38 @@ def test_fewer_quantizers_and_no_speaker_give_fewer_bytes(run, wav: Path, codes_
     assert run("decode", "one.codes", "one.wav").exit_code == 0
     assert run("decode", "mute.codes", "mute.wav").exit_code == 0
     assert run("encode", wav, "three.codes", "--quantizers", 3).exit_code == 2
+
+
+@pytest.fixture
+def table(tiny_codec: Path, tmp_path: Path) -> Path:
+    """The model file of a codec with a table of three speakers."""
+    config = vqaudio.load(tiny_codec).config
+    config = dataclasses.replace(config, speaker=SpeakerConfig(kind="lookup", channels=8, speakers=3))
+    path = tmp_path / "table.safetensors"
+    Codec(config, VQVAE(config).arrays()).save(path)
+    return path
+
+
+def test_the_row_of_a_table_says_who_speaks(run, wav: Path, tmp_path: Path, table: Path) -> None:
+    for row in (0, 2):
+        assert run("encode", wav, f"{row}.codes", "--model", table, "--row", row).exit_code == 0
+        assert Codes.load(tmp_path / f"{row}.codes").speaker == bytes([row])
+        assert run("decode", f"{row}.codes", f"{row}.wav", "--model", table).exit_code == 0
+    assert (tmp_path / "0.wav").read_bytes() != (tmp_path / "2.wav").read_bytes()
+
+
+def test_a_row_that_cannot_be_meant(run, wav: Path, tmp_path: Path, table: Path, tiny_codec: Path) -> None:
+    for model, *words in (
+        (table, "--row", 3),
+        (table, "--row", -1),
+        (table, "--row", 1, "--no-speaker"),
+        (table, "--row", 1, "--live"),
+        (tiny_codec, "--row", 0),
+    ):
+        result = run("encode", wav, "a.codes", "--model", model, *words)
+        assert result.exit_code == 2
+        assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
+        assert not (tmp_path / "a.codes").exists()
 
 
 def test_the_wavenet_follows_seed_and_temperature(run, tone: np.ndarray, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Vector quantisation against independent references: numpy, another library, and arithmetic by hand."""
 
+import copy
 import math
 
 import numpy as np
@@ -91,15 +92,25 @@ def test_losses_move_only_their_own_side():
     torch.testing.assert_close(latents.grad, 2 * (latents.detach() - vectors) / codes.numel())
 
 
-def test_dead_codes_restart_from_the_data():
+@pytest.mark.parametrize("codebook", ["ema", "loss"])
+def test_dead_codes_restart_from_the_data(codebook):
     torch.manual_seed(0)
-    stage = VectorQuantizer(QuantizerConfig(codebook_size=16, code_dim=4, decay=0.5, restart_below=0.1), 4).train()
-    stage.codebook.copy_(F.normalize(torch.ones(16, 4) + 1e-3 * torch.randn(16, 4), dim=1))  # all in one place
+    config = QuantizerConfig(codebook_size=16, code_dim=4, decay=0.5, restart_below=0.1, codebook=codebook)
+    stage = VectorQuantizer(config, 4).train()
+    stage.codebook.data.copy_(F.normalize(torch.ones(16, 4) + 1e-3 * torch.randn(16, 4), dim=1))  # all in one place
     for _ in range(40):
-        stage(torch.randn(4, 4, 64))
+        _, _, codebook_loss, commitment_loss = stage(torch.randn(4, 4, 64))
+        (codebook_loss + commitment_loss).backward()  # which a codebook that changes under it would stop
     codes = stage.eval()(torch.randn(4, 4, 256))[1]
     assert len(codes.unique()) == 16
     torch.testing.assert_close(stage.codebook.norm(dim=1), torch.ones(16))
+
+
+def test_a_step_that_fails_does_not_take_the_codebook_with_it():
+    stage = identity(QuantizerConfig(codebook_size=4, code_dim=2, codebook="loss")).train()
+    stage.counts.copy_(torch.tensor([1.0, 1.0, 1.0, 0.0]))
+    stage(torch.full((1, 2, 5), torch.nan))
+    assert torch.isfinite(stage.codebook).all()
 
 
 def test_start_from_the_data_finds_the_clusters():
@@ -149,10 +160,19 @@ def test_quantiser_dropout_leaves_out_later_stages_while_training():
 
 
 def test_quantisation_stays_fp32_under_autocast():
-    quantizer = ResidualQuantizer(QuantizerConfig(codebook_size=8, code_dim=4), 4).eval()
+    torch.manual_seed(0)
+    plain = ResidualQuantizer(QuantizerConfig(quantizers=2, codebook_size=8, code_dim=4, restart_below=0.0), 4).train()
+    mixed = copy.deepcopy(plain)
+    latents = torch.randn(2, 4, 50).bfloat16()
+    wanted = plain(latents)
     with torch.autocast("cpu", torch.bfloat16):
-        result = quantizer(torch.randn(1, 4, 3).bfloat16())
+        result = mixed(latents)
     assert result.latents.dtype == torch.float32
+    assert torch.equal(result.latents, wanted.latents) and torch.equal(result.codes, wanted.codes)
+    assert torch.equal(result.commitment_loss, wanted.commitment_loss)
+    learned = mixed.state_dict()
+    assert {"stages.0.counts", "stages.0.sums"} <= learned.keys()
+    assert [name for name, value in plain.state_dict().items() if not torch.equal(value, learned[name])] == []
 
 
 def test_perplexity_counts_codes_in_even_use():

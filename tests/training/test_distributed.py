@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import distributed, multiprocessing
@@ -16,23 +20,54 @@ from torch import distributed, multiprocessing
 import vqaudio
 from vqaudio.models.config import QuantizerConfig
 from vqaudio.models.quantizer import ResidualQuantizer
+from vqaudio.training.distributed import start
 
 CONFIG = QuantizerConfig(quantizers=2, codebook_size=16, code_dim=4, restart_below=0.2)
+WITHOUT_CHANCE = dataclasses.replace(CONFIG, restart_below=0.0)
+SPY = """
+import torch
+from vqaudio.cli import main
+from vqaudio.training import distributed, loop
+
+class Spied(loop.Run):
+    def save(self):
+        super().save()
+        torch.save([self.model.state_dict(), self.average], self.folder / f"{distributed.rank()}.pt")
+
+loop.Run = Spied
+main()
+"""
+
+
+def learned(latents, config, initialize):
+    """What three batches (B, D, T) leave in the buffers and codebooks of a quantiser."""
+    torch.manual_seed(0)
+    quantizer = ResidualQuantizer(config, 6)
+    rank = distributed.get_rank() if distributed.is_initialized() else 0
+    torch.manual_seed(rank)  # what is drawn may differ, what is learned may not
+    if initialize:
+        quantizer.initialize(latents)
+    for _ in range(3):
+        quantizer.train()(latents)
+    return {name: value.detach().numpy() for name, value in quantizer.state_dict().items() if "project" not in name}
+
+
+def cases(latents):
+    """The state of quantisers with and without chance in what they learn, by name."""
+    return {
+        "drawn": learned(latents, CONFIG, initialize=True),
+        "ema": learned(latents, WITHOUT_CHANCE, initialize=False),
+        "loss": learned(latents, dataclasses.replace(WITHOUT_CHANCE, codebook="loss"), initialize=False),
+    }
 
 
 def _quantize(rank, latents, address, results):
     distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
-    torch.manual_seed(0)
-    quantizer = ResidualQuantizer(CONFIG, 6)
-    torch.manual_seed(rank)  # what is drawn may differ, what is learned may not
-    quantizer.initialize(latents[rank])
-    for _ in range(3):
-        quantizer.train()(latents[rank])
-    results.put((rank, [stage.codebook.numpy() for stage in quantizer.stages]))
+    results.put((rank, cases(latents[rank])))
     distributed.destroy_process_group()
 
 
-def test_codebooks_are_the_same_in_all_processes(tmp_path):
+def test_codebooks_are_those_of_one_process_that_hears_everything(tmp_path):
     latents = torch.randn(2, 4, 6, 50, generator=torch.Generator().manual_seed(1))
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
@@ -40,15 +75,31 @@ def test_codebooks_are_the_same_in_all_processes(tmp_path):
     processes = [context.Process(target=_quantize, args=(i, latents, address, results)) for i in range(2)]
     for process in processes:
         process.start()
-    books = dict(results.get(timeout=120) for _ in processes)
+    found = dict(results.get(timeout=120) for _ in processes)
     for process in processes:
         process.join(60)
-    assert all((one == other).all() for one, other in zip(books[0], books[1], strict=True))
+    alone = cases(latents.flatten(0, 1))
+    for case, state in alone.items():
+        for name, value in state.items():
+            np.testing.assert_array_equal(found[0][case][name], found[1][case][name])
+            if case != "drawn":
+                np.testing.assert_allclose(found[0][case][name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_the_others_wait_until_a_corpus_is_fetched(monkeypatch):
+    joined = []
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setattr(distributed, "init_process_group", lambda backend, timeout: joined.append((backend, timeout)))
+    start("cpu")
+    assert joined == [("gloo", datetime.timedelta(days=1))]
 
 
 @pytest.fixture
-def torchrun(make_corpus, tmp_path):
-    """A command that trains the recipe for folders in two processes, small, and the run folder."""
+def torchrun(make_corpus, tmp_path, monkeypatch):
+    """A command that trains the recipe for folders in two processes, small, and the run folder.
+
+    Each process leaves its weights there as it saves.
+    """
     pytest.importorskip("torchaudio")
     settings = {
         "corpus.path": make_corpus("folder"),
@@ -64,7 +115,9 @@ def torchrun(make_corpus, tmp_path):
         settings |= {f"stages.{i}.steps": 3, f"stages.{i}.batch_size": 2, f"stages.{i}.crop_seconds": 0.1}
     settings["stages.0.quantize_after"] = 1
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    train = ["-m", "vqaudio", "train", "folder", "--run-dir", str(tmp_path / "run")]
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    (tmp_path / "spy.py").write_text(SPY)
+    train = [str(tmp_path / "spy.py"), "train", "folder", "--run-dir", str(tmp_path / "run")]
 
     def command(**changes):
         values = settings | {key.replace("__", "."): value for key, value in changes.items()}
@@ -84,6 +137,8 @@ def test_two_processes_train_one_codec(torchrun):
     assert run.returncode == 0, run.stderr
     assert steps(folder) == list(range(1, 10))
     assert vqaudio.load(folder / "model.safetensors").config.quantizer.codebook_size == 16
+    for one, other in zip(*(torch.load(folder / f"{rank}.pt") for rank in (0, 1)), strict=True):
+        assert [name for name, value in one.items() if not torch.equal(value, other[name])] == []
 
 
 def test_an_interrupted_run_is_saved_by_its_writer(torchrun):

@@ -1,12 +1,17 @@
 """What a run tells: numbers as JSON lines, and a spectrogram that shows what is in the sound."""
 
+import errno
 import json
+import os
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 pytest.importorskip("tensorboard")
 
+from vqaudio.errors import TrainingError
+from vqaudio.training import logs
 from vqaudio.training.logs import Log, spectrogram
 
 
@@ -19,6 +24,54 @@ def test_numbers_are_json_lines_that_a_resumed_run_goes_on_with(tmp_path):
     assert [entry["step"] for entry in entries] == [1, 2]
     assert entries[0]["stage"] == "first" and entries[0]["loss"] == 0.123457
     assert list((tmp_path / "tensorboard").iterdir())
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_numbers_that_find_the_disk_full(tmp_path):
+    (tmp_path / "log.jsonl").symlink_to("/dev/full")
+    with pytest.raises(TrainingError, match="no space left"), Log(tmp_path, quiet=True) as log:
+        log.numbers(1, "first", "train", {"loss": 1.0})
+
+
+def test_a_log_that_cannot_be_begun(tmp_path):
+    with pytest.raises(TrainingError, match="cannot be written"):
+        Log(tmp_path / "nowhere", quiet=True)
+    (tmp_path / "tensorboard").write_text("A file of somebody's.")
+    with pytest.raises(TrainingError, match="cannot be written"):
+        Log(tmp_path, quiet=True)
+
+
+class FullBoard:
+    """TensorBoard on a full disk."""
+
+    def __init__(self, directory):
+        pass
+
+    def fail(self, *arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    add_scalar = add_audio = add_image = close = fail
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda log: log.numbers(1, "first", "train", {"loss": 1.0}),
+        lambda log: log.audio(1, "tone", torch.zeros(4000), 16000),
+        lambda log: None,
+    ],
+    ids=["numbers", "audio", "the end"],
+)
+def test_tensorboard_that_finds_the_disk_full(tmp_path, monkeypatch, use):
+    monkeypatch.setattr(logs, "tensorboard", lambda: SimpleNamespace(SummaryWriter=FullBoard))
+    with pytest.raises(TrainingError, match="no space left"), Log(tmp_path, quiet=True) as log:
+        use(log)
+
+
+def test_the_first_failure_is_the_one_that_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(logs, "tensorboard", lambda: SimpleNamespace(SummaryWriter=FullBoard))
+    with pytest.raises(KeyboardInterrupt), Log(tmp_path, quiet=True):
+        raise KeyboardInterrupt
 
 
 def test_spectrogram_shows_a_tone_at_its_height():

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 
+import numpy as np
 import pytest
 import torch
 
@@ -172,6 +173,15 @@ class TestRun:
         before = (tmp_path / "run" / "last.safetensors").read_bytes()
         assert loop.train(recipe, tmp_path / "run", resume=True, quiet=True).is_file()
         assert (tmp_path / "run" / "last.safetensors").read_bytes() == before
+
+    def test_resuming_a_finished_run_writes_the_codec_that_it_had_no_time_for(self, recipe, tmp_path):
+        recipe = dataclasses.replace(recipe, stages=(dataclasses.replace(recipe.stages[0], steps=3),))
+        path = loop.train(recipe, tmp_path / "run", quiet=True)
+        finished = vqaudio.load(path).state
+        path.unlink()
+        loop.train(recipe, tmp_path / "run", resume=True, quiet=True)
+        written = vqaudio.load(path).state
+        assert all(np.array_equal(written[name], weights) for name, weights in finished.items())
 
 
 class TestResume:

@@ -140,6 +140,7 @@ class TestOverride:
         [
             ("codec.spectral.chanels=96", "codec.spectral.channels"),
             ("codec.spectrl.channels=96", "codec.spectral.channels"),
+            ("codec.decoder.chanels=96", "codec.decoder.channels"),
             ("corups.path=x", "corpus.path"),
             ("stages.decodr.steps=1", "stages.decoder.steps"),
             ("stages.codes.weights.mels=1", "stages.codes.weights.mel"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 import click
 
 from vqaudio import __version__
@@ -14,12 +17,22 @@ from vqaudio.cli.info import info
 from vqaudio.cli.probe import probe
 from vqaudio.cli.train import train
 from vqaudio.errors import VqaudioError
+from vqaudio.files import reason
 
 INTERRUPTED = 130  # what shells expect of a command that Ctrl-C ended
 
 
 class Verbs(click.Group):
     """A group that shows an error of vqaudio as one sentence and exits with its code."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run the command line; what the system refuses, help on a full disk too, is one sentence as well."""
+        try:
+            return super().main(*arguments, **options)
+        except OSError as error:
+            place = "" if error.filename is None else f" '{error.filename}'"
+            click.echo(f"Error: Reading or writing{place} failed: {reason(error)}.", err=True)
+            sys.exit(VqaudioError.exit_code)
 
     def invoke(self, context: click.Context) -> object:
         """Run the chosen verb."""

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import click
 
+from vqaudio.errors import VqaudioError
+from vqaudio.files import reason
+
 SAMPLE = "sample.flac"
 FOLDER = "vqaudio-demo"
 
@@ -61,5 +64,7 @@ def _new_folder() -> Path:
             folder.mkdir()
         except FileExistsError:
             number += 1
+        except OSError as error:
+            raise VqaudioError(f"The directory '{folder}' cannot be made: {reason(error)}.") from error
         else:
             return folder

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @options.device
 @click.option("--quantizers", type=int, help="Quantisers to use: fewer give a lower rate; by default all.")
 @click.option("--speaker/--no-speaker", default=True, help="Send the speaker's voice in the header; on by default.")
+@click.option("--row", type=int, metavar="N", help="The row of the speaker in the table of a model that has one.")
 @click.option("--live", is_flag=True, help="Code the sound as it comes, in blocks of half a second.")
 @click.option("--raw", type=int, metavar="HZ", help="SRC has no header: 16-bit samples of one channel at this rate.")
 @options.jobs
@@ -37,6 +38,7 @@ def encode(
     device: str,
     quantizers: int | None,
     speaker: bool,
+    row: int | None,
     live: bool,
     raw: int | None,
     jobs: int,
@@ -55,7 +57,10 @@ def encode(
 
     if (live or raw is not None) and os.path.isdir(src):
         raise UsageError("--live and --raw are for one recording, not for a directory.")
-    turn = functools.partial(encode_one, quantizers=quantizers, speaker=speaker, live=live, raw=raw)
+    if row is not None and (live or not speaker):
+        raise UsageError("--row says who speaks, which --live and --no-speaker leave out.")
+    voice = speaker if row is None else row
+    turn = functools.partial(encode_one, quantizers=quantizers, speaker=voice, live=live, raw=raw)
     run(Conversion("encode", turn, SUFFIXES, ".codes", model, device, force), src, dst, jobs, quiet)
 
 
@@ -66,7 +71,7 @@ def encode_one(
     force: bool,
     watch: Watch = unwatched,
     quantizers: int | None = None,
-    speaker: bool = True,
+    speaker: bool | int = True,
     live: bool = False,
     raw: int | None = None,
 ) -> Tally:

@@ -84,8 +84,8 @@ class VectorQuantizer(nn.Module):
             self.codebook = nn.Parameter(codebook)
         else:
             self.register_buffer("codebook", codebook)
-            self.register_buffer("counts", torch.ones(config.codebook_size))
             self.register_buffer("sums", codebook.clone())
+        self.register_buffer("counts", torch.ones(config.codebook_size))
 
     def project(self, latents: Tensor) -> Tensor:
         """(B, D, T) to the space of the codes (B, d, T)."""
@@ -99,10 +99,12 @@ class VectorQuantizer(nn.Module):
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(B, D, T) to quantised latents (B, D, T), codes (B, T), codebook loss and commitment loss.
 
-        In training mode the moving average is updated as well.
+        In training mode the moving averages are updated as well, and dead codes restart.
         """
         z = self.project(latents)
         flat = z.transpose(1, 2).flatten(0, 1)
+        if self.training and self.config.codebook == "loss":
+            self.restart(flat.detach())  # before autograd sees the codebook, which must not change until the gradient
         vectors = self.vectors()
         codes = nearest(flat.detach(), vectors.detach())
         quantized = vectors[codes]
@@ -110,6 +112,8 @@ class VectorQuantizer(nn.Module):
         codebook = (flat.detach() - quantized).square().sum(1).mean()
         if self.training and self.config.codebook == "ema":
             self.update(flat.detach(), codes)
+        elif self.training:
+            self.count(codes)
         codes = codes.unflatten(0, (latents.shape[0], latents.shape[2]))
         quantized = quantized.unflatten(0, codes.shape).transpose(1, 2)
         straight_through = z + (quantized - z).detach()
@@ -139,6 +143,23 @@ class VectorQuantizer(nn.Module):
             own.copy_(torch.where(finite, new, own))
 
     @torch.no_grad()
+    def restart(self, latents: Tensor) -> None:
+        """Replace the codes that `count` has found in little use by some of the latents (N, d)."""
+        uniform = self.counts.mean()
+        replacement = draw(latents, self.config.codebook_size)
+        finite = torch.isfinite(replacement).all(1)  # a step that fails must not take the codebook with it
+        dead = (self.counts < self.config.restart_below * uniform) & finite
+        self.counts.copy_(torch.where(dead, uniform, self.counts))
+        self.codebook.copy_(torch.where(dead.unsqueeze(1), replacement, self.codebook))
+
+    @torch.no_grad()
+    def count(self, codes: Tensor) -> None:
+        """Let the moving average of each code's use follow the codes (N,)."""
+        counts = histogram(codes, self.config.codebook_size)
+        all_reduce(counts)
+        self.counts.lerp_(counts, 1 - self.config.decay)
+
+    @torch.no_grad()
     def initialize(self, latents: Tensor) -> None:
         """Start the codebook from latents (B, D, T) by k-means."""
         points = self.project(latents).transpose(1, 2).flatten(0, 1)
@@ -156,9 +177,9 @@ class VectorQuantizer(nn.Module):
 
     @torch.no_grad()
     def start_average(self) -> None:
-        """Let the moving average begin where the codebook is."""
+        """Let the moving averages begin where the codebook is."""
+        self.counts.fill_(1.0)
         if self.config.codebook == "ema":
-            self.counts.fill_(1.0)
             self.sums.copy_(self.codebook)
 
 

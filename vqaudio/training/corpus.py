@@ -70,8 +70,10 @@ def sources(config: CorpusConfig) -> list[Source]:
             found = [Source(path, path.parent.parent.name) for path in files]
         case "vctk":
             _public("VCTK_092", root, config.download, mic_id="mic1")
-            files = (root / "VCTK-Corpus-0.92" / "wav48_silence_trimmed").glob("*/*_mic1.flac")
-            found = [Source(path, path.parent.name) for path in files]
+            corpus = root / "VCTK-Corpus-0.92"
+            files = (corpus / "wav48_silence_trimmed").glob("*/*_mic1.flac")
+            told = [path for path in files if (corpus / "txt" / path.parent.name).is_dir()]  # p315 has lost its texts
+            found = [Source(path, path.parent.name) for path in told]
         case "ljspeech":
             _public("LJSPEECH", root, config.download)
             found = [Source(path, "LJ") for path in (root / "LJSpeech-1.1" / "wavs").glob("*.wav")]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 from collections.abc import Iterator
 
 import torch
 from torch import distributed, nn
+
+PATIENCE = datetime.timedelta(days=1)  # others wait while process 0 fetches and packs the corpus, which may take hours
 
 
 def start(device: str) -> torch.device:
@@ -18,7 +21,7 @@ def start(device: str) -> torch.device:
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
     if not distributed.is_initialized():
-        distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+        distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=PATIENCE)
     return torch.device(device)
 
 

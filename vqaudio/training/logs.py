@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -22,11 +24,16 @@ class Log:
     Args:
         directory: of the run; `log.jsonl` and the TensorBoard files go there.
         quiet: whether to leave the terminal alone.
+
+    Raises:
+        TrainingError: where a file cannot be written, now or later.
     """
 
     def __init__(self, directory: Path, quiet: bool = False) -> None:
-        self._file = open(directory / "log.jsonl", "a", encoding="utf-8")  # noqa: SIM115
-        self._board = tensorboard().SummaryWriter(directory / "tensorboard")
+        self._directory = directory
+        with self._writing():
+            self._file = open(directory / "log.jsonl", "a", encoding="utf-8")  # noqa: SIM115
+            self._board = tensorboard().SummaryWriter(directory / "tensorboard")
         self._console = Console(stderr=True, quiet=quiet, highlight=False)
 
     def __enter__(self) -> Log:
@@ -35,20 +42,22 @@ class Log:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        self._board.close()
+        try:
+            with self._writing(), contextlib.closing(self._board), self._file:
+                pass
+        except TrainingError:
+            if value is None:  # else what came first is what to tell
+                raise
 
     def numbers(self, step: int, stage: str, kind: str, values: dict[str, float]) -> None:
         """Log named numbers; `kind` is "train" or "validation"."""
         entry = {"time": round(time.time(), 1), "step": step, "stage": stage, "kind": kind}
         line = json.dumps(entry | {name: float(f"{value:.6g}") for name, value in values.items()})
-        try:
+        with self._writing():
             self._file.write(line + "\n")
             self._file.flush()
-        except OSError as error:
-            raise TrainingError(f"The log '{self._file.name}' cannot be written: {reason(error)}.") from error
-        for name, value in values.items():
-            self._board.add_scalar(f"{kind}/{name}", value, step)
+            for name, value in values.items():
+                self._board.add_scalar(f"{kind}/{name}", value, step)
         shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         self._console.print(f"{stage} {step} {kind}: {shown}", soft_wrap=True)
 
@@ -59,8 +68,17 @@ class Log:
     def audio(self, step: int, name: str, waveform: Tensor, sample_rate: int) -> None:
         """Log a waveform (T,) and its spectrogram."""
         waveform = waveform.detach().float().cpu()
-        self._board.add_audio(f"audio/{name}", waveform.clamp(-1, 1)[None], step, sample_rate)
-        self._board.add_image(f"spectrogram/{name}", spectrogram(waveform), step)
+        with self._writing():
+            self._board.add_audio(f"audio/{name}", waveform.clamp(-1, 1)[None], step, sample_rate)
+            self._board.add_image(f"spectrogram/{name}", spectrogram(waveform), step)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """One sentence for what stops the files."""
+        try:
+            yield
+        except OSError as error:
+            raise TrainingError(f"The log in '{self._directory}' cannot be written: {reason(error)}.") from error
 
 
 def spectrogram(waveform: Tensor) -> Tensor:

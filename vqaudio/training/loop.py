@@ -137,9 +137,21 @@ class Run:
 
     def train(self, log: Log | None) -> Path:
         """Step until the end or an interruption; save then. Returns the path of the codec."""
-        path, window = self.folder / "model.safetensors", Window()
-        if self.step == self.total_steps:
-            return path
+        if self.step < self.total_steps:  # a run at its end may have been stopped before it wrote its codec
+            self._advance(log)
+            self.save()
+        path = self.folder / "model.safetensors"
+        if distributed.rank() == 0:
+            save_model(path, self.recipe.codec, self.average, force=True)
+        if self.step < self.total_steps:
+            if log:
+                log.say(f"Stopped at step {self.step} of {self.total_steps}; --resume goes on from there.")
+            raise KeyboardInterrupt
+        return path
+
+    def _advance(self, log: Log | None) -> None:
+        """Step until the end or an interruption."""
+        window = Window()
         with self._signals():
             while self.step < self.total_steps and not distributed.anywhere(self.interrupted):
                 stage = self._enter_stage()
@@ -161,14 +173,6 @@ class Run:
                     self._log_samples(stage, log)
                 if self.step % schedule.checkpoint_every == 0:
                     self.save()
-        self.save()
-        if distributed.rank() == 0:
-            save_model(path, self.recipe.codec, self.average, force=True)
-        if self.step < self.total_steps:
-            if log:
-                log.say(f"Stopped at step {self.step} of {self.total_steps}; --resume goes on from there.")
-            raise KeyboardInterrupt
-        return path
 
     def save(self) -> None:
         """Write the checkpoint `last.safetensors`."""

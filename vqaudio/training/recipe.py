@@ -239,7 +239,8 @@ def _replaced(recipe: Recipe, value: Any, hint: Any, keys: list[str], path: str,
     if value is None:
         absent = path.removesuffix("." + ".".join(keys))
         raise RecipeError(f"The recipe has no '{absent}', so '{path}' cannot be set; '{absent}={{}}' adds it first.")
-    near = difflib.get_close_matches(path, _paths(recipe), n=1, cutoff=0.0)[0]
+    known = [*_paths(recipe), *_paths(getattr(recipe.codec, recipe.codec.decoder), "codec.decoder.")]
+    near = difflib.get_close_matches(path, known, n=1, cutoff=0.0)[0]
     raise RecipeError(f"The recipe has no setting '{path}'; the nearest is '{near}'.")
 
 

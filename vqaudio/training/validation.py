@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vqaudio.models.objective import Objective
 from vqaudio.models.quantizer import histogram, perplexity
-from vqaudio.models.vqvae import VQVAE, Output
+from vqaudio.models.vqvae import VQVAE
 from vqaudio.training.losses import wanted, weighted
 from vqaudio.training.recipe import Stage
 
@@ -27,18 +27,17 @@ def validate(
 
     Returns:
         the losses by name and their weighted `total`; `wavenet_shuffled`, nats per sample when every item is given the
-        codes of another; per quantiser `perplexity_i` and `used_codes_i`, over all items.
+        codes of another, where there is another; per quantiser `perplexity_i` and `used_codes_i`, over all items.
     """
     means: dict[str, float] = {}
-    codes = []
+    codes, heard = [], []
     for waveform, speaker in zip(*(tensor.split(stage.batch_size) for tensor in items), strict=True):
         output = model(waveform, speaker, wanted=wanted(stage), objective=objective, quantize=quantize)
         losses = dict(output.losses)
         losses["total"] = weighted(losses, stage.weights)
-        if "wavenet" in losses and output.quantized is not None:
-            losses["wavenet_shuffled"] = shuffled_likelihood(model, waveform, output)
         if output.quantized is not None:
             codes.append(output.quantized.codes)
+            heard.append((waveform, output.quantized.latents, output.speaker))
         for name, value in losses.items():
             means[name] = means.get(name, 0.0) + float(value) * len(waveform) / len(items[0])
     if codes:
@@ -46,11 +45,23 @@ def validate(
             counts = histogram(used, model.config.quantizer.codebook_size)
             means[f"perplexity_{i}"] = float(perplexity(counts))
             means[f"used_codes_{i}"] = float((counts > 0).sum())
+    if codes and "wavenet" in means and len(items[0]) > 1:
+        means["wavenet_shuffled"] = shuffled_likelihood(model, heard)
     return means
 
 
-def shuffled_likelihood(model: VQVAE, waveform: Tensor, output: Output) -> Tensor:
-    """The WaveNet's loss in nats per sample when every item (B, 1, T) is given the codes of another."""
-    assert output.quantized is not None and model.wavenet is not None
-    conditioning = model.conditioning(output.quantized.latents.roll(1, 0), output.speaker)
-    return model.wavenet.loss(waveform, conditioning, output.speaker).mean()
+def shuffled_likelihood(model: VQVAE, heard: list[tuple[Tensor, Tensor, Tensor | None]]) -> float:
+    """The WaveNet's loss in nats per sample when every item is given the codes of the item before it.
+
+    Args:
+        model: in evaluation mode.
+        heard: batches of waveforms (B, 1, T), quantised latents (B, D, frames) and speaker vectors (B, S), if any.
+    """
+    assert model.wavenet is not None
+    others = torch.cat([latents for _, latents, _ in heard]).roll(1, 0)  # across batches: the last may hold one item
+    total = 0.0
+    for waveform, latents, speaker in heard:
+        conditioning = model.conditioning(others[: len(latents)], speaker)
+        others = others[len(latents) :]
+        total += float(model.wavenet.loss(waveform, conditioning, speaker).mean()) * len(waveform)
+    return total / sum(len(waveform) for waveform, _, _ in heard)
