@@ -203,6 +203,19 @@ class TestResume:
         assert whole[0] == parts[0] and whole[1].keys() == parts[1].keys()
         assert [name for name in whole[1] if not torch.equal(whole[1][name], parts[1][name])] == []
 
+    def test_ctrl_c_between_two_stages_and_again_before_the_next_step(self, recipe, tmp_path, monkeypatch):
+        class Interrupted(loop.Run):
+            def restore(self, progress, tensors):
+                super().restore(progress, tensors)
+                self.interrupted = True
+
+        press = lambda run: setattr(run, "interrupted", True)  # noqa: E731
+        for resume, kind in ((False, stop_before(loop.Run, 4, press)), (True, Interrupted)):
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                patch.setattr(loop, "Run", kind)
+                loop.train(recipe, tmp_path / "run", resume=resume, quiet=True)
+            assert load_checkpoint(tmp_path / "run" / "last.safetensors")[0]["step"] == 5
+
     def test_ctrl_c_saves_and_stops(self, recipe, tmp_path, monkeypatch):
         press = lambda run: os.kill(os.getpid(), signal.SIGINT)  # noqa: E731
         monkeypatch.setattr(loop, "Run", stop_before(loop.Run, 2, press))

@@ -22,6 +22,7 @@ from types import FrameType
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
 
 from vqaudio.codec import check_device
 from vqaudio.errors import RecipeError, TrainingError, VqaudioError
@@ -128,6 +129,7 @@ class Run:
         self.train_indices, self.held_out = corpus.split(recipe.corpus.validation_speakers)
         self.step, self.best = 0, math.inf
         self.stage_index, self.stage_start = -1, 0
+        self.optimizers: tuple[Optimizer, ...] = ()
         self.interrupted = False
 
     @property
@@ -179,9 +181,8 @@ class Run:
         if distributed.rank() != 0:
             return
         tensors = with_prefix("model", self.model.state_dict()) | with_prefix("average", self.average)
-        if self.stage_index >= 0:
-            for optimizer in self.optimizers:
-                tensors |= with_prefix("optimizer", optimizer_tensors(optimizer, self.model))
+        for optimizer in self.optimizers:
+            tensors |= with_prefix("optimizer", optimizer_tensors(optimizer, self.model))
         if self.adversary:
             tensors |= with_prefix("adversary", self.adversary.tensors())
         tensors["random"] = torch.get_rng_state()
