@@ -276,6 +276,22 @@ def test_interrupted_while_it_reads(start: Start, tiny_codec: Path, tmp_path: Pa
     assert not list(tmp_path.iterdir())
 
 
+def test_interrupted_while_it_decodes(start: Start, tiny_codec: Path, tmp_path: Path) -> None:
+    codes = vqaudio.load(tiny_codec).encode(np.zeros(25 * 16000, np.float32), 16000)
+    process = start("decode", "-", "out.wav", "--model", tiny_codec)
+    assert process.stdin
+    process.stdin.write(codes.to_bytes()[:-10])  # two blocks and most of the third, on whose end it waits
+    process.stdin.flush()
+    deadline = time.monotonic() + 60
+    while not any(path.stat().st_size > 16000 for path in tmp_path.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert [path.name for path in tmp_path.iterdir()] != ["out.wav"]  # it is written under another name
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    assert process.returncode == 130
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_interrupted_within_a_tree(start: Start, tiny_codec: Path, tmp_path: Path, jobs: int) -> None:
     source, target = tmp_path / "speech", tmp_path / "codes"
