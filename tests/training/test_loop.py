@@ -235,6 +235,15 @@ class TestResume:
             loop.train(recipe, tmp_path / "run", resume=True, quiet=True)
 
 
+def test_perplexity_is_that_of_all_steps_since_the_last_report():
+    window = loop.Window()
+    for counts in ([4.0, 0.0, 0.0, 0.0], [0.0, 4.0, 0.0, 0.0]):  # each step by itself uses one code
+        window.add({"total": torch.tensor(counts[0]), "counts_0": torch.tensor(counts)})
+    means = window.means(batch_seconds=1.0)
+    assert means.pop("times_real_time") > 0
+    assert means == {"total": 2.0, "perplexity_0": pytest.approx(2.0), "used_codes_0": 2.0}
+
+
 def poison_loss(run):
     run.objective.resolutions[0].window.fill_(float("nan"))
 

@@ -28,6 +28,7 @@ from vqaudio.codec import check_device
 from vqaudio.errors import RecipeError, TrainingError, VqaudioError
 from vqaudio.extras import tensorboard
 from vqaudio.models.objective import Objective
+from vqaudio.models.quantizer import histogram, perplexity
 from vqaudio.models.vqvae import PARTS, VQVAE, Output
 from vqaudio.training import distributed
 from vqaudio.training.adversary import Adversary
@@ -47,6 +48,7 @@ from vqaudio.training.recipe import OptimizerConfig, Recipe, Stage, resolve, to_
 from vqaudio.training.validation import validate
 from vqaudio.weights import load_model, save_model
 
+COUNTS = "counts_"  # and the number of a quantiser: how often each of its codes occurs
 INITIAL_BATCHES = 8  # batches of latents from which the codebook starts
 
 
@@ -264,7 +266,7 @@ class Run:
         return losses
 
     def _micro_step(self, stage: Stage, index: int, rate: float) -> dict[str, Tensor]:
-        """Add the gradients of one micro-batch; its named losses and the perplexities of its codes.
+        """Add the gradients of one micro-batch; its named losses, and how often each code occurs in it (K,).
 
         Discriminators take their own step at once, at the learning rate `rate`.
         """
@@ -290,7 +292,10 @@ class Run:
                 losses["discriminator"] = rival.learn(output.decoded.detach(), waveform, rate)
             self._check_finite(losses["discriminator"])
         if output.quantized is not None:
-            losses |= {f"batch_perplexity_{i}": value for i, value in enumerate(output.quantized.perplexity)}
+            size = self.recipe.codec.quantizer.codebook_size
+            losses |= {
+                f"{COUNTS}{i}": histogram(codes, size) for i, codes in enumerate(output.quantized.codes.unbind(1))
+            }
         return losses
 
     def _check_finite(self, value: Tensor) -> None:
@@ -394,7 +399,7 @@ class Run:
 
 
 class Window:
-    """Means of named numbers since they were last asked for, without waiting for the device in between."""
+    """Named numbers since they were last asked for, without waiting for the device in between."""
 
     def __init__(self) -> None:
         self._items: list[dict[str, Tensor]] = []
@@ -405,11 +410,18 @@ class Window:
         self._items.append(values)
 
     def means(self, batch_seconds: float) -> dict[str, float]:
-        """The mean of each, and the seconds of audio trained on per second."""
-        names = self._items[-1]
-        means = {
-            name: float(torch.stack([item[name] for item in self._items if name in item]).mean()) for name in names
-        }
+        """The mean of each, the perplexity of all codes together, and the seconds of audio trained on per second."""
+        means: dict[str, float] = {}
+        for name in self._items[-1]:
+            mean = torch.stack([item[name] for item in self._items if name in item]).mean(0)
+            if name.startswith(COUNTS):
+                stage = name.removeprefix(COUNTS)
+                means |= {
+                    f"perplexity_{stage}": float(perplexity(mean)),
+                    f"used_codes_{stage}": float((mean > 0).sum()),
+                }
+            else:
+                means[name] = float(mean)
         means["times_real_time"] = len(self._items) * batch_seconds / (time.monotonic() - self._since)
         self._items, self._since = [], time.monotonic()
         return means
