@@ -41,7 +41,7 @@ def test_it_prints_a_table_and_writes_everything_as_json(run, tiny_codec: Path, 
     for words in ("spectral", "WaveNet, one pass", "PyTorch", "Here: 8 kHz, random weights", "processor", "torch"):
         assert words in result.stdout
     record = json.loads(target.read_text())
-    assert record["settings"] == {"seconds": 0.2, "threads": [1], "streams": [1, 2], "repeat": 1}
+    assert record["settings"] == {"device": "cpu", "seconds": 0.2, "threads": [1], "streams": [1, 2], "repeat": 1}
     assert record["against"] == {"here": "8 kHz"}
     assert record["versions"]["numba"] and record["machine"]["cores"] >= 1
     rows = {(m["codec"], m["part"], m["streams"]): m for m in record["measurements"]}
@@ -78,6 +78,7 @@ def test_nothing_is_replaced_unasked(run, tmp_path: Path) -> None:
         (("--streams", ""), "'' is not a list of whole numbers"),
         (("--against", "hear"), "did you mean 'here'?"),
         (("--seconds", "0"), "--seconds"),
+        (("--device", "cuda:99"), "The device 'cuda:99' is not there"),
     ],
 )
 def test_what_cannot_be_meant_is_said(run, words: tuple[str, ...], sentence: str) -> None:

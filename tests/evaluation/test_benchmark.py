@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -23,6 +23,7 @@ from vqaudio.models.config import CodecConfig, QuantizerConfig, SpeakerConfig, W
 from vqaudio.models.quantizer import nearest_codes
 from vqaudio.models.vqvae import VQVAE
 from vqaudio.runtime.cpu import CpuNetworks
+from vqaudio.runtime.gpu import TorchNetworks
 
 MEGABYTE = 1_000_000
 
@@ -128,6 +129,22 @@ def test_all_parts_are_measured_for_all_threads_and_streams(codec: Codec) -> Non
     for m in measured:
         assert (m.codec, len(m.times), m.seconds) == ("vqaudio", 2, pytest.approx(0.2 * m.streams))
         assert m.operations == operations[m.part if m.part != "sequential" else "wavenet"]
+
+
+def test_a_device_is_measured_on_the_same_parts(codec: Codec) -> None:
+    measured = list(benchmark.measure_device(codec, "cpu", seconds=0.05, streams=[1, 2], repeat=1))
+    parts = ("encode", "spectral", "sequential")
+    assert [(m.streams, m.part) for m in measured] == [(files, part) for files in (1, 2) for part in parts]
+    assert all(m.seconds == pytest.approx(0.05 * m.streams) for m in measured)
+
+
+def test_the_pass_on_a_device_is_the_codec_s_own(codec: Codec) -> None:
+    networks = TorchNetworks(codec.config, codec.state, "cpu")
+    coded = benchmark._coded(codec, 0.05)
+    first, second = cast(list[np.ndarray], benchmark._one_pass_on_device(networks, coded, 2))
+    expected = np.concatenate(list(networks.decode_wavenet(coded.codes, coded.speaker, 0, 1.0, in_pieces=False)))
+    np.testing.assert_array_equal(first, expected)
+    assert len(second) == len(first) and not np.array_equal(first, second)
 
 
 def test_a_long_file_goes_there_and_back(codec: Codec) -> None:

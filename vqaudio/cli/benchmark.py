@@ -25,6 +25,7 @@ ALWAYS = "wavenet"  # the WaveNet as a loop in PyTorch is measured anyway
 
 @click.command()
 @options.model
+@options.device
 @click.option("--seconds", type=click.FloatRange(0.1, 3600), default=10.0, show_default=True, help="Of each file.")
 @click.option("--threads", metavar="N,...", help="By default 1 and as many as there are cores.")
 @click.option("--streams", metavar="N,...", default="1,8", show_default=True, help="Files at once.")
@@ -44,6 +45,7 @@ ALWAYS = "wavenet"  # the WaveNet as a loop in PyTorch is measured anyway
 @options.force
 def benchmark(
     model: str | None,
+    device: str,
     seconds: float,
     threads: str | None,
     streams: str,
@@ -53,20 +55,23 @@ def benchmark(
     target: Path | None,
     force: bool,
 ) -> None:
-    """Measure the speed of a codec on the CPU.
+    """Measure the speed of a codec.
 
     Speech that comes with vqaudio is encoded and decoded, by the compiled networks, by the same networks in eager
-    PyTorch, and by other codecs, one after the other. Speeds are those of the best run.
+    PyTorch, and by other codecs, one after the other, on the CPU. Speeds are those of the best run. With a GPU as the
+    --device vqaudio is measured there, the WaveNet with all files in one pass: --device cuda --streams 1,16,128,1024
     """
     from rich.console import Console
 
     import vqaudio
+    from vqaudio.codec import check_device
     from vqaudio.evaluation import benchmark as harness
     from vqaudio.evaluation import peers
     from vqaudio.evaluation.evaluate import versions
     from vqaudio.files import check_target, replacing
     from vqaudio.runtime.cpu import available_threads
 
+    check_device(device)
     if target is not None:
         check_target(target, force)
     counts = _numbers(threads) if threads is not None else sorted({1, available_threads()})
@@ -87,8 +92,11 @@ def benchmark(
         if minutes is not None:
             measured += harness.measure_long(vqaudio.load(model), minutes=minutes)
         measured.append(harness.measure_start(model=model, repeat=repeat))
-        measured += harness.measure(codec, seconds=seconds, threads=counts, streams=files, repeat=repeat)
-        measured += harness.measure_eager(codec, seconds=seconds, threads=counts, repeat=repeat)
+        if device == "cpu":
+            measured += harness.measure(codec, seconds=seconds, threads=counts, streams=files, repeat=repeat)
+            measured += harness.measure_eager(codec, seconds=seconds, threads=counts, repeat=repeat)
+        else:
+            measured += harness.measure_device(codec, device, seconds=seconds, streams=files, repeat=repeat)
         for peer in chosen:
             measured += harness.measure_peer(peer, seconds=seconds, threads=counts, repeat=repeat)
     ratios = [harness.ratios(m, measured) for m in measured]
@@ -112,7 +120,7 @@ def benchmark(
     if target is not None:
         record = {
             "model": {"name": codec.config.name, "path": model, "decoders": decoders},
-            "settings": {"seconds": seconds, "threads": counts, "streams": files, "repeat": repeat},
+            "settings": {"device": device, "seconds": seconds, "threads": counts, "streams": files, "repeat": repeat},
             "against": {peer.name: peer.setting for peer in chosen},
             "machine": machine,
             "versions": packages,

@@ -139,6 +139,25 @@ def measure(
                 yield Measurement(OURS, part, count, files, files * seconds, times, operations[part], memory)
 
 
+def measure_device(
+    codec: Codec, device: str, *, seconds: float, streams: Iterable[int], repeat: int
+) -> Iterator[Measurement]:
+    """Measure a codec on a device of torch: encoder and spectral decoder file after file, the WaveNet with all files in
+    one pass.
+
+    Args:
+        codec: with every decoder that is to be measured.
+        device: "cuda" or "cuda:N"; "cpu" runs the same there.
+    """
+    networks, operations = TorchNetworks(codec.config, codec.state, device), _operations(codec)
+    operations.pop("wavenet", None)
+    for files in streams:
+        for part in operations:
+            stage = functools.partial(_on_device, codec, networks, part, files)
+            times, memory = clock(stage, seconds, repeat)
+            yield Measurement(OURS, part, 1, files, files * seconds, times, operations[part], memory)
+
+
 def measure_eager(codec: Codec, *, seconds: float, threads: Iterable[int], repeat: int) -> Iterator[Measurement]:
     """Measure a codec's networks in eager PyTorch, one file at a time; of the WaveNet, which is a loop of steps whose
     layers keep their past in queues, a short stretch."""
@@ -297,6 +316,22 @@ def _compiled(codec: Codec, networks: CpuNetworks, part: str, threads: int, file
 def _eager(codec: Codec, networks: TorchNetworks, part: str, seconds: float) -> Work:
     coded = _coded(codec, seconds)
     return lambda: _run(networks, part, coded, 0)
+
+
+def _on_device(codec: Codec, networks: TorchNetworks, part: str, files: int, seconds: float) -> Work:
+    coded = _coded(codec, seconds)
+    if part == "sequential":
+        return lambda: _one_pass_on_device(networks, coded, files)
+    return lambda: [_run(networks, part, coded, 0) for _ in range(files)]
+
+
+@torch.inference_mode()
+def _one_pass_on_device(networks: TorchNetworks, coded: Coded, files: int) -> object:
+    assert networks.wavenet is not None
+    conditioning, spoken = networks.conditioned(coded.codes, coded.speaker)
+    pieces = [Piece(conditioning, spoken, stream=stream) for stream in range(files)]
+    bank = networks.wavenet.bank
+    return [bank.push(bank.start(), signal, True) for signal in networks.wavenet.generate(pieces, seed=0)]
 
 
 def _run(networks: CpuNetworks | TorchNetworks, part: str, coded: Coded, stream: int) -> object:

@@ -82,6 +82,13 @@ class TorchNetworks:
             conditioning = self._conditioning(codes[:, start:end], vector)[0, :, first - start : stop - start]
             yield sampler.push(conditioning.T.cpu().numpy(), stop == frames)
 
+    @torch.inference_mode()
+    def conditioned(self, codes: np.ndarray, speaker: list[int] | None) -> tuple[Floats, Floats | None]:
+        """Codes (quantizers, frames) to the conditioning (frames, C) and the speaker vector (S,) of a `Piece`."""
+        vector = self._vector(speaker)
+        spoken = None if vector is None else vector[0].cpu().numpy()
+        return self._conditioning(codes, vector)[0].T.cpu().numpy(), spoken
+
     @property
     def _block(self) -> int:
         return round(BLOCK_SECONDS * self.config.frame_rate)

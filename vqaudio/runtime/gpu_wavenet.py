@@ -24,7 +24,7 @@ from vqaudio.models.wavenet import WaveNet
 from vqaudio.runtime.product import Floats
 from vqaudio.runtime.wavenet import Bank, Piece
 
-SIZES = (8, 64, 256)  # streams of a graph; a few idle ones cost nothing, but every graph costs its capture
+SIZES = (8, 64, 256, 1024)  # streams of a graph; a few idle ones cost nothing, but every graph costs its capture
 CHUNK = 512  # steps, or a frame, after which the host looks which streams have ended
 WARM_UP = 3  # steps before a capture, in which libraries allocate what a graph must find allocated
 KEPT = 8  # graphs
@@ -40,7 +40,7 @@ class TorchWaveNet:
         bands: samples per step.
         steps: steps per code frame.
         receptive_steps: steps that one step's distribution depends on, its own among them.
-        group: streams that advance together.
+        group: pieces of one file that are worth waiting for; more of them would hold minutes of it.
     """
 
     bands: int
@@ -49,7 +49,7 @@ class TorchWaveNet:
         stack, layers = module.stack, module.stack.layers
         assert stack.local is not None
         self.bands, self.steps = module.bands, module.hop // module.bands
-        self.receptive_steps, self.group = stack.receptive_field, SIZES[-1]
+        self.receptive_steps, self.group = stack.receptive_field, SIZES[-2]
         self.bank = Bank(module.bands)
         self.distribution, self.levels = module.distribution, module.levels
         self.device = module.levels.device
