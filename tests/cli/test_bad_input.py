@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -223,7 +224,7 @@ def test_codes_of_a_future_version(refused, codes_file: Path, tmp_path: Path) ->
     ("stated", "words"),
     [({"samples": 2**63 - 1}, "truncated"), ({"samples": 2**63 - 1, "sample_rate": 2**63 - 1}, "rate")],
 )
-def test_codes_of_absurd_length(refused, codes_file: Path, tmp_path: Path, stated: dict[str, int], words: str) -> None:
+def test_codes_of_absurd_length(refused, codes_file: Path, tmp_path: Path, stated: dict[str, Any], words: str) -> None:
     data = codes_file.read_bytes()
     with codes_file.open("rb") as file:
         header = BlockReader(file, "in.codes").header
