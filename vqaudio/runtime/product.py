@@ -212,10 +212,15 @@ def accumulate(totals: Floats, weights: Floats | Pairs, inputs: Floats | Pairs) 
 
 
 @register_jitable
+def _upper_half(bits: Any) -> Any:
+    """The bits of bfloat16 numbers nearest to float32 ones, of two equally near the even one; scalars or arrays."""
+    return (bits + BELOW_HALF + (bits >> HALF & ONE)) >> HALF
+
+
+@register_jitable
 def pairs(rows: Floats) -> Pairs:
     """Rows (..., K) that lie side by side, K even, rounded to bfloat16, to nearest even: (..., K / 2)."""
-    bits = rows.view(np.uint32)
-    return ((bits + BELOW_HALF + (bits >> HALF & ONE)) >> HALF).astype(np.uint16).view(np.int32)
+    return _upper_half(rows.view(np.uint32)).astype(np.uint16).view(np.int32)
 
 
 def paired_weights(weights: Floats) -> Pairs:
@@ -248,7 +253,7 @@ def _put(target, source):
         for row in range(len(target)):
             halves, bits = target[row].view(np.uint16), source[row].view(np.uint32)
             for k in range(len(halves)):
-                halves[k] = (bits[k] + BELOW_HALF + (bits[k] >> HALF & ONE)) >> HALF
+                halves[k] = _upper_half(bits[k])
 
     return round_off
 
