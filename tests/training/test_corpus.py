@@ -197,33 +197,7 @@ class TestPack:
             pack(CorpusConfig("folder", make_corpus("folder")), 16000, tmp_path / "file" / "pack")
 
 
-class TestSplit:
-    @settings(max_examples=25, deadline=None)
-    @given(st.integers(2, 30), st.integers(0, 12), st.integers(0, 99), st.randoms(use_true_random=False))
-    def test_parts_are_whole_disjoint_and_fixed_by_names(self, speakers, held, seed, random):
-        names = [f"s{i}/{j}" for i in range(speakers) for j in range(1 + i % 3)]
-        chosen = []
-        for order in (names, random.sample(names, len(names))):
-            corpus = build([5] * len(order), [name.split("/")[0] for name in order], order)
-            train, validation = corpus.split(held, seed)
-            assert sorted([*train, *validation]) == list(range(len(order)))
-            assert len(train) and len(validation)
-            voices = set(corpus.speakers[validation])
-            if 0 < 2 * held <= speakers:
-                assert len(voices) == held and not voices & set(corpus.speakers[train])
-            else:
-                assert len(validation) == max(1, len(names) // 20)
-            chosen.append({order[i] for i in validation})
-        assert chosen[0] == chosen[1]
-
-    def test_seed_chooses(self):
-        corpus = build([5] * 40, [f"s{i}" for i in range(40)])
-        assert len({tuple(corpus.split(4, seed)[1]) for seed in range(5)}) > 1
-
-    def test_one_utterance_cannot_be_split(self):
-        with pytest.raises(TrainingError, match="only one utterance"):
-            build([5], ["a"]).split(8)
-
+class TestSource:
     def test_does_not_depend_on_where_the_corpus_lies(self):
         assert Source(Path("/a/x/1.wav"), "x").name == Source(Path("/b/x/1.wav"), "x").name
 

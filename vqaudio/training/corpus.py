@@ -1,7 +1,6 @@
 """A training corpus: audio files found, packed once into one int16 file with an index, and cut into random crops.
 
-Every run on the same files and rate shares one pack. A batch of crops is a pure function of the seed and the step, so
-that a resumed run sees exactly the crops that an uninterrupted one would have seen, on any number of processes.
+Every run on the same files and rate shares one pack. Where the crops lie is drawn in `index`.
 """
 
 from __future__ import annotations
@@ -13,8 +12,7 @@ import logging
 import os
 import warnings
 import zipfile
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,10 +27,10 @@ from vqaudio import audio
 from vqaudio.errors import AudioError, TrainingError
 from vqaudio.extras import torchaudio
 from vqaudio.files import reason, replacing
+from vqaudio.training.index import Draw, Index, validation_places
 from vqaudio.training.recipe import CorpusConfig
 
 FULL_SCALE = 32768.0  # of int16
-HELD_OUT_SHARE = 20  # one utterance in so many is held out where whole speakers are not
 READ_AHEAD = 256  # files read in parallel before they are written in order
 
 log = logging.getLogger(__name__)
@@ -128,17 +126,11 @@ def _from_folder(root: Path) -> list[Source]:
 
 
 @dataclass(eq=False)
-class Corpus:
-    """Packed utterances: one int16 memory map and, for each of its N utterances, where it lies and who speaks."""
+class Corpus(Index):
+    """Packed waveforms: one int16 memory map and its index, in samples."""
 
     samples: np.ndarray  # (total,) int16, read-only
-    starts: np.ndarray  # (N,) int64, samples
-    lengths: np.ndarray  # (N,) int64, samples
-    speakers: np.ndarray  # (N,) int64, rows of speaker_names
-    names: np.ndarray  # (N,) text
-    speaker_names: np.ndarray  # (S,) text, sorted
     sample_rate: int  # Hz
-    key: str  # of the sources and the rate
     _resident: dict[torch.device, Tensor] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -157,34 +149,12 @@ class Corpus:
             raise TrainingError(f"The packed corpus in '{directory}' cannot be opened: {error}.") from error
         if len(samples) != arrays["lengths"].sum():
             raise TrainingError(f"The packed corpus in '{directory}' does not have the length that its index states.")
-        return cls(samples, sample_rate=sample_rate, key=key, **arrays)
-
-    def __len__(self) -> int:
-        return len(self.starts)
+        return cls(samples=samples, sample_rate=sample_rate, key=key, **arrays)
 
     @property
     def seconds(self) -> float:
         """Duration of all utterances together."""
         return len(self.samples) / self.sample_rate
-
-    def split(self, validation_speakers: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Utterances to train on and utterances held out, as two sorted index arrays.
-
-        Whole speakers are held out, chosen by a hash of their names. With `validation_speakers` 0, or fewer speakers
-        than twice as many, one utterance in twenty is held out instead, by the same rule.
-
-        Raises:
-            TrainingError: where there is only one utterance.
-        """
-        if 0 < 2 * validation_speakers <= len(self.speaker_names):
-            held_out = _shuffled(self.speaker_names, seed)[:validation_speakers]
-            mask = np.isin(self.speakers, held_out)
-        elif len(self) > 1:
-            mask = np.zeros(len(self), bool)
-            mask[_shuffled(self.names, seed)[: max(1, len(self) // HELD_OUT_SHARE)]] = True
-        else:
-            raise TrainingError("The corpus has only one utterance, so that none can be held out for validation.")
-        return np.flatnonzero(~mask), np.flatnonzero(mask)
 
     def on(self, device: str | torch.device) -> Tensor:
         """All samples as int16 (total,): in GPU memory where they take less than half of what is free, else mapped."""
@@ -242,10 +212,7 @@ def pack(config: CorpusConfig, sample_rate: int, directory: str | Path | None = 
 
 
 class Crops:
-    """Random crops of some utterances of a corpus, drawn in proportion to their length.
-
-    Every batch is a pure function of (seed, step): each of `world` processes takes its own `size` items of one draw.
-    """
+    """Random crops of some utterances of a corpus, each batch one of the steps of a `Draw`."""
 
     def __init__(
         self,
@@ -257,22 +224,15 @@ class Crops:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        self.corpus, self.indices, self.length, self.device = corpus, indices, length, torch.device(device)
-        self.seed, self.rank, self.world = seed, rank, world
-        self._ends = np.cumsum(corpus.lengths[indices])
+        self.corpus, self.length, self.device = corpus, length, torch.device(device)
+        self.draw = Draw(corpus, indices, length, seed, rank, world)
 
     def batch(self, step: int, size: int) -> tuple[Tensor, Tensor]:
         """The crops of a step: waveform (size, 1, length) float32 in [-1, 1], and speaker (size,) int64, on the device.
 
         An utterance shorter than the crop is followed by zeros.
         """
-        key = np.array([self.seed, step], dtype=np.int64).view(np.uint64)
-        uniforms = np.random.Generator(np.random.Philox(key=key)).random((self.world * size, 2))
-        uniforms = uniforms[self.rank * size : (self.rank + 1) * size]
-        rows = np.searchsorted(self._ends, (uniforms[:, 0] * self._ends[-1]).astype(np.int64), side="right")
-        utterances = self.indices[rows]
-        spare = np.maximum(self.corpus.lengths[utterances] - self.length, 0)
-        return _cut(self.corpus, utterances, (uniforms[:, 1] * (spare + 1)).astype(np.int64), self.length, self.device)
+        return _cut(self.corpus, *self.draw.places(step, size), self.length, self.device)
 
 
 def validation_items(
@@ -282,17 +242,8 @@ def validation_items(
 
     They do not overlap, and the speakers take turns. N is smaller where the utterances do not suffice.
     """
-    order = indices[_shuffled(corpus.names[indices], seed=0)]
-    counts = np.maximum(corpus.lengths[order] // length, 1)
-    crops = [(index, crop * length) for index, count in zip(order, counts, strict=True) for crop in range(count)]
-    turns: Counter[int] = Counter()
-    ranked = []
-    for index, start in crops:
-        ranked.append((turns[corpus.speakers[index]], index, start))
-        turns[corpus.speakers[index]] += 1
-    ranked.sort(key=lambda crop: crop[0])
-    chosen = np.array(ranked[: max(1, round(seconds * corpus.sample_rate / length))], np.int64).reshape(-1, 3)
-    return _cut(corpus, chosen[:, 1], chosen[:, 2], length, torch.device(device))
+    places = validation_places(corpus, indices, round(seconds * corpus.sample_rate / length), length)
+    return _cut(corpus, *places, length, torch.device(device))
 
 
 def _cut(
@@ -333,12 +284,6 @@ def _read(source: Source, sample_rate: int) -> np.ndarray | None:
         log.warning("Left out of the corpus: %s", error)
         return None
     return np.clip(np.rint(waveform * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype("<i2")
-
-
-def _shuffled(names: Iterable[str], seed: int) -> np.ndarray:
-    """Indices of `names` in an order that depends on the names and the seed alone."""
-    digests = [hashlib.sha256(os.fsencode(f"{seed} {name}")).digest() for name in names]
-    return np.array(sorted(range(len(digests)), key=digests.__getitem__), np.int64)
 
 
 def _key(found: list[Source], sample_rate: int) -> str:
