@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
@@ -14,8 +15,10 @@ from vqaudio.training import recipe as recipe_module
 from vqaudio.training.recipe import (
     CorpusConfig,
     LossWeights,
+    Plan,
     Recipe,
     Stage,
+    Steps,
     from_json,
     load_recipe,
     override,
@@ -37,7 +40,7 @@ SOURCE = """
 from vqaudio.models.config import CodecConfig
 from vqaudio.training.recipe import CorpusConfig, Recipe
 
-RECIPE = Recipe("mine", CorpusConfig(), CodecConfig(), stages=())
+RECIPE = Recipe(name="mine", corpus=CorpusConfig(), codec=CodecConfig(), stages=())
 if __name__ == "__main__":
     raise SystemExit("run")
 """
@@ -47,7 +50,11 @@ class TestLoad:
     def test_by_path(self, tmp_path):
         path = tmp_path / "mine.py"
         path.write_text(SOURCE)
-        assert load_recipe(path) == load_recipe(str(path)) == Recipe("mine", CorpusConfig(), CodecConfig(), ())
+        assert (
+            load_recipe(path)
+            == load_recipe(str(path))
+            == Recipe(name="mine", corpus=CorpusConfig(), codec=CodecConfig(), stages=())
+        )
 
     def test_by_shipped_name(self):
         assert load_recipe("vctk").codec.hop == 64
@@ -75,7 +82,7 @@ class TestLoad:
         ("source", "message"),
         [
             ("X = 1\n", "exactly one Recipe, and it declares 0"),
-            (SOURCE + "OTHER = Recipe('b', CorpusConfig(), CodecConfig(), ())\n", "declares 2"),
+            (SOURCE + "OTHER = RECIPE\n", "declares 2"),
             ("def broken(:\n", "SyntaxError"),
             ("import nothing_of_this_name\n", "nothing_of_this_name"),
             ("from vqaudio.training.recipe import Stage\nStage(depth=3)\n", "TypeError"),
@@ -192,13 +199,13 @@ class TestOverride:
 
 class TestJson:
     def test_round_trip(self):
-        assert from_json(to_json(RECIPE)) == RECIPE
-        assert isinstance(from_json(to_json(RECIPE)).stages[0].weights, LossWeights)
+        assert from_json(to_json(RECIPE), Recipe) == RECIPE
+        assert isinstance(from_json(to_json(RECIPE), Recipe).stages[0].weights, LossWeights)
 
     @pytest.mark.parametrize("text", ["", "[]", "{", '{"name": 3}', '{"nam": "x"}', "{}", "null"])
     def test_not_a_recipe(self, text):
         with pytest.raises(RecipeError):
-            from_json(text)
+            from_json(text, Recipe)
 
 
 class TestResolve:
@@ -222,10 +229,10 @@ class TestResolve:
         with pytest.raises(RecipeError, match="2 speakers, and the corpus has 3"):
             resolve(self.table(2), self.corpus)
 
-    def test_speakers_held_out_have_no_rows(self):
-        held_out = dataclasses.replace(self.table(3), corpus=RECIPE.corpus)
-        with pytest.raises(RecipeError, match="validation_speakers=0"):
-            resolve(held_out, self.corpus)
+
+class TestCheck:
+    def test_a_recipe_that_makes_sense(self):
+        RECIPE.check()
 
     @pytest.mark.parametrize(
         "setting",
@@ -233,4 +240,52 @@ class TestResolve:
     )
     def test_numbers_that_make_no_sense(self, setting):
         with pytest.raises(RecipeError):
-            resolve(override(RECIPE, [setting]), self.corpus)
+            override(RECIPE, [setting]).check()
+
+    def test_speakers_held_out_have_no_rows(self):
+        codec = dataclasses.replace(RECIPE.codec, speaker=SpeakerConfig(kind="lookup", speakers=3))
+        with pytest.raises(RecipeError, match="validation_speakers=0"):
+            dataclasses.replace(RECIPE, codec=codec).check()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Walk(Plan):
+    """A plan of another kind, with a field of its own."""
+
+    verb = "walk"
+
+    codec: str
+    stages: tuple[Steps, ...]
+
+
+WALK = Walk(name="far", corpus=CorpusConfig(), codec="codec.safetensors", stages=(Steps("on", 10, batch_size=4),))
+
+
+class TestAnotherKind:
+    def test_round_trip(self):
+        assert from_json(to_json(WALK), Walk) == WALK
+        with pytest.raises(RecipeError):
+            from_json(to_json(WALK), Recipe)
+
+    def test_override(self):
+        changed = override(WALK, ["codec=other.safetensors", "stages.on.steps=3"])
+        assert (changed.codec, changed.stages[0].steps) == ("other.safetensors", 3)
+        with pytest.raises(RecipeError, match=r"nearest is 'stages\.on\.steps'"):
+            override(WALK, ["stages.on.step=3"])
+
+    def test_check(self):
+        WALK.check()
+        with pytest.raises(RecipeError, match="stage 'on'"):
+            override(WALK, ["stages.on.batch_size=0"]).check()
+
+    def test_a_script_for_another_verb(self, tmp_path):
+        path = tmp_path / "mine.py"
+        path.write_text(SOURCE)
+        with pytest.raises(RecipeError, match="'vqaudio train'"):
+            load_recipe(path, Walk)
+
+    def test_a_script_may_declare_one_of_each(self, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "walk", SimpleNamespace(WALK=WALK))
+        path = tmp_path / "mine.py"
+        path.write_text(SOURCE.replace("RECIPE =", "from walk import WALK\nRECIPE ="))
+        assert load_recipe(path, Walk) == WALK and load_recipe(path).name == "mine"

@@ -11,7 +11,7 @@ import pytest
 import vqaudio
 from vqaudio.models.vqvae import VQVAE
 from vqaudio.training import loop
-from vqaudio.training.recipe import from_json, load_recipe, override, recipes_directory, to_json
+from vqaudio.training.recipe import Recipe, from_json, load_recipe, override, recipes_directory, to_json
 
 SHIPPED = sorted(path.stem for path in recipes_directory().glob("*.py"))
 PUBLIC = ("librispeech", "vctk", "ljspeech")
@@ -40,7 +40,7 @@ def test_the_promised_recipes_are_shipped():
 def test_declares_what_can_be_saved(name):
     recipe = load_recipe(name)
     assert recipe.name == name
-    assert from_json(to_json(recipe)) == recipe
+    assert from_json(to_json(recipe), Recipe) == recipe
     codec = recipe.codec
     if codec.speaker.kind == "lookup":
         codec = override(recipe, ["codec.speaker.speakers=109"]).codec

@@ -75,6 +75,7 @@ def train(
     folder = Path(directory)
     place = distributed.start(check_device(device))
     try:
+        recipe.check()
         with distributed.first_alone():
             corpus = pack(recipe.corpus, recipe.codec.sample_rate, quiet=quiet)
         recipe = resolve(recipe, corpus)

@@ -1,6 +1,7 @@
-"""What a training run is made of: a Recipe of frozen dataclasses, declared by a script and overridden by `--set`.
+"""What a training run is made of: a recipe of frozen dataclasses, declared by a script and overridden by `--set`.
 
-A recipe is found by name or path, overridden, resolved against its corpus, and saved as JSON beside the results.
+A recipe is found by name or path, overridden, resolved against its corpus, and saved as JSON beside the results. `Plan`
+holds what every recipe has, whatever it trains; `Recipe` is that of a codec.
 """
 
 from __future__ import annotations
@@ -13,14 +14,15 @@ import typing
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
 
 from vqaudio.errors import ModelError, RecipeError
 from vqaudio.models.config import CodecConfig, convert, from_dict, to_dict
 
 if TYPE_CHECKING:
-    from vqaudio.training.corpus import Corpus
+    from vqaudio.training.index import Index
 
+AnyPlan = TypeVar("AnyPlan", bound="Plan")
 Part = Literal["encoder", "quantizer", "speaker", "conditioning", "wavenet", "spectral"]
 
 
@@ -54,18 +56,24 @@ class LossWeights:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A stretch of training in which the same parts learn on the same losses."""
+class Steps:
+    """A stretch of training, whatever is trained."""
 
     name: str
     steps: int
+    learning_rate: float = field(default=5e-4, kw_only=True)
+    crop_seconds: float = field(default=1.0, kw_only=True)
+    batch_size: int = field(default=16, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Stage(Steps):
+    """A stretch of training in which the same parts of a codec learn on the same losses."""
+
     parts: tuple[Part, ...]
     weights: LossWeights = field(default_factory=LossWeights)
     quantize_after: int = 0  # steps of the stage without quantisation, after which the codebook starts from the data
     commitment_ramp: int = 0  # steps from then on over which the commitment weight rises
-    learning_rate: float = 5e-4
-    crop_seconds: float = 1.0
-    batch_size: int = 16
 
 
 @dataclass(frozen=True)
@@ -91,25 +99,79 @@ class ScheduleConfig:
     checkpoint_every: int = 500
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """A declared training run; `vqaudio train` resolves it, saves it beside the results and runs it."""
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A declared training run: what all have in common."""
+
+    verb: ClassVar[str]  # of the command line, which runs plans of this kind
 
     name: str
     corpus: CorpusConfig
-    codec: CodecConfig
-    stages: tuple[Stage, ...]
+    stages: tuple[Steps, ...]
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    initial: str = ""  # a saved codec to start from
+    initial: str = ""  # a saved model to start from
     seed: int = 0
-    gain_range_db: tuple[float, float] = (-12.0, 6.0)  # random level of each training crop
     bf16: bool = True
     compile: bool = False
 
+    def check(self) -> None:
+        """See that the plan makes sense.
 
-def load_recipe(name_or_path: str | Path) -> Recipe:
-    """Find a recipe: the path of a Python file that declares one `Recipe`, or the name of a shipped one ("speech16k").
+        Raises:
+            RecipeError: with the first thing that does not.
+        """
+        for stage in self.stages:
+            _check_stage(stage, "has a positive learning rate", stage.learning_rate > 0)
+            _check_stage(stage, "has a batch and crops", stage.batch_size > 0 and stage.crop_seconds > 0)
+        if not sum(stage.steps for stage in self.stages) > 0 or self.optimizer.accumulate < 1:
+            raise RecipeError("The recipe must have at least one step, and one micro-batch in it.")
+        if not all(0 <= beta < 1 for beta in (*self.optimizer.betas, self.optimizer.weight_ema)):
+            raise RecipeError("The optimiser's betas and the weights' moving average must lie in [0, 1).")
+        if not 0 <= self.seed < 2**63:
+            raise RecipeError("The seed must be a whole number from 0 to 2^63 - 1.")
+        if min(dataclasses.astuple(self.schedule)) < 1:
+            raise RecipeError("The intervals of the schedule must be at least one step.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Plan):
+    """How to train a codec; `vqaudio train` resolves it, saves it beside the results and runs it."""
+
+    verb = "train"
+
+    codec: CodecConfig
+    stages: tuple[Stage, ...]
+    gain_range_db: tuple[float, float] = (-12.0, 6.0)  # random level of each training crop
+
+    def check(self) -> None:
+        """See that the recipe makes sense.
+
+        Raises:
+            RecipeError: with the first thing that does not.
+        """
+        super().check()
+        for stage in self.stages:
+            counted = {name for name in ("mel", "spectral", "wavenet") if getattr(stage.weights, name) > 0}
+            reached = {"encoder", "quantizer", "speaker", "conditioning"} | (counted - {"mel"})
+            _check_stage(stage, "learns something from a loss", bool(counted and reached & set(stage.parts)))
+            _check_stage(stage, "has crops of a frame or more", stage.crop_seconds * self.codec.frame_rate >= 1)
+            _check_stage(stage, "quantises before it ends", stage.quantize_after < max(1, stage.steps))
+        if self.codec.speaker.kind == "lookup" and self.corpus.validation_speakers:
+            raise RecipeError("A table has no rows for speakers held out; set corpus.validation_speakers=0.")
+
+
+def _check_stage(stage: Steps, condition: str, holds: bool) -> None:
+    if not holds:
+        raise RecipeError(f"The recipe must see to it that its stage '{stage.name}' {condition}.")
+
+
+@overload
+def load_recipe(name_or_path: str | Path) -> Recipe: ...
+@overload
+def load_recipe(name_or_path: str | Path, kind: type[AnyPlan]) -> AnyPlan: ...
+def load_recipe(name_or_path: str | Path, kind: type[Plan] = Recipe) -> Plan:
+    """Find a recipe: the path of a Python file that declares one of a kind, or the name of a shipped one ("vctk").
 
     Raises:
         RecipeError: where there is none, the file fails, or it declares none or several.
@@ -123,10 +185,15 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
         declared = runpy.run_path(str(path), run_name="vqaudio_recipe").values()
     except Exception as error:
         raise RecipeError(f"The recipe '{path}' fails with {type(error).__name__}: {error}.") from error
-    recipes = [value for value in declared if isinstance(value, Recipe)]
-    if len(recipes) != 1:
-        raise RecipeError(f"The recipe '{path}' must declare exactly one Recipe, and it declares {len(recipes)}.")
-    return recipes[0]
+    plans = [value for value in declared if isinstance(value, Plan)]
+    found = [plan for plan in plans if isinstance(plan, kind)]
+    if plans and not found:
+        raise RecipeError(f"The recipe '{path}' is one for 'vqaudio {plans[0].verb}'.")
+    if len(found) != 1:
+        raise RecipeError(
+            f"The recipe '{path}' must declare exactly one {kind.__name__}, and it declares {len(found)}."
+        )
+    return found[0]
 
 
 def recipes_directory() -> Path:
@@ -136,7 +203,7 @@ def recipes_directory() -> Path:
     return installed if installed.is_dir() else package.parent / "recipes"
 
 
-def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
+def override(recipe: AnyPlan, settings: Iterable[str]) -> AnyPlan:
     """Replace single values, each given as "codec.spectral.channels=96".
 
     A key goes from field to field; a place in a tuple is its number, a stage also its name ("stages.decoder.steps=10"),
@@ -150,17 +217,16 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
         path, equals, text = setting.partition("=")
         if not equals:
             raise RecipeError(f"The setting '{setting}' is not of the form key=value.")
-        recipe = _replaced(recipe, recipe, Recipe, path.split("."), path, text)
+        recipe = _replaced(recipe, recipe, type(recipe), path.split("."), path, text)
     return recipe
 
 
-def resolve(recipe: Recipe, corpus: Corpus) -> Recipe:
+def resolve(recipe: Recipe, corpus: Index) -> Recipe:
     """Fill in what only the corpus knows: the number of speakers of a `lookup` table that states none.
 
     Raises:
-        RecipeError: where the table is smaller than the corpus needs, or a number makes no sense.
+        RecipeError: where the table is smaller than the corpus needs.
     """
-    _check(recipe)
     speaker, needed = recipe.codec.speaker, len(corpus.speaker_names)
     if speaker.kind != "lookup" or speaker.speakers >= needed:
         return recipe
@@ -169,46 +235,19 @@ def resolve(recipe: Recipe, corpus: Corpus) -> Recipe:
     return override(recipe, [f"codec.speaker.speakers={needed}"])
 
 
-def _check(recipe: Recipe) -> None:
-    for stage in recipe.stages:
-        counted = any(getattr(stage.weights, name) > 0 for name in ("mel", "spectral", "wavenet"))
-        reached = {"encoder", "quantizer", "speaker", "conditioning"} | {
-            name for name in ("spectral", "wavenet") if getattr(stage.weights, name) > 0
-        }
-        possible = {
-            "learns something from a loss": counted and bool(reached & set(stage.parts)),
-            "has a positive learning rate": stage.learning_rate > 0,
-            "has a batch and crops": stage.batch_size > 0 and stage.crop_seconds * recipe.codec.frame_rate >= 1,
-            "quantises before it ends": stage.quantize_after < max(1, stage.steps),
-        }
-        for condition, holds in possible.items():
-            if not holds:
-                raise RecipeError(f"The recipe must see to it that its stage '{stage.name}' {condition}.")
-    if not sum(stage.steps for stage in recipe.stages) > 0 or recipe.optimizer.accumulate < 1:
-        raise RecipeError("The recipe must have at least one step, and one micro-batch in it.")
-    if not all(0 <= beta < 1 for beta in (*recipe.optimizer.betas, recipe.optimizer.weight_ema)):
-        raise RecipeError("The optimiser's betas and the weights' moving average must lie in [0, 1).")
-    if not 0 <= recipe.seed < 2**63:
-        raise RecipeError("The seed must be a whole number from 0 to 2^63 - 1.")
-    if min(dataclasses.astuple(recipe.schedule)) < 1:
-        raise RecipeError("The intervals of the schedule must be at least one step.")
-    if recipe.codec.speaker.kind == "lookup" and recipe.corpus.validation_speakers:
-        raise RecipeError("A table has no rows for speakers held out; set corpus.validation_speakers=0.")
-
-
-def to_json(recipe: Recipe) -> str:
+def to_json(recipe: Plan) -> str:
     """The whole recipe as JSON text."""
     return json.dumps(to_dict(recipe), indent=2) + "\n"
 
 
-def from_json(text: str) -> Recipe:
-    """Rebuild the recipe that `to_json` wrote.
+def from_json(text: str, kind: type[AnyPlan]) -> AnyPlan:
+    """Rebuild the recipe of a kind that `to_json` wrote.
 
     Raises:
         RecipeError: for text that is not a recipe.
     """
     try:
-        return from_dict(Recipe, json.loads(text))
+        return from_dict(kind, json.loads(text))
     except (ValueError, ModelError) as error:
         raise RecipeError(f"The saved recipe cannot be used: {str(error).rstrip('.')}.") from error
 
@@ -222,7 +261,7 @@ def _shipped(name: str) -> Path:
     return known[name]
 
 
-def _replaced(recipe: Recipe, value: Any, hint: Any, keys: list[str], path: str, text: str) -> Any:
+def _replaced(recipe: Plan, value: Any, hint: Any, keys: list[str], path: str, text: str) -> Any:
     """`value`, of the type `hint`, with the part that `keys` lead to replaced by what `text` says."""
     if not keys:
         return _parsed(hint, text, path)
@@ -239,8 +278,7 @@ def _replaced(recipe: Recipe, value: Any, hint: Any, keys: list[str], path: str,
     if value is None:
         absent = path.removesuffix("." + ".".join(keys))
         raise RecipeError(f"The recipe has no '{absent}', so '{path}' cannot be set; '{absent}={{}}' adds it first.")
-    known = [*_paths(recipe), *_paths(getattr(recipe.codec, recipe.codec.decoder), "codec.decoder.")]
-    near = difflib.get_close_matches(path, known, n=1, cutoff=0.0)[0]
+    near = difflib.get_close_matches(path, _paths(recipe), n=1, cutoff=0.0)[0]
     raise RecipeError(f"The recipe has no setting '{path}'; the nearest is '{near}'.")
 
 
@@ -265,7 +303,9 @@ def _parsed(hint: Any, text: str, path: str) -> Any:
 
 
 def _paths(value: Any, prefix: str = "") -> Iterator[str]:
-    """Every key that can be set, stages by their names."""
+    """Every key that can be set, stages by their names, and the default decoder also by that."""
+    if isinstance(value, CodecConfig):
+        yield from _paths(getattr(value, value.decoder), f"{prefix}decoder.")
     if dataclasses.is_dataclass(value):
         for part in dataclasses.fields(value):
             yield prefix + part.name
