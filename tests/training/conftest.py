@@ -1,13 +1,30 @@
-"""Small corpora of made-up speech, each in the layout in which its corpus is published."""
+"""Small corpora of made-up speech, each in the layout in which its corpus is published, and a small recipe."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+
+from vqaudio.models.config import (
+    CodecConfig,
+    ConditioningConfig,
+    EncoderConfig,
+    QuantizerConfig,
+    SpeakerConfig,
+    SpectralConfig,
+    WaveNetConfig,
+)
+from vqaudio.training.recipe import CorpusConfig, LossWeights, OptimizerConfig, Part, Recipe, ScheduleConfig, Stage
+
+SPECTRAL_ONLY = LossWeights(wavenet=0.0)
+WAVENET_ONLY = LossWeights(spectral=0.0, mel=0.0, commitment=0.0, codebook=0.0)
+ALL: tuple[Part, ...] = ("encoder", "quantizer", "speaker", "conditioning", "spectral")
 
 
 def _speak(path: Path, seconds: float, sample_rate: int, seed: int) -> None:
@@ -84,3 +101,30 @@ def make_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
     """A function that writes the corpus of a kind and returns its `corpus.path`; packs stay in the test's own cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return lambda kind: LAYOUTS[kind](tmp_path / "corpus")
+
+
+@pytest.fixture
+def recipe(make_corpus: Callable[[str], str]) -> Recipe:
+    """Five steps of codes and decoder, three against discriminators, two of a WaveNet."""
+    codec = CodecConfig(
+        name="test",
+        encoder=EncoderConfig(strides=(8, 8), channels=(8, 8), dilations=(1,), latent_channels=8),
+        quantizer=QuantizerConfig(quantizers=2, codebook_size=16, code_dim=4, dropout=0.3),
+        speaker=SpeakerConfig(kind="reference", channels=8, dims=4),
+        conditioning=ConditioningConfig(channels=8, jitter=0.1),
+        wavenet=WaveNetConfig(channels=8, skip_channels=8, dilations=(1, 2), mixtures=2),
+        spectral=SpectralConfig(channels=8, skip_channels=8, dilations=(1,), fft_size=256),
+    )
+    short: dict[str, Any] = {"crop_seconds": 0.2, "batch_size": 2}
+    return Recipe(
+        name="test",
+        corpus=CorpusConfig(kind="folder", path=make_corpus("folder"), validation_speakers=1, validation_seconds=1.0),
+        codec=codec,
+        stages=(
+            Stage("codes", 5, ALL, SPECTRAL_ONLY, quantize_after=2, **short),
+            Stage("adversarial", 3, ("spectral",), dataclasses.replace(SPECTRAL_ONLY, adversarial=1.0), **short),
+            Stage("wavenet", 2, ("wavenet",), WAVENET_ONLY, **short),
+        ),
+        optimizer=OptimizerConfig(warmup_steps=2),
+        schedule=ScheduleConfig(log_every=1, validate_every=4, sample_every=4, checkpoint_every=2),
+    )

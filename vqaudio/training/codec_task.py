@@ -1,0 +1,180 @@
+"""A codec as a training task: crops at random levels, losses by stage, the start of the codebook, discriminators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vqaudio.errors import RecipeError
+from vqaudio.models.objective import Objective
+from vqaudio.models.quantizer import histogram, perplexity
+from vqaudio.models.vqvae import PARTS, VQVAE, Output
+from vqaudio.training import distributed
+from vqaudio.training.adversary import Adversary
+from vqaudio.training.checkpoint import with_prefix, without_prefix
+from vqaudio.training.corpus import Corpus, Crops, pack, validation_items
+from vqaudio.training.logs import Log
+from vqaudio.training.losses import ramped, wanted, weighted
+from vqaudio.training.recipe import Recipe, resolve
+from vqaudio.training.task import Task
+from vqaudio.training.validation import validate
+from vqaudio.weights import load_model, save_model
+
+COUNTS = "counts_"  # and the number of a quantiser: how often each of its codes occurs
+INITIAL_BATCHES = 8  # batches of latents from which the codebook starts
+
+
+def prepare(recipe: Recipe, device: torch.device, quiet: bool) -> tuple[Recipe, Callable[[], Task]]:
+    """Pack the corpus; the recipe resolved against it, and what builds its task.
+
+    Raises:
+        RecipeError: where the corpus does not fit the recipe.
+        TrainingError: for a corpus without audio.
+    """
+    corpus = pack(recipe.corpus, recipe.codec.sample_rate, quiet=quiet)
+    resolved = resolve(recipe, corpus)
+    return resolved, lambda: CodecTask(resolved, corpus, device)
+
+
+class CodecTask(Task):
+    """The networks of a codec, and everything that trains and judges them.
+
+    Args:
+        recipe: resolved.
+        corpus: what it is trained on.
+        device: of the run.
+
+    Raises:
+        ModelError: for a codec to start from that is not there.
+        RecipeError: for one of another shape.
+        TrainingError: for a corpus of which nothing can be held out.
+    """
+
+    def __init__(self, recipe: Recipe, corpus: Corpus, device: torch.device) -> None:
+        self.recipe, self.corpus, self.device = recipe, corpus, device
+        self.model: VQVAE = VQVAE(recipe.codec)
+        if recipe.initial:
+            load_parts(self.model, recipe.initial)
+        self.model.to(device)
+        codec = recipe.codec
+        self.objective = Objective(codec.sample_rate, codec.hop, codec.conditioning.mels).to(device)
+        adversarial = any(stage.weights.adversarial > 0 for stage in recipe.stages)
+        self.adversary = Adversary(recipe.optimizer, device) if adversarial else None
+        self.judged: tuple[Tensor, Tensor] | None = None  # decoded and original (B, 1, T), for the adversary to learn
+        self.train_indices, self.held_out = corpus.split(recipe.corpus.validation_speakers)
+
+    def enter(self, index: int) -> None:
+        self.stage = stage = self.recipe.stages[index]
+        for name in PARTS:
+            if part := self.model.part(name):
+                part.train(name in stage.parts)
+                part.requires_grad_(name in stage.parts)
+        codec, corpus = self.recipe.codec, self.corpus
+        length = round(stage.crop_seconds * codec.frame_rate) * codec.hop
+        crop = (corpus, self.train_indices, length, self.recipe.seed, self.device)
+        self.crops = Crops(*crop, distributed.rank(), distributed.world())
+        seconds = self.recipe.corpus.validation_seconds
+        self.validation = validation_items(corpus, self.held_out, seconds, length, self.device)
+
+    def begin_step(self, within: int) -> bool:
+        """Start the codebook from the data, where the stage begins to quantise now."""
+        starts = 0 < self.stage.quantize_after == within
+        if starts:
+            with torch.no_grad():
+                batches = [self._batch(-1 - i)[0] for i in range(INITIAL_BATCHES)]
+                self.model.quantizer.initialize(torch.cat([self.model.encoder(batch) for batch in batches]))
+        return starts
+
+    def losses(self, forward: nn.Module, index: int, within: int) -> dict[str, Tensor]:
+        """The losses by name, and how often each code occurs (K,)."""
+        stage = self.stage
+        waveform, speaker = self._batch(index)
+        output: Output = forward(
+            waveform,
+            speaker,
+            wanted=wanted(stage),
+            objective=self.objective,
+            quantize=within >= stage.quantize_after,
+        )
+        losses = dict(output.losses)
+        if self.adversary and stage.weights.adversarial > 0 and output.decoded is not None:
+            losses |= self.adversary.judge(output.decoded, waveform)
+            self.judged = (output.decoded.detach(), waveform)
+        losses["total"] = weighted(losses, ramped(stage, within))
+        if output.quantized is not None:
+            size = self.recipe.codec.quantizer.codebook_size
+            codes = output.quantized.codes.unbind(1)
+            losses |= {f"{COUNTS}{i}": histogram(stream, size) for i, stream in enumerate(codes)}
+        return losses
+
+    def after_backward(self, rate: float) -> dict[str, Tensor]:
+        """Let the discriminators take their own step."""
+        judged, self.judged = self.judged, None
+        return {"discriminator": self.adversary.learn(*judged, rate)} if self.adversary and judged else {}
+
+    @staticmethod
+    def figures(means: dict[str, Tensor]) -> dict[str, float]:
+        """The means of the losses, and of the counts the perplexity of all codes together."""
+        figures: dict[str, float] = {}
+        for name, mean in means.items():
+            if name.startswith(COUNTS):
+                quantizer = name.removeprefix(COUNTS)
+                figures[f"perplexity_{quantizer}"] = float(perplexity(mean))
+                figures[f"used_codes_{quantizer}"] = float((mean > 0).sum())
+            else:
+                figures[name] = float(mean)
+        return figures
+
+    def validate(self, steps: int) -> dict[str, float]:
+        """Losses on held-out speech, the codes in use, and whether the decoder listens to them."""
+        return validate(self.model, self.validation, self.objective, self.stage, self.ready(steps))
+
+    def ready(self, steps: int) -> bool:
+        """Whether the stage has begun to quantise."""
+        return steps > self.stage.quantize_after
+
+    def log_samples(self, log: Log, step: int) -> None:
+        """An original and what the decoders of the stage make of it."""
+        waveform, speaker = self.validation[0][:1], self.validation[1][:1]
+        output = self.model(waveform, speaker, wanted=("spectral",))
+        sounds = {"original": waveform, "spectral": output.decoded}
+        if "wavenet" in wanted(self.stage) and self.model.wavenet is not None:
+            sounds["wavenet"] = self.model.wavenet.generate(output.conditioning, output.speaker)
+        for name, sound in sounds.items():
+            if sound is not None:
+                log.audio(step, name, sound[0, 0], self.recipe.codec.sample_rate)
+
+    def save(self, path: Path, weights: dict[str, Tensor]) -> None:
+        save_model(path, self.recipe.codec, weights, force=True)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return with_prefix("adversary", self.adversary.tensors()) if self.adversary else {}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        if self.adversary:
+            self.adversary.restore(without_prefix("adversary", tensors))
+
+    def _batch(self, index: int) -> tuple[Tensor, Tensor]:
+        """Crops (B, 1, T) at a random level, and their speakers (B,)."""
+        waveform, speaker = self.crops.batch(index, self.stage.batch_size)
+        low, high = self.recipe.gain_range_db
+        level = low + (high - low) * torch.rand(len(waveform), 1, 1, device=waveform.device)
+        return (waveform * 10 ** (level / 20)).clamp(-1, 1), speaker
+
+
+def load_parts(model: VQVAE, path: str) -> None:
+    """Start the parts that a saved codec has from its weights; parts that it lacks keep their own.
+
+    Raises:
+        ModelError: where there is no such codec.
+        RecipeError: where a part has another shape.
+    """
+    own = model.state_dict()
+    saved = {name: torch.from_numpy(value) for name, value in load_model(path).state.items() if name in own}
+    for name, value in saved.items():
+        if own[name].shape != value.shape:
+            raise RecipeError(f"'{path}' does not fit the recipe: '{name}' has another shape.")
+    model.load_weights({**own, **saved})

@@ -1,0 +1,86 @@
+"""What the training loop needs of the thing that it trains."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from vqaudio.training.logs import Log
+
+
+class Task(ABC):
+    """A model, what it learns from, and how it is judged. The loop steps, averages, saves and logs it.
+
+    The loop calls `enter` at the start of a stage; at every step `begin_step`, then for every micro-batch `losses`
+    and, when their gradients are there, `after_backward`. `validate` and `log_samples` find the model in evaluation
+    mode and with averaged weights, without gradients.
+
+    Attributes:
+        model: on the device of the run. Its whole state, in floating point, is averaged and goes into checkpoints.
+    """
+
+    model: nn.Module
+
+    @abstractmethod
+    def enter(self, index: int) -> None:
+        """Make ready for stage number `index`: which parts of the model learn, and what they hear."""
+
+    def begin_step(self, within: int) -> bool:
+        """Make ready for step number `within` of the stage.
+
+        Returns:
+            whether it gave the model new weights, so that their average has to start from them.
+        """
+        return False
+
+    @abstractmethod
+    def losses(self, forward: nn.Module, index: int, within: int) -> dict[str, Tensor]:
+        """What one micro-batch gives, under autocast.
+
+        Args:
+            forward: the model, as it is to be called in training: compiled, or shared by many processes.
+            index: number of the micro-batch in the whole run, on which its crops depend.
+            within: number of the step in the stage.
+
+        Returns:
+            tensors by name, to be averaged for the log; the gradient is that of the scalar "total".
+        """
+
+    def after_backward(self, rate: float) -> dict[str, Tensor]:
+        """Let what is not the model learn from the same micro-batch, at the learning rate `rate`, under autocast.
+
+        Returns:
+            its losses by name, scalars.
+        """
+        return {}
+
+    @staticmethod
+    def figures(means: dict[str, Tensor]) -> dict[str, float]:
+        """What the log says of the means of what `losses` and `after_backward` gave."""
+        return {name: float(mean) for name, mean in means.items()}
+
+    @abstractmethod
+    def validate(self, steps: int) -> dict[str, float]:
+        """Figures on held-out speech after that many steps of the stage, by name, under autocast; the less their
+        "total", the better the model."""
+
+    def ready(self, steps: int) -> bool:
+        """Whether the model can be of use after that many steps of the stage, and so be the best of it."""
+        return True
+
+    @abstractmethod
+    def log_samples(self, log: Log, step: int) -> None:
+        """Let hear, at a step of the run, what the model makes."""
+
+    @abstractmethod
+    def save(self, path: Path, weights: dict[str, Tensor]) -> None:
+        """Write the model with the given weights as the file that users load, in place of one that is there."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is needed to go on beside the model and its optimisers, by names of its own."""
+        return {}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:  # noqa: B027 # most have nothing to restore
+        """Go back to what `tensors` gave, which is among these."""
