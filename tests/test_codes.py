@@ -372,7 +372,7 @@ def test_damage_in_a_stream():
         (b"", "ends inside its header"),
         (b"RIFF" + bytes(100), "not a .codes file"),
         (b"VQAC\x02\x00" + bytes(100), "version 2"),
-        (b"VQAC\x01\x01" + bytes(100), "coder 1"),
+        (b"VQAC\x01\x02" + bytes(100), "coder 2"),
         (raw_header(samples=0), "truncated"),
         (raw_header(rate=0), "sample_rate is 0"),
         (raw_header(hop=0), "hop is 0"),
