@@ -11,35 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
 
+from tests.samples import decode_symbols, encode_symbols
 from vqaudio.container import largest_payload
 from vqaudio.runtime import range_coder
 from vqaudio.runtime.range_coder import TOTAL
 
 
-@njit
-def encode_all(symbols, ends, buffer):
-    state = range_coder.encoder()
-    for symbol in symbols:
-        start = ends[symbol - 1] if symbol else 0
-        range_coder.encode(state, buffer, start, ends[symbol] - start)
-    return range_coder.finish(state, buffer)
-
-
-@njit
-def decode_all(payload, ends, symbols):
-    state = range_coder.decoder(payload)
-    for i in range(len(symbols)):
-        symbol = np.searchsorted(ends, range_coder.target(state), side="right")
-        start = ends[symbol - 1] if symbol else 0
-        range_coder.advance(state, payload, start, ends[symbol] - start)
-        symbols[i] = symbol
-    return range_coder.ended(state, payload)
-
-
 def encode(symbols: Any, frequencies: Any) -> bytes:
     """The payload; the buffer is as long as the container grants, between bytes that have to stay as they are."""
     room = np.full(largest_payload(len(symbols)) + 16, 0xA5, np.uint8)
-    size = encode_all(np.asarray(symbols, np.int64), np.cumsum(frequencies), room[8:-8])
+    size = encode_symbols(np.asarray(symbols, np.int64), np.cumsum(frequencies), room[8:-8])
     assert (room[:8] == 0xA5).all() and (room[-8:] == 0xA5).all()
     assert size <= len(room) - 16
     return room[8 : 8 + size].tobytes()
@@ -47,7 +28,7 @@ def encode(symbols: Any, frequencies: Any) -> bytes:
 
 def decode(payload: bytes, count: int, frequencies: Any) -> tuple[list[int], bool]:
     symbols = np.zeros(count, np.int64)
-    good = decode_all(np.frombuffer(payload, np.uint8), np.cumsum(frequencies), symbols)
+    good = decode_symbols(np.frombuffer(payload, np.uint8), np.cumsum(frequencies), symbols)
     return symbols.tolist(), good
 
 
