@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.samples import BLOCKS, EXAMPLE, any_codes, damaged_at, make
+from tests.samples import BLOCKS, EXAMPLE, TableCoder, any_codes, as_stream, coder_of, damaged_at, make
 from vqaudio.codes import Codes
-from vqaudio.errors import FormatError, UsageError, VqaudioError
+from vqaudio.errors import FormatError, ModelError, UsageError, VqaudioError
 
 ROOT = Path(__file__).parents[1]
 
@@ -54,6 +55,76 @@ def test_save_to_a_full_disk_or_a_missing_folder(tmp_path):
     if os.path.exists("/dev/full"):
         with pytest.raises(VqaudioError, match="no space left on device"):
             EXAMPLE.save("/dev/full")
+
+
+def test_files_under_a_prior(tmp_path):
+    coder = coder_of(EXAMPLE)
+    EXAMPLE.save(tmp_path / "speech.codes", coder=coder)
+    assert (tmp_path / "speech.codes").read_bytes() == EXAMPLE.to_bytes(coder) != EXAMPLE.to_bytes()
+    assert Codes.load(tmp_path / "speech.codes", coders={coder.fingerprint: coder}.__getitem__) == EXAMPLE
+    with pytest.raises(ModelError, match=r"under the prior 0174626c, which is not at hand.*--prior FILE"):
+        Codes.load(tmp_path / "speech.codes")
+
+
+# Spans of files
+
+
+class Counting(TableCoder):
+    """Counts the frames that it decodes."""
+
+    frames = 0
+
+    def decode(self, payload: bytes, frames: int, speaker: bytes) -> np.ndarray:
+        self.frames += frames
+        return super().decode(payload, frames, speaker)
+
+
+@given(any_codes(), st.booleans(), st.booleans(), st.data())
+def test_a_span_of_a_file_is_a_slice_of_the_whole(codes, stream, under, data):
+    coder = coder_of(codes)
+    chosen = coder if under else None
+    content = as_stream(codes, 3, 1, 9, coder=chosen) if stream else codes.to_bytes(chosen)
+    span = tuple(sorted(data.draw(st.tuples(*[st.floats(0, codes.seconds)] * 2))))
+    for tolerant in (False, True):
+        try:
+            expected = codes.slice(*span)
+        except UsageError as error:
+            with pytest.raises(UsageError, match=re.escape(str(error))):
+                Codes.from_bytes(content, span=span, conceal=tolerant, coders=lambda _: coder)
+        else:
+            assert Codes.from_bytes(content, span=span, conceal=tolerant, coders=lambda _: coder) == expected
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_only_the_blocks_of_a_span_are_decoded(tmp_path, stream):
+    codes, path = make(55), tmp_path / "long.codes"
+    coder = Counting(2, 512)
+    path.write_bytes(as_stream(codes, *[1250] * 5, coder=coder) if stream else codes.to_bytes(coder))
+    for span, blocks in (((0, 10), 1), ((9.99, 10.01), 2), ((20, 40), 2), ((31, 32), 1)):
+        coder.frames = 0
+        assert Codes.load(path, span=span, coders=lambda _: coder) == codes.slice(*span)
+        assert coder.frames == 1250 * blocks
+
+
+def test_damage_outside_a_span_is_an_error_and_its_concealment_the_same(tmp_path):
+    codes, coder = make(55), TableCoder(2, 512)
+    for content in (codes.to_bytes(), codes.to_bytes(coder)):
+        data = bytearray(content)
+        data[500] ^= 1
+        with pytest.raises(FormatError, match=r"^Block 0 "):
+            Codes.from_bytes(bytes(data), span=(20, 30), coders=lambda _: coder)
+        for span in ((5, 25), (20, 30)):
+            with pytest.warns(UserWarning, match="Block 0"):
+                whole = Codes.from_bytes(bytes(data), conceal=True, coders=lambda _: coder)
+            with pytest.warns(UserWarning, match="Block 0"):
+                part = Codes.from_bytes(bytes(data), conceal=True, span=span, coders=lambda _: coder)
+            assert part == whole.slice(*span)
+
+
+@pytest.mark.parametrize("span", [(-1, 1), (0.5, 0.5), (float("nan"), 1), (0, float("inf")), (0, 1.1)])
+def test_a_span_that_is_none(span):
+    with pytest.raises(UsageError, match=r"\.$"):
+        Codes.from_bytes(make(1).to_bytes(), span=span)
 
 
 # The object

@@ -16,17 +16,42 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.samples import BLOCKS, EXAMPLE, any_codes, as_stream, damaged_at, make
+from tests.samples import BLOCKS, EXAMPLE, TableCoder, any_codes, as_stream, coder_of, damaged_at, make
 from vqaudio.codes import Codes
-from vqaudio.container import BlockReader
-from vqaudio.errors import FormatError
+from vqaudio.container import BLOCK_CODES, WINDOW, BlockReader, Coder
+from vqaudio.errors import FormatError, ModelError
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
+UNDER = coder_of(BLOCKS)  # its prior makes payloads of one byte
 
 
-def read_by_specification(data: bytes) -> dict:
-    """A decoder from docs/format.md alone, in plain integers; it fails with an AssertionError."""
+def range_decoded(payload: bytes, count: int, frequencies: list[int]) -> list[int]:
+    """A range decoder from docs/format.md alone, in plain integers; it fails with an AssertionError."""
+    low, above, width, read = 0, int.from_bytes(payload[:8].ljust(8, b"\0"), "big"), 2**64 - 1, 8
+    values = []
+    for _ in range(count):
+        unit = width // 2**24
+        target, start, value = min(above // unit, 2**24 - 1), 0, 0
+        while start + frequencies[value] <= target:
+            start, value = start + frequencies[value], value + 1
+        values.append(value)
+        above, low, width = above - unit * start, (low + unit * start) % 2**64, unit * frequencies[value]
+        assert above < width
+        while width < 2**48:
+            following = int.from_bytes(payload[read : read + 2].ljust(2, b"\0"), "big")
+            above, low, width, read = above * 2**16 + following, low * 2**16 % 2**64, width * 2**16, read + 2
+    assert len(payload) <= read and payload[-1:] != b"\0"
+    assert above == next(least for bits in (64, 56, 48) if (least := -low % 2**bits) < width)
+    return values
+
+
+def read_by_specification(data: bytes, frequencies: list[int] | None = None) -> dict:
+    """A decoder from docs/format.md alone, in plain integers; it fails with an AssertionError.
+
+    Args:
+        frequencies: of all codes, where the file was written under a prior that gives the same ones everywhere.
+    """
     position = 0
 
     def take(size):
@@ -62,8 +87,9 @@ def read_by_specification(data: bytes) -> dict:
         return crc ^ 0xFFFFFFFF
 
     assert crc16(b"123456789") == 0x29B1 and crc32(b"123456789") == 0xCBF43926
-    assert take(6) == b"VQAC\x01\x00"
-    found = {"model": take(4), "sample_rate": varint(), "hop": varint(), "quantizers": take(1)[0]}
+    assert take(6) == (b"VQAC\x01\x01" if frequencies else b"VQAC\x01\x00")
+    found = {"model": take(4)} | ({"prior": take(4)} if frequencies else {})
+    found |= {"sample_rate": varint(), "hop": varint(), "quantizers": take(1)[0]}
     found |= {"codebook_size": varint(), "samples": varint()}
     found["speaker"] = take(take(1)[0])
     checksum = crc16(data[:position])
@@ -73,6 +99,8 @@ def read_by_specification(data: bytes) -> dict:
     while 2**bits < found["codebook_size"]:
         bits += 1
     block_frames = max(1, 10 * found["sample_rate"] // found["hop"])
+    if frequencies:
+        block_frames = min(block_frames, 65536 // found["quantizers"])
     rows: list[list[int]] = []
     index = 0
     while stream or len(rows) * found["hop"] < found["samples"]:
@@ -93,10 +121,14 @@ def read_by_specification(data: bytes) -> dict:
         checksum = int.from_bytes(take(4), "little")
         payload = take(length)
         assert checksum == crc32(index.to_bytes(4, "little") + counted + payload)
-        text = "".join(f"{byte:08b}" for byte in payload)
-        used = here * found["quantizers"] * bits
-        assert len(text) - used in range(8) and "1" not in text[used:]
-        values = [int(text[start : start + bits], 2) for start in range(0, used, bits)]
+        count = here * found["quantizers"]
+        if frequencies:
+            assert len(payload) <= 3 * count + 4
+            values = range_decoded(payload, count, frequencies)
+        else:
+            text, used = "".join(f"{byte:08b}" for byte in payload), count * bits
+            assert len(text) - used in range(8) and "1" not in text[used:]
+            values = [int(text[start : start + bits], 2) for start in range(0, used, bits)]
         assert max(values) < found["codebook_size"]
         rows += [values[start : start + found["quantizers"]] for start in range(0, len(values), found["quantizers"])]
         index += 1
@@ -113,9 +145,13 @@ def varint(value: int) -> bytes:
     return encoded + bytes([value])
 
 
-def raw_header(rate=16000, hop=128, quantizers=1, codebook_size=512, samples=128, speaker=b"") -> bytes:
+def raw_header(
+    rate=16000, hop=128, quantizers=1, codebook_size=512, samples=128, speaker=b"", coder=b"\x00", prior=b""
+) -> bytes:
     """A header with a right checksum whatever its fields are."""
-    header = b"VQAC\x01\x00abcd" + varint(rate) + varint(hop) + bytes([quantizers]) + varint(codebook_size)
+    header = (
+        b"VQAC\x01" + coder + b"abcd" + prior + varint(rate) + varint(hop) + bytes([quantizers]) + varint(codebook_size)
+    )
     header += varint(samples) + bytes([len(speaker)]) + speaker
     return header + struct.pack("<H", binascii.crc_hqx(header, 0xFFFF))
 
@@ -125,10 +161,10 @@ def raw_block(payload: bytes, index: int = 0) -> bytes:
     return varint(len(payload)) + struct.pack("<I", checksum) + payload
 
 
-def conceal(data: bytes) -> tuple[Codes, list[str]]:
+def conceal(data: bytes, coder: Coder = UNDER) -> tuple[Codes, list[str]]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        codes = Codes.from_bytes(data, conceal=True)
+        codes = Codes.from_bytes(data, conceal=True, coders=lambda _: coder)
     return codes, [str(warning.message) for warning in caught]
 
 
@@ -168,6 +204,17 @@ def test_a_reader_written_from_the_specification_agrees(codes):
     assert found["codes"] == codes.numpy().tolist()
 
 
+@given(any_codes(max_codebook=300), st.lists(st.integers(0, 20), max_size=8))
+@settings(max_examples=60)
+def test_the_specification_of_files_under_a_prior(codes, sizes):
+    coder = coder_of(codes)
+    for data in (codes.to_bytes(coder), as_stream(codes, *sizes, coder=coder)):
+        found = read_by_specification(data, coder.frequencies.tolist())
+        assert (found["codes"], found["samples"]) == (codes.numpy().tolist(), codes.samples)
+        assert found["prior"] == coder.fingerprint
+        assert Codes.from_bytes(data, coders=lambda _: coder) == codes
+
+
 def test_the_document_shows_the_golden_file():
     text = (ROOT / "docs" / "format.md").read_text()
     dump = re.search(r"```\n([0-9a-f \n]+)```", text)
@@ -190,6 +237,9 @@ def test_round_trip(codes):
     assert read == codes
     assert read.codes.dtype == np.uint16
     assert conceal(codes.to_bytes()) == (codes, [])
+    coder = coder_of(codes)
+    assert Codes.from_bytes(codes.to_bytes(coder), coders=lambda _: coder) == codes
+    assert conceal(codes.to_bytes(coder), coder) == (codes, [])
 
 
 def test_hours_stay_small_in_memory():
@@ -206,6 +256,7 @@ def test_hours_stay_small_in_memory():
 
 
 FILES = [EXAMPLE.to_bytes(), BLOCKS.to_bytes(), make(1).to_bytes(), as_stream(BLOCKS, 2, 7)]
+FILES += [BLOCKS.to_bytes(UNDER), as_stream(BLOCKS, 2, 7, coder=UNDER)]
 
 
 @pytest.mark.parametrize("content", FILES)
@@ -214,7 +265,7 @@ def test_every_flipped_bit_is_found(content):
     for bit in range(8 * len(data)):
         data[bit // 8] ^= 1 << bit % 8
         with pytest.raises(FormatError):
-            Codes.from_bytes(bytes(data))
+            Codes.from_bytes(bytes(data), coders=lambda _: UNDER)
         data[bit // 8] ^= 1 << bit % 8
 
 
@@ -222,7 +273,7 @@ def test_every_flipped_bit_is_found(content):
 def test_every_truncation_is_found(data):
     for size in range(len(data)):
         with pytest.raises(FormatError):
-            Codes.from_bytes(data[:size])
+            Codes.from_bytes(data[:size], coders=lambda _: UNDER)
 
 
 def test_bytes_after_the_last_block():
@@ -361,32 +412,233 @@ def test_a_varint_that_is_not_the_shortest():
 
 
 numbers = st.one_of(st.integers(0, 300), st.integers(0, 1 << 63), st.sampled_from([512, 16000, 65536]))
-hostile = st.builds(raw_header, numbers, numbers, st.integers(0, 255), numbers, numbers, st.binary(max_size=255))
+fields = (numbers, numbers, st.integers(0, 255), numbers, numbers, st.binary(max_size=255))
+hostile = st.one_of(
+    st.builds(raw_header, *fields), st.builds(raw_header, *fields, st.just(b"\x01"), st.just(UNDER.fingerprint))
+)
+
+
+def hostile_file(header: bytes, data: bytes) -> tuple[bytes, bytes | None, Coder]:
+    return header + data, None, UNDER
 
 
 @st.composite
-def mutated(draw) -> bytes:
-    data = bytearray(draw(any_codes()).to_bytes())
+def mutated(draw) -> tuple[bytes, bytes | None, Coder]:
+    """A damaged file, what it was before, and the coder that may be asked for."""
+    codes = draw(any_codes())
+    coder = coder_of(codes)
+    under = draw(st.sampled_from([None, coder]))
+    original = draw(st.sampled_from([codes.to_bytes(under), as_stream(codes, 3, 1, 9, coder=under)]))
+    data = bytearray(original)
     for _ in range(draw(st.integers(1, 4))):
         position = draw(st.integers(0, len(data)))
         data[position : position + draw(st.integers(0, 9))] = draw(st.binary(max_size=9))
-    return bytes(data)
+    return bytes(data), original, coder
 
 
-@given(st.one_of(st.binary(max_size=2000), mutated(), st.builds(bytes.__add__, hostile, st.binary(max_size=2000))))
+@given(st.one_of(mutated(), st.builds(hostile_file, st.just(b"") | hostile, st.binary(max_size=2000))))
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_any_bytes_give_codes_or_a_format_error(data):
+def test_any_bytes_give_codes_or_a_format_error(file):
+    data, original, coder = file
     tracemalloc.start()
     try:
         for tolerant in (False, True):
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    codes = Codes.from_bytes(data, conceal=tolerant)
+                    codes = Codes.from_bytes(data, conceal=tolerant, coders=lambda _: coder)
             except FormatError as error:
                 assert str(error).endswith(".")
             else:
-                assert tolerant or codes.to_bytes() == data
+                assert tolerant or data in (original, codes.to_bytes(), codes.to_bytes(coder))
         assert tracemalloc.get_traced_memory()[1] < 64 << 20
     finally:
         tracemalloc.stop()
+
+
+# Under a prior
+
+
+def parts_of(data: bytes, coder: Coder) -> list[bytes]:
+    """Header, blocks and end of an undamaged file."""
+    file = io.BytesIO(data)
+    blocks = BlockReader(file, "'it'", coders=lambda _: coder)
+    places = [blocks.size] + [blocks.size for _ in blocks]
+    return [data[begin:end] for begin, end in zip([0, *places], [*places, len(data)], strict=True)]
+
+
+MINUTE = make(55)  # five blocks of ten seconds and one of five
+PRIOR = coder_of(MINUTE)
+FILE, LIVE = MINUTE.to_bytes(PRIOR), as_stream(MINUTE, *[1250] * 5, coder=PRIOR)
+PARTS = parts_of(FILE, PRIOR)
+
+
+def concealed(data: bytes, *damaged: int) -> None:
+    """See that all blocks of `MINUTE` but the damaged ones are there, and that one warning tells of each of those."""
+    codes, problems = conceal(data, PRIOR)
+    rows, size = MINUTE.numpy().T.copy(), 1250
+    for block in damaged:
+        rows[block * size : (block + 1) * size] = rows[block * size - 1] if block else rows[size]
+    assert (rows == codes.numpy().T).all() and codes.samples == MINUTE.samples
+    assert len(problems) == len(damaged)
+    assert all(f"Block {block} " in problem for block, problem in zip(damaged, problems, strict=True))
+
+
+@pytest.mark.parametrize("data", [FILE, LIVE])
+def test_a_damaged_payload_under_a_prior_costs_its_block(data):
+    parts = parts_of(data, PRIOR)
+    for block in range(6):
+        changed = bytearray(data)
+        changed[sum(map(len, parts[: block + 1])) + 500] ^= 0x10
+        with pytest.raises(FormatError, match=rf"^Block {block} \(.*checksum is wrong\.$"):
+            Codes.from_bytes(bytes(changed), coders=lambda _: PRIOR)
+        concealed(bytes(changed), block)
+
+
+@pytest.mark.parametrize("length", ["longer", "shorter", "beyond the end", "too long", "no number"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_damaged_length_under_a_prior_costs_its_block(length, stream):
+    parts = parts_of(LIVE if stream else FILE, PRIOR)
+    for block in (0, 2, 4):
+        content = bytearray(parts[block + 1])
+        at = 2 if stream else 0  # behind the number of frames
+        stated = content[at] % 128 + content[at + 1] * 128
+        changed = {"longer": stated + 3, "shorter": stated - 3, "beyond the end": 7000, "too long": 7505}
+        content[at : at + 2] = b"\xff" * 9 if length == "no number" else varint(changed.get(length, 0))
+        data = b"".join([*parts[: block + 1], content, *parts[block + 2 :]])
+        with pytest.raises(FormatError, match=rf"[Bb]lock {block} "):
+            Codes.from_bytes(data, coders=lambda _: PRIOR)
+        concealed(data, block)
+
+
+def test_a_block_that_is_cut_or_exchanged_or_gone_costs_itself():
+    for content in (b"", PARTS[3][:-1], PARTS[3][:50], bytes(2000), PARTS[2]):
+        concealed(b"".join([*PARTS[:3], content, *PARTS[4:]]), 2)
+    concealed(b"".join([*PARTS[:2], bytes(20), PARTS[3], b"\xff" * 9, *PARTS[5:]]), 1, 3)
+
+
+def test_the_last_block_under_a_prior():
+    """Nothing comes after it that could be searched for."""
+    concealed(FILE[:-1] + bytes([FILE[-1] ^ 1]), 5)
+    codes, problems = conceal(FILE[:-1], PRIOR)
+    assert codes.frames == 6250 and len(problems) == 1 and "truncated" in problems[0]
+
+
+def test_what_is_not_found_within_the_window_is_lost():
+    for data, count in ((b"".join([*PARTS[:3], bytes(20000), *PARTS[4:]]), 2), (b"".join([*PARTS[:4], bytes(300)]), 3)):
+        codes, problems = conceal(data, PRIOR)
+        assert codes.numpy().tolist() == MINUTE.numpy()[:, : 1250 * count].tolist()
+        assert len(problems) == 1 and f"behind block {count} " in problems[0]
+    with pytest.raises(FormatError, match="no block can be found behind block 0"):
+        conceal(PARTS[0] + bytes(20000), PRIOR)
+
+
+def test_damage_under_a_prior_in_a_pipe():
+    """A pipe gives what it has, and cannot go back."""
+
+    class Pipe(io.RawIOBase):
+        def __init__(self, data: bytes) -> None:
+            self.data = data
+
+        def read(self, size: int = -1) -> bytes:
+            part, self.data = self.data[: min(size, 7)], self.data[min(size, 7) :]
+            return part
+
+    data = b"".join([*PARTS[:3], b"\xff" * 9, *PARTS[4:]])
+    with pytest.warns(UserWarning, match="Block 2"):
+        blocks = list(BlockReader(Pipe(data), "'it'", conceal=True, coders=lambda _: PRIOR))
+    assert [None if codes is None else len(codes) for _, codes in blocks] == [1250, 1250, None, 1250, 1250, 625]
+
+
+def raw_under(payload: bytes, frames: int = 1) -> bytes:
+    header = raw_header(codebook_size=5, samples=128 * frames, coder=b"\x01", prior=UNDER.fingerprint)
+    return header + raw_block(payload)
+
+
+@pytest.mark.parametrize(
+    ("payload", "message"),
+    [
+        (b"\x80\x00", "not that of its codes"),
+        (b"\x80" * 6, "not that"),
+        (bytes(1), "not that"),
+        (bytes(8), "more than 7"),
+    ],
+)
+def test_payloads_that_no_encoder_writes(payload, message):
+    """With the right checksum, that is."""
+    with pytest.raises(FormatError, match=message):
+        Codes.from_bytes(raw_under(payload), coders=lambda _: UNDER)
+
+
+def test_files_under_a_prior_that_do_not_fit_it():
+    with pytest.raises(ModelError, match=r"under the prior 0174626c.*--prior"):
+        Codes.from_bytes(FILE)
+
+    class Single(TableCoder):
+        def decode(self, payload: bytes, frames: int, speaker: bytes) -> np.ndarray:
+            return np.zeros((frames, 1), np.uint16)
+
+    with pytest.raises(FormatError, match=r"does not code its 2 quantisers"):
+        conceal(FILE, Single(1, 512))
+    larger = TableCoder(1, 9)
+    payload = larger.encode(np.array([[8]]), b"")
+    with pytest.raises(FormatError, match="not in the codebook"):
+        Codes.from_bytes(raw_under(payload), coders=lambda _: larger)
+    with pytest.raises(FormatError, match="ends inside its header"):
+        Codes.from_bytes(b"VQAC\x01\x01abcdef")
+
+
+def test_few_bytes_fill_no_memory():
+    """A block of next to no bytes has no more codes than the format allows, whatever the header says."""
+
+    class Free(TableCoder):
+        def decode(self, payload: bytes, frames: int, speaker: bytes) -> np.ndarray:
+            assert frames * 4 <= BLOCK_CODES
+            return np.zeros((frames, 4), np.uint16)
+
+    most = (1 << 63) - 1
+    for rate, hop in ((most, 1), (most, 2000), (16000 * 1000, 1)):
+        header = raw_header(rate, hop, 4, samples=most, coder=b"\x01", prior=b"free")
+        tracemalloc.start()
+        try:
+            for tolerant in (False, True):
+                with pytest.raises(FormatError, match="truncated"), warnings.catch_warnings():
+                    warnings.simplefilter("error")
+                    Codes.from_bytes(header + raw_block(b"")[:-1], conceal=tolerant, coders=lambda _: Free(4, 512))
+            blocks = BlockReader(io.BytesIO(header + raw_block(b"")), "'it'", coders=lambda _: Free(4, 512))
+            assert next(iter(blocks))[0] == BLOCK_CODES // 4
+            assert tracemalloc.get_traced_memory()[1] < 1 << 20
+        finally:
+            tracemalloc.stop()
+
+
+def test_a_search_is_bounded():
+    """It looks at no more than the window, even where a block could be as long as the header likes."""
+    header = raw_header((1 << 63) - 1, 1, 255, samples=0, coder=b"\x01", prior=b"long")
+    stream = io.BytesIO(header + b"\x05" * (10 * WINDOW))
+    blocks = BlockReader(stream, "'it'", conceal=True, coders=lambda _: PRIOR)
+    asked = []
+    read, stream.read = stream.read, lambda size: asked.append(size) or read(size)
+    with pytest.raises(FormatError, match="no block can be found"):
+        next(iter(blocks))
+    assert sum(asked) < 3 * WINDOW + BLOCK_CODES * 3
+
+
+@given(st.sampled_from([0, 1]), st.integers(0, 1 << 30), st.integers(1, 255))
+@settings(max_examples=200)
+def test_damage_that_no_checksum_tells(form, place, change):
+    """Without checksums a damaged file still gives codes of the stated shape or a sentence."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vqaudio.container.checksum", lambda index, data: bytes(4))
+        data = bytearray([BLOCKS.to_bytes(UNDER), as_stream(BLOCKS, 2, 7, coder=UNDER)][form])
+        begin = len(parts_of(bytes(data), UNDER)[0])
+        data[begin + place % (len(data) - begin)] ^= change
+        for tolerant in (False, True):
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    codes = Codes.from_bytes(bytes(data), conceal=tolerant, coders=lambda _: UNDER)
+            except FormatError as error:
+                assert str(error).endswith(".")
+            else:
+                assert codes.numpy().max() < 5

@@ -290,7 +290,8 @@ class BlockReader:
         """Look for block `index` from the start of the one before on, and go there; a length may be anything there, but
         a checksum fits no other block."""
         self._reader.untake()
-        near = self._reader.peek(min(2 * largest_payload(self.header.block_frames * self.header.quantizers), WINDOW))
+        block = 10 + largest_payload(self.header.block_frames * self.header.quantizers)  # with frames, length, checksum
+        near = self._reader.peek(min(2 * block, WINDOW))
         stream = io.BytesIO(near)
         for place in range(len(near)):
             stream.seek(place)
