@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import tracemalloc
 
 import numpy as np
@@ -13,10 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vqaudio
+from tests.samples import TableCoder
 from vqaudio import Codec, Codes
 from vqaudio.cli.info import latency
+from vqaudio.container import BlockReader
 from vqaudio.errors import AudioError, ModelError, UsageError
 from vqaudio.runtime import segments
+from vqaudio.streams import decode_live, encode_live
 
 cuts = st.lists(st.integers(0, 3000), max_size=12)
 
@@ -84,6 +88,20 @@ def short_blocks():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vqaudio.runtime.cpu.BLOCK_SECONDS", 0.1)
         yield
+
+
+@pytest.mark.parametrize("quantizers", [1, 2])
+def test_a_live_stream_under_a_prior(codec, noise, quantizers):
+    """Every half second it gets a block, which a decoder answers with the sound of the whole."""
+    coder, written = TableCoder(quantizers, codec.config.quantizer.codebook_size), io.BytesIO()
+    samples, size = encode_live(codec, pieces(noise, [700] * 17), written, quantizers, coder)
+    assert (samples, size) == (len(noise), len(written.getvalue()))
+    codes = Codes.from_bytes(written.getvalue(), coders=lambda _: coder)
+    np.testing.assert_array_equal(codes.numpy(), codec.encode(noise, 16000, quantizers=quantizers).numpy())
+    blocks = BlockReader(io.BytesIO(written.getvalue()), "it", coders=lambda _: coder)
+    np.testing.assert_array_equal(np.concatenate(list(decode_live(codec, blocks))), codec.decode(codes))
+    frames = [frames for frames, _ in BlockReader(io.BytesIO(written.getvalue()), "it", coders=lambda _: coder)]
+    assert len(frames) == 2 and frames[0] >= 125
 
 
 def test_channels_types_and_tensors(codec, noise):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from vqaudio.container import MAGIC, STREAM, BlockReader, Header
+from vqaudio.container import LONGEST, MAGIC, STREAM, BlockReader, Coder, Header, at_hand
 from vqaudio.errors import FormatError, UsageError
 from vqaudio.files import reason, replacing
 
@@ -99,12 +99,8 @@ class Codes:
         Raises:
             UsageError: unless 0 <= start < end <= seconds.
         """
-        if not 0 <= start_seconds < end_seconds < float("inf"):
-            raise UsageError(f"From {start_seconds} s to {end_seconds} s is not a span of time.")
-        start = round(start_seconds * self.sample_rate) // self.hop
-        last_sample = round(end_seconds * self.sample_rate)
-        end = -(-last_sample // self.hop)
-        if last_sample > self.samples or start >= end:
+        start, end = _frames(start_seconds, end_seconds, self._header)
+        if round(end_seconds * self.sample_rate) > self.samples or start >= end:
             raise UsageError(
                 f"From {start_seconds} s to {end_seconds} s is not a span within the {self.seconds:g} s of these codes."
             )
@@ -133,15 +129,30 @@ class Codes:
             return NotImplemented
         return self._header == other._header and np.array_equal(_to_numpy(self.codes), _to_numpy(other.codes))
 
-    def to_bytes(self) -> bytes:
-        """The content of a `.codes` file."""
-        header, codes = self._header, self.numpy().T
-        starts = range(0, self.frames, header.block_frames)
-        blocks = [header.block(i, codes[start : start + header.block_frames]) for i, start in enumerate(starts)]
+    def to_bytes(self, coder: Coder | None = None) -> bytes:
+        """The content of a `.codes` file.
+
+        Args:
+            coder: writes the codes under a prior; by default they are of fixed width.
+
+        Raises:
+            VqaudioError: for codes that are not of the coder's prior.
+        """
+        header, codes = self._header.under(coder), self.numpy().T
+        size = header.block_frames
+        blocks = [header.block(i, codes[i * size : (i + 1) * size], coder) for i in range(-(-self.frames // size))]
         return b"".join([header.to_bytes(), *blocks])
 
     @classmethod
-    def from_bytes(cls, data: bytes, *, conceal: bool = False, name: str = "'<bytes>'") -> Codes:
+    def from_bytes(
+        cls,
+        data: bytes,
+        *,
+        conceal: bool = False,
+        name: str = "'<bytes>'",
+        coders: Callable[[bytes], Coder] = at_hand,
+        span: tuple[float, float] | None = None,
+    ) -> Codes:
         """Read the content of a `.codes` file.
 
         Args:
@@ -150,14 +161,19 @@ class Codes:
                 damaged block, or code 0 where every block is damaged, end a truncated file after its last whole block,
                 and ignore what follows the last block. A `UserWarning` says what was lost. The header has to be whole.
             name: what messages call the data.
+            coders: finds the coder of a prior by its fingerprint; by default that of a model at hand.
+            span: from where to where, in seconds; the result is then `slice` of all codes, but no block outside is
+                decoded, unless `conceal` may need it.
 
         Raises:
             FormatError: for anything but what `to_bytes` writes; it names a damaged block and its seconds.
+            UsageError: for a span that is none of these codes; VqaudioError: where `coders` finds none.
         """
-        blocks = BlockReader(io.BytesIO(data), name, conceal)
+        blocks = BlockReader(io.BytesIO(data), name, conceal, coders)
         header = blocks.header
+        first, end = _frames(*span, header) if span and not conceal else (0, LONGEST)
         parts, good = [], []
-        for frames, part in blocks:
+        for frames, part in blocks.between(first, end):
             parts.append(np.zeros((frames, header.quantizers), np.uint16) if part is None else part)
             good.append(np.full(frames, part is not None))
         if not parts:
@@ -166,7 +182,7 @@ class Codes:
         if whole.any() and not whole.all():
             nearest = np.maximum.accumulate(np.where(whole, np.arange(len(whole)), -1))
             codes = codes[np.where(nearest < 0, whole.argmax(), nearest)]
-        return cls(
+        whole_file = cls(
             codes=np.ascontiguousarray(codes.T),
             codebook_size=header.codebook_size,
             hop=header.hop,
@@ -175,23 +191,32 @@ class Codes:
             model=header.model,
             speaker=header.speaker,
         )
+        return whole_file.slice(*span) if span else whole_file
 
-    def save(self, path: str | os.PathLike[str], force: bool = False) -> None:
-        """Write a `.codes` file.
+    def save(self, path: str | os.PathLike[str], force: bool = False, coder: Coder | None = None) -> None:
+        """Write a `.codes` file; `coder` as in `to_bytes`.
 
         Raises:
             UsageError: where it exists and `force` is not given.
-            VqaudioError: for an unwritable folder or a full disk.
+            VqaudioError: for an unwritable folder, a full disk, or codes that are not of the coder's prior.
         """
         with replacing(path, force) as temporary:
-            temporary.write_bytes(self.to_bytes())
+            temporary.write_bytes(self.to_bytes(coder))
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, conceal: bool = False) -> Codes:
-        """Read a `.codes` file; `conceal` as in `from_bytes`.
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        conceal: bool = False,
+        coders: Callable[[bytes], Coder] = at_hand,
+        span: tuple[float, float] | None = None,
+    ) -> Codes:
+        """Read a `.codes` file, or a span of one; everything as in `from_bytes`.
 
         Raises:
             FormatError: for a file that is missing, unreadable, damaged or not of this format.
+            UsageError: for a span that is none of these codes; VqaudioError: where `coders` finds none.
         """
         try:
             with open(path, "rb") as file:
@@ -200,7 +225,7 @@ class Codes:
                     data += file.read()
         except OSError as error:
             raise FormatError(f"'{path}' cannot be read: {reason(error)}.") from error
-        return cls.from_bytes(data, conceal=conceal, name=f"'{path}'")
+        return cls.from_bytes(data, conceal=conceal, name=f"'{path}'", coders=coders, span=span)
 
     @property
     def _header(self) -> Header:
@@ -217,6 +242,18 @@ class Codes:
     def _with(self, codes: Any, samples: int) -> Codes:
         fields = {name: getattr(self, name) for name in _CONSISTENT}
         return Codes(codes=codes, samples=samples, **fields)
+
+
+def _frames(start_seconds: float, end_seconds: float, header: Header) -> tuple[int, int]:
+    """The first frame of a span of time and the one behind its last, which may lie beyond the end of the codes.
+
+    Raises:
+        UsageError: unless 0 <= start < end.
+    """
+    if not 0 <= start_seconds < end_seconds < float("inf"):
+        raise UsageError(f"From {start_seconds} s to {end_seconds} s is not a span of time.")
+    last_sample = round(end_seconds * header.sample_rate)
+    return round(start_seconds * header.sample_rate) // header.hop, -(-last_sample // header.hop)
 
 
 def _to_numpy(codes: Any) -> np.ndarray:

@@ -7,28 +7,72 @@ they take memory, and say what is wrong in one sentence.
 from __future__ import annotations
 
 import binascii
+import io
 import struct
 import warnings
-import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import BinaryIO
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import BinaryIO, Protocol
 
 import numpy as np
 
 from vqaudio.errors import FormatError
+from vqaudio.reader import EndedEarly, Reader, checksum, varint
 
 MAGIC = b"VQAC"
 VERSION = 1
 BLOCK_SECONDS = 10  # at most, unless one frame is longer
-FIXED_WIDTH = 0  # the coder of this version; 1 is kept for a range coder under a prior
+BLOCK_CODES = 1 << 16  # at most, under a prior: there codes may cost next to nothing, and a few bytes fill no memory
+FIXED_WIDTH, UNDER_PRIOR = 0, 1  # the coders
+LONGEST = (1 << 63) - 1  # the largest number in a file
 STREAM = 0  # in place of the number of samples, where that is not known when the header is written
-_PIECE = 1 << 16  # bytes that are read at once
+WINDOW = 1 << 16  # bytes at most in which a block is searched for
+
+
+class Coder(Protocol):
+    """What turns codes into a block's payload and back under a prior. A block is coded without a look at the others."""
+
+    @property
+    def fingerprint(self) -> bytes:
+        """4 bytes that name the prior."""
+
+    def encode(self, codes: np.ndarray, speaker: bytes) -> bytes:
+        """A payload of at most `largest_payload` bytes with the codes (frames, quantizers) uint16.
+
+        Raises:
+            VqaudioError: for codes that are not of the prior.
+        """
+
+    def decode(self, payload: bytes, frames: int, speaker: bytes) -> np.ndarray:
+        """The codes (frames, quantizers) uint16.
+
+        Raises:
+            ValueError: for a payload that `encode` does not give, with what is wrong to stand after a colon.
+        """
+
+
+def at_hand(fingerprint: bytes) -> Coder:
+    """The coder of a prior.
+
+    Raises:
+        ModelError: where that prior is not at hand.
+    """
+    from vqaudio.prior import find  # most files are of fixed width, and a prior takes a while to import
+
+    return find(fingerprint)
+
+
+def largest_payload(codes: int) -> int:
+    """Bytes that so many codes take at most under a prior: each no more than the 24 bits of its frequency."""
+    return 3 * codes + 4
 
 
 @dataclass(frozen=True)
 class Header:
-    """The fields of a file before its blocks, all but the codes themselves. `samples` may be `STREAM`."""
+    """The fields of a file before its blocks, all but the codes themselves.
+
+    `samples` may be `STREAM`; `prior` is the fingerprint of the prior, empty at fixed width.
+    """
 
     model: bytes
     sample_rate: int
@@ -37,6 +81,11 @@ class Header:
     codebook_size: int
     samples: int
     speaker: bytes
+    prior: bytes = b""
+
+    def under(self, coder: Coder | None) -> Header:
+        """The header of the same codes as this coder writes them, or as they are written at fixed width."""
+        return replace(self, prior=coder.fingerprint if coder else b"")
 
     @property
     def frames(self) -> int:
@@ -46,7 +95,8 @@ class Header:
     @property
     def block_frames(self) -> int:
         """Frames of a full block."""
-        return max(1, BLOCK_SECONDS * self.sample_rate // self.hop)
+        frames = max(1, BLOCK_SECONDS * self.sample_rate // self.hop)
+        return min(frames, BLOCK_CODES // self.quantizers) if self.prior else frames
 
     @property
     def bits_per_code(self) -> int:
@@ -58,6 +108,8 @@ class Header:
         """What is wrong with the fields, to stand after a colon."""
         if not (isinstance(self.model, bytes) and len(self.model) == 4):
             return "the fingerprint of the model is not 4 bytes"
+        if self.prior and not (isinstance(self.prior, bytes) and len(self.prior) == 4):
+            return "the fingerprint of the prior is not 4 bytes"
         if not (isinstance(self.speaker, bytes) and len(self.speaker) <= 255):
             return "the speaker vector is not at most 255 bytes"
         if not 1 <= self.quantizers <= 255:
@@ -65,36 +117,32 @@ class Header:
         if not 2 <= self.codebook_size <= 65536:
             return f"a codebook of {self.codebook_size} codes is not between 2 and 65536"
         for name, least in (("sample_rate", 1), ("hop", 1), ("samples", STREAM)):
-            if not least <= getattr(self, name) < 1 << 63:
+            if not least <= getattr(self, name) <= LONGEST:
                 return f"{name} is {getattr(self, name)}, not between {least} and 2^63 - 1"
         return None
 
     def payload_size(self, frames: int) -> int:
-        """Bytes of a block's codes."""
+        """Bytes of a block's codes at fixed width."""
         return -(-frames * self.quantizers * self.bits_per_code // 8)
 
-    def block_size(self, frames: int) -> int:
-        """Bytes of a block with its length and checksum."""
-        size = self.payload_size(frames)
-        return len(_varint(size)) + 4 + size
-
-    def block(self, index: int, codes: np.ndarray) -> bytes:
+    def block(self, index: int, codes: np.ndarray, coder: Coder | None = None) -> bytes:
         """Block number `index` with the codes (frames, quantizers)."""
-        payload = _pack(codes.ravel(), self.bits_per_code)
-        frames = _varint(len(codes)) if self.samples == STREAM else b""
-        return frames + _varint(len(payload)) + _checksum(index, frames + payload) + payload
+        payload = coder.encode(codes, self.speaker) if coder else _pack(codes.ravel(), self.bits_per_code)
+        frames = varint(len(codes)) if self.samples == STREAM else b""
+        return frames + varint(len(payload)) + checksum(index, frames + payload) + payload
 
     def end(self, index: int, samples: int) -> bytes:
         """What ends a stream of `index` blocks: the number of samples."""
-        numbers = _varint(0) + _varint(samples)
-        return numbers + _checksum(index, numbers)
+        numbers = varint(0) + varint(samples)
+        return numbers + checksum(index, numbers)
 
     def to_bytes(self) -> bytes:
         """The header."""
-        numbers = _varint(self.sample_rate) + _varint(self.hop) + bytes([self.quantizers])
-        numbers += _varint(self.codebook_size) + _varint(self.samples)
+        numbers = varint(self.sample_rate) + varint(self.hop) + bytes([self.quantizers])
+        numbers += varint(self.codebook_size) + varint(self.samples)
         speaker = bytes([len(self.speaker)]) + self.speaker
-        header = MAGIC + bytes([VERSION, FIXED_WIDTH]) + self.model + numbers + speaker
+        coder = UNDER_PRIOR if self.prior else FIXED_WIDTH
+        header = MAGIC + bytes([VERSION, coder]) + self.model + self.prior + numbers + speaker
         return header + struct.pack("<H", binascii.crc_hqx(header, 0xFFFF))
 
     @classmethod
@@ -109,10 +157,11 @@ class Header:
             raise FormatError(f"{name} is not a .codes file.")
         if (version := reader.byte()) != VERSION:
             raise FormatError(f"{name} is of version {version} of the .codes format; only {VERSION} is known.")
-        if (coder := reader.byte()) != FIXED_WIDTH:
-            raise FormatError(f"{name} was written by coder {coder}; only {FIXED_WIDTH} is known.")
+        if (coder := reader.byte()) not in (FIXED_WIDTH, UNDER_PRIOR):
+            raise FormatError(f"{name} was written by coder {coder}; only {FIXED_WIDTH} and {UNDER_PRIOR} are known.")
         header = cls(
             model=reader.take(4),
+            prior=reader.take(4 if coder == UNDER_PRIOR else 0),
             sample_rate=reader.varint(),
             hop=reader.varint(),
             quantizers=reader.byte(),
@@ -120,72 +169,16 @@ class Header:
             samples=reader.varint(),
             speaker=reader.take(reader.byte()),
         )
-        checksum = binascii.crc_hqx(bytes(reader.taken), 0xFFFF)
-        if reader.take(2) != struct.pack("<H", checksum):
+        expected = struct.pack("<H", binascii.crc_hqx(bytes(reader.taken), 0xFFFF))
+        if reader.take(2) != expected:
             raise FormatError(f"The header of {name} is damaged: its checksum is wrong.")
         if header.problem:
             raise FormatError(f"The header of {name} is wrong: {header.problem}.")
         return header
 
 
-class Reader:
-    """Bytes from a file or a pipe, of which no more are asked for than have to be there.
-
-    Attributes:
-        size: bytes so far.
-        taken: those of them that go into the next checksum; whoever begins one empties it.
-    """
-
-    def __init__(self, stream: BinaryIO, name: str) -> None:
-        self.name = name
-        self.size = 0
-        self.taken = bytearray()
-        self._stream = stream
-
-    def take(self, size: int) -> bytes:
-        """So many bytes.
-
-        Raises:
-            FormatError: where the file ends before.
-        """
-        pieces = []
-        while size > 0:
-            if not (piece := self._stream.read(min(size, _PIECE))):
-                raise EndedEarly(f"{self.name} ends inside its header.")
-            pieces.append(piece)
-            size -= len(piece)
-        data = b"".join(pieces)
-        self.size += len(data)
-        self.taken += data
-        return data
-
-    def byte(self) -> int:
-        """One byte."""
-        return self.take(1)[0]
-
-    def varint(self) -> int:
-        """An unsigned LEB128 number in its shortest form."""
-        value = 0
-        for shift in range(0, 63, 7):
-            byte = self.byte()
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                if byte == 0 and shift:
-                    break
-                return value
-        raise FormatError(f"The header of {self.name} is damaged: it has a number that is too long.")
-
-    def rest(self) -> int:
-        """How many bytes are left; they are gone then."""
-        return sum(len(piece) for piece in iter(lambda: self._stream.read(_PIECE), b""))
-
-
-class EndedEarly(FormatError):
-    """A file that ends where more should come."""
-
-
 class LostPlace(FormatError):
-    """A stream in which the next block cannot be found."""
+    """A file in which the next block cannot be found."""
 
 
 class BlockReader:
@@ -198,6 +191,7 @@ class BlockReader:
         name: what messages call it.
         conceal: instead of failing, pass over damaged blocks, end a truncated file after its last whole block, and
             ignore what follows the last block. A `UserWarning` says what was lost. The header has to be whole.
+        coders: finds the coder of a prior by its fingerprint.
 
     Attributes:
         header: of the file.
@@ -205,24 +199,35 @@ class BlockReader:
 
     Raises:
         FormatError: for a header that is none; while iterating, for blocks that are damaged or cut short.
+        VqaudioError: while iterating, where `coders` finds none.
     """
 
-    def __init__(self, stream: BinaryIO, name: str, conceal: bool = False) -> None:
+    def __init__(
+        self, stream: BinaryIO, name: str, conceal: bool = False, coders: Callable[[bytes], Coder] = at_hand
+    ) -> None:
         self._reader = Reader(stream, name)
-        self._conceal = conceal
+        self._conceal, self._coders = conceal, coders
         self.header = Header.read(self._reader)
         self.samples = self.header.samples
 
     def __iter__(self) -> Iterator[tuple[int, np.ndarray | None]]:
+        return self.between(0, LONGEST)
+
+    def between(self, first: int, end: int) -> Iterator[tuple[int, np.ndarray | None]]:
+        """Iterate, but decode only what holds a frame in [first, end): None stands for the codes of other blocks too,
+        of which only the checksum is looked at."""
         header, reader, conceal = self.header, self._reader, self._conceal
+        coder = self._coders(header.prior) if header.prior else None
         index = done = 0
         try:
             while frames := self._next_frames(index, done):
-                yield frames, self._block(index, done, frames)
+                wanted = done < end and done + frames > first
+                yield frames, self._block(index, done, frames, coder, wanted)
                 index, done = index + 1, done + frames
         except EndedEarly:
             report(f"{reader.name} is truncated: it ends inside {block_name(header, index, done)}.", conceal and done)
             self.samples = done * header.hop
+            reader.rest()
         except LostPlace as problem:
             report(str(problem), conceal and done)
             self.samples = done * header.hop
@@ -237,43 +242,74 @@ class BlockReader:
 
     def _next_frames(self, index: int, done: int) -> int:
         """Frames of the next block, 0 where there is none."""
-        header = self.header
-        self._reader.taken.clear()
-        if header.samples != STREAM:
-            return min(header.block_frames, header.frames - done)
-        frames = self._counted(index, done)
-        if frames == 0:
-            self.samples = self._reader.varint()
-            numbers = bytes(self._reader.taken)
-            if self._reader.take(4) != _checksum(index, numbers) or -(-self.samples // header.hop) != done:
-                report(f"The end of {self._reader.name} is damaged.", self._conceal and done)
+        header, reader = self.header, self._reader
+        reader.taken.clear()
+        frames = read_frames(header, reader, done)
+        if frames is None:
+            name = block_name(header, index, done)
+            raise LostPlace(f"{reader.name} is damaged: it does not say where {name} ends.")
+        if frames == 0 and header.samples == STREAM:
+            try:
+                self.samples = read_end(header, reader, index, done)
+            except ValueError:
+                report(f"The end of {reader.name} is damaged.", self._conceal and done)
                 self.samples = done * header.hop
         return frames
 
-    def _counted(self, index: int, done: int) -> int:
-        """How many frames the next block of a stream says it has."""
+    def _block(self, index: int, done: int, frames: int, coder: Coder | None, wanted: bool) -> np.ndarray | None:
+        """The codes of the next block, None where they are damaged or not wanted."""
         try:
-            frames = self._reader.varint()
-        except EndedEarly:
-            raise
-        except FormatError:
-            frames = self.header.block_frames + 1
-        if frames > self.header.block_frames:
-            name = block_name(self.header, index, done)
-            raise LostPlace(f"{self._reader.name} is damaged: it does not say where {name} ends.")
-        return frames
-
-    def _block(self, index: int, done: int, frames: int) -> np.ndarray | None:
-        """The codes of the next block, None where they are damaged."""
-        header, reader = self.header, self._reader
-        counted = _varint(frames) if header.samples == STREAM else b""
-        data = reader.take(header.block_size(frames))
-        try:
-            return read_block(header, index, frames, data, counted)
+            payload = self._payload(index, done, frames)
+            return self._decode(payload, frames, coder) if wanted else None
         except ValueError as problem:
-            name = block_name(header, index, done)
-            report(f"{name[0].upper()}{name[1:]} of {reader.name} is damaged: {problem}.", self._conceal)
+            name = block_name(self.header, index, done)
+            report(f"{name[0].upper()}{name[1:]} of {self._reader.name} is damaged: {problem}.", self._conceal)
             return None
+
+    def _payload(self, index: int, done: int, frames: int) -> bytes:
+        """The payload of the next block. Whatever becomes of it, the reader then stands behind it.
+
+        Raises:
+            ValueError: where it is damaged; EndedEarly, LostPlace: where the next block cannot be found either.
+        """
+        header, after = self.header, done + frames
+        known = not header.prior or not self._conceal or after == header.frames  # where the next block is, or if any
+        try:
+            return read_payload(header, self._reader, index, frames)
+        except EndedEarly:
+            if known or not self._find(index + 1, after):
+                raise
+            raise ValueError("its length is wrong") from None
+        except ValueError:
+            if known or self._find(index + 1, after):
+                raise
+            name = block_name(header, index, done)
+            raise LostPlace(f"{self._reader.name} is damaged: no block can be found behind {name}.") from None
+
+    def _find(self, index: int, done: int) -> bool:
+        """Look for block `index` from the start of the one before on, and go there; a length may be anything there, but
+        a checksum fits no other block."""
+        self._reader.untake()
+        block = 10 + largest_payload(self.header.block_frames * self.header.quantizers)  # with frames, length, checksum
+        near = self._reader.peek(min(2 * block, WINDOW))
+        stream = io.BytesIO(near)
+        for place in range(len(near)):
+            stream.seek(place)
+            if begins_block(self.header, Reader(stream, self._reader.name), index, done):
+                self._reader.take(place)
+                return True
+        return False
+
+    def _decode(self, payload: bytes, frames: int, coder: Coder | None) -> np.ndarray:
+        """The codes (frames, quantizers) of a payload, or a ValueError that says what is wrong with it."""
+        header = self.header
+        codes = coder.decode(payload, frames, header.speaker) if coder else unpack(header, payload, frames)
+        if codes.shape != (frames, header.quantizers):
+            prior = f"{self._reader.name} names the prior {header.prior.hex()}"
+            raise FormatError(f"{prior}, which does not code its {header.quantizers} quantisers.")
+        if codes.max() >= header.codebook_size:
+            raise ValueError("it has a code that is not in the codebook")
+        return codes
 
 
 class BlockWriter:
@@ -282,18 +318,20 @@ class BlockWriter:
     Args:
         stream: a binary file object.
         header: what is known before the first codes; its `samples` are `STREAM`.
+        coder: by default fixed width.
     """
 
-    def __init__(self, stream: BinaryIO, header: Header) -> None:
+    def __init__(self, stream: BinaryIO, header: Header, coder: Coder | None = None) -> None:
         self.size = 0
-        self._stream, self._header, self._index = stream, header, 0
-        self._send(header.to_bytes())
+        self._stream, self._header, self._coder, self._index = stream, header.under(coder), coder, 0
+        self._send(self._header.to_bytes())
 
     def write(self, codes: np.ndarray) -> None:
         """Write the next codes (quantizers, frames) as a block; nothing for no frames."""
         rows = codes.T
         for start in range(0, len(rows), self._header.block_frames):
-            self._send(self._header.block(self._index, rows[start : start + self._header.block_frames]))
+            block = rows[start : start + self._header.block_frames]
+            self._send(self._header.block(self._index, block, self._coder))
             self._index += 1
 
     def finish(self, samples: int) -> None:
@@ -306,18 +344,61 @@ class BlockWriter:
         self.size += len(data)
 
 
-def read_block(header: Header, index: int, frames: int, block: bytes, counted: bytes = b"") -> np.ndarray:
-    """The codes (frames, quantizers) of a block, or a ValueError that says what is wrong with it.
+def read_frames(header: Header, reader: Reader, done: int) -> int | None:
+    """Frames of the next block, 0 where there is none; None where a stream does not say."""
+    if header.samples != STREAM:
+        return min(header.block_frames, header.frames - done)
+    return reader.number(header.block_frames)
 
-    Args:
-        counted: the bytes that stated its frames, in a stream.
-    """
+
+def read_end(header: Header, reader: Reader, index: int, done: int) -> int:
+    """The number of samples that ends a stream of `index` blocks and `done` frames, or a ValueError."""
+    samples = reader.number(LONGEST)
+    numbers = bytes(reader.taken)
+    if samples is None or reader.take(4) != checksum(index, numbers) or -(-samples // header.hop) != done:
+        raise ValueError("it does not fit the blocks")
+    return samples
+
+
+def read_size(header: Header, reader: Reader, frames: int) -> int:
+    """The length of a payload, or a ValueError where that cannot be; at fixed width the payload is then passed over."""
+    if header.prior:
+        most = largest_payload(frames * header.quantizers)
+        if (stated := reader.number(most)) is None:
+            raise ValueError(f"its length is more than {most} bytes")
+        return stated
     size = header.payload_size(frames)
-    length, checksum, payload = block[: -size - 4], block[-size - 4 : -size], block[-size:]
-    if length != _varint(size):
+    if reader.take(len(varint(size))) != varint(size):
+        reader.take(4 + size)
         raise ValueError(f"its length is not {size} bytes")
-    if checksum != _checksum(index, counted + payload):
+    return size
+
+
+def read_payload(header: Header, reader: Reader, index: int, frames: int) -> bytes:
+    """The payload of a block of which only the frames have been read, or a ValueError that says what is wrong."""
+    counted = bytes(reader.taken)
+    size = read_size(header, reader, frames)
+    expected, payload = reader.take(4), reader.take(size)
+    if expected != checksum(index, counted + payload):
         raise ValueError("its checksum is wrong")
+    return payload
+
+
+def begins_block(header: Header, reader: Reader, index: int, done: int) -> bool:
+    """Whether the next thing is a good block `index`, or the end of a stream of so many blocks."""
+    try:
+        frames = read_frames(header, reader, done)
+        if frames:
+            read_payload(header, reader, index, frames)
+        elif frames == 0:
+            read_end(header, reader, index, done)
+    except (FormatError, ValueError):
+        return False
+    return frames is not None
+
+
+def unpack(header: Header, payload: bytes, frames: int) -> np.ndarray:
+    """The codes (frames, quantizers) of a payload at fixed width, or a ValueError that says what is wrong with it."""
     bits = np.unpackbits(np.frombuffer(payload, np.uint8))
     used = frames * header.quantizers * header.bits_per_code
     if bits[used:].any():
@@ -326,8 +407,6 @@ def read_block(header: Header, index: int, frames: int, block: bytes, counted: b
     for column in bits[:used].reshape(-1, header.bits_per_code).T:
         codes <<= 1
         codes |= column
-    if codes.max() >= header.codebook_size:
-        raise ValueError("it has a code that is not in the codebook")
     return codes.reshape(frames, header.quantizers)
 
 
@@ -351,20 +430,6 @@ def report(problem: str, conceal: object) -> None:
     warnings.warn(problem, stacklevel=3)
 
 
-def _varint(value: int) -> bytes:
-    """Unsigned LEB128, the shortest form."""
-    encoded = bytearray()
-    while value >= 0x80:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*encoded, value])
-
-
 def _pack(codes: np.ndarray, bits_per_code: int) -> bytes:
     places = np.arange(bits_per_code - 1, -1, -1, dtype=np.uint16)
     return np.packbits((codes[:, None] >> places & 1).astype(np.uint8)).tobytes()
-
-
-def _checksum(index: int, data: bytes) -> bytes:
-    """CRC-32 over a block's index and its content, so that a block is good only in its own place."""
-    return struct.pack("<I", zlib.crc32(data, zlib.crc32(struct.pack("<I", index))))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from vqaudio import audio
-from vqaudio.container import STREAM, BlockReader, BlockWriter, Header
+from vqaudio.container import STREAM, BlockReader, BlockWriter, Coder, Header
 from vqaudio.errors import UsageError
 from vqaudio.runtime.cpu import CpuNetworks
 from vqaudio.runtime.kernels import advance
@@ -114,26 +114,32 @@ class DecoderStream:
 
 
 def encode_live(
-    codec: Codec, recording: Iterable[np.ndarray], stream: BinaryIO, quantizers: int | None = None
+    codec: Codec,
+    recording: Iterable[np.ndarray],
+    stream: BinaryIO,
+    quantizers: int | None = None,
+    coder: Coder | None = None,
 ) -> tuple[int, int]:
     """Encode sound as it comes into a `.codes` stream, without a speaker's voice, which would be known at the end only.
 
     Args:
         recording: samples in parts (n,), at the model's rate.
         stream: a binary file object, which gets a block every half second.
+        coder: writes the codes under a prior; by default they are of fixed width.
 
     Returns:
         samples and bytes.
 
     Raises:
-        AudioError: for sound that cannot be read; OSError: from the stream.
+        AudioError: for sound that cannot be read; OSError: from the stream; VqaudioError: for codes that are not of the
+            coder's prior.
     """
     config = codec.config
     encoder = codec.encoder_stream(config.sample_rate, quantizers=quantizers)
     stages = quantizers or config.quantizer.quantizers
     size = config.quantizer.codebook_size
     header = Header(codec.fingerprint, config.sample_rate, config.hop, stages, size, STREAM, b"")
-    writer = BlockWriter(stream, header)
+    writer = BlockWriter(stream, header, coder)
     block = max(1, round(LIVE_BLOCK_SECONDS * config.frame_rate))
     codes = np.zeros((stages, 0), np.uint16)
     for part in recording:
