@@ -1,0 +1,158 @@
+"""The prior over codes: a causal dilated network that tells how likely each next code is (paper, section 3.3).
+
+It is the WaveNet stack of `vqaudio.models.gated` over frames of codes instead of samples, conditioned on the speaker as
+the codec sends it. Of a frame with several codes the later ones also hear the earlier ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vqaudio.errors import ModelError
+from vqaudio.models.config import CodecConfig
+from vqaudio.models.gated import GatedStack
+from vqaudio.models.vqvae import keep_variance
+
+
+@dataclass(frozen=True)
+class PriorConfig:
+    """The architecture of a prior."""
+
+    channels: int = 128
+    skip_channels: int = 128
+    kernel: int = 2
+    dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)
+    speaker_channels: int = 32
+    speaker_dropout: float = 0.1  # share of training items that hear no speaker
+
+
+@dataclass(frozen=True)
+class Alphabet:
+    """What a prior has to know of its codec: which one it is, and what its codes look like."""
+
+    codec: str  # its name
+    fingerprint: str  # hexadecimal
+    sample_rate: int  # Hz
+    hop: int  # samples per frame
+    quantizers: int  # codes per frame
+    codebook_size: int
+    speaker: tuple[int, ...]  # number of values of each index that the codec sends of a speaker
+
+    @classmethod
+    def of(cls, config: CodecConfig, fingerprint: bytes) -> Alphabet:
+        """The alphabet of a codec."""
+        quantizer = config.quantizer
+        return cls(
+            codec=config.name,
+            fingerprint=fingerprint.hex(),
+            sample_rate=config.sample_rate,
+            hop=config.hop,
+            quantizers=quantizer.quantizers,
+            codebook_size=quantizer.codebook_size,
+            speaker=config.speaker.sizes,
+        )
+
+
+class CodePrior(nn.Module):
+    """p(code | all codes before it, speaker).
+
+    Args:
+        config: the architecture.
+        alphabet: the codes.
+
+    Attributes:
+        receptive_field: frames before its own that a distribution depends on.
+
+    Raises:
+        ModelError: for an architecture of which no network can be built.
+    """
+
+    def __init__(self, config: PriorConfig, alphabet: Alphabet) -> None:
+        super().__init__()
+        check(config)
+        self.config, self.alphabet = config, alphabet
+        size, quantizers, skips = alphabet.codebook_size, alphabet.quantizers, config.skip_channels
+        self.codes = nn.Embedding(quantizers * size + 1, config.channels)  # the last row stands before the first frame
+        self.stack = GatedStack(
+            config.channels,
+            skips,
+            config.kernel,
+            config.dilations,
+            speaker_channels=config.speaker_channels if alphabet.speaker else 0,
+            causal=True,
+        )
+        if alphabet.speaker:
+            self.speakers = nn.Embedding(sum(alphabet.speaker) + 1, config.speaker_channels)  # the last row is no one
+            nn.init.zeros_(self.speakers.weight)
+        self.earlier = nn.ModuleList(nn.Embedding(q * size, skips) for q in range(1, quantizers))
+        self.hidden = cast(Sequence[nn.Conv1d], nn.ModuleList(nn.Conv1d(skips, skips, 1) for _ in range(quantizers)))
+        self.output = cast(Sequence[nn.Conv1d], nn.ModuleList(nn.Conv1d(skips, size, 1) for _ in range(quantizers)))
+        self.apply(keep_variance)
+        with torch.no_grad():  # to begin with, every layer hears the code itself and all codes are equally likely
+            for layer in self.stack.layers:
+                layer.output.weight[: config.channels].zero_()
+            for output in self.output:
+                output.weight.zero_()
+        self.receptive_field = self.stack.receptive_field
+
+    def forward(self, codes: Tensor, speaker: Tensor | None = None) -> Tensor:
+        """Unnormalised log probabilities of every code.
+
+        Args:
+            codes: (B, quantizers, frames) integers.
+            speaker: (B, indices) as the codec sends it, or None for no one. In training some items lose theirs.
+
+        Returns:
+            (B, quantizers, frames, K); [b, q, t] depends on the frames before t, and on codes before q of frame t.
+        """
+        places = torch.arange(codes.shape[1], device=codes.device)[:, None] * self.alphabet.codebook_size
+        rows = codes + places
+        start = torch.full_like(rows[:, 0, :1], self.codes.num_embeddings - 1)
+        before = self.codes(rows[:, :, :-1]).sum(1)
+        x = torch.cat([self.codes(start), before], dim=1).transpose(1, 2)
+        context = self.stack(x, speaker=self._voice(speaker, len(codes)))
+        return torch.stack([self._logits(q, context, rows) for q in range(codes.shape[1])], dim=1)
+
+    def loss(self, codes: Tensor, speaker: Tensor | None = None) -> Tensor:
+        """Nats of every code (B, quantizers, frames)."""
+        return F.cross_entropy(self(codes, speaker).float().movedim(-1, 1), codes, reduction="none")
+
+    def _logits(self, q: int, context: Tensor, rows: Tensor) -> Tensor:
+        """(B, frames, K) of quantiser q, from (B, S, frames) and the frame's own codes."""
+        hidden = self.hidden[q](context)
+        if q > 0:
+            hidden = hidden + self.earlier[q - 1](rows[:, :q]).sum(1).transpose(1, 2)
+        return self.output[q](F.silu(hidden)).transpose(1, 2)
+
+    def _voice(self, speaker: Tensor | None, batch: int) -> Tensor | None:
+        """Speaker vectors (B, S) of indices (B, indices); None where the codec has no speakers."""
+        sizes = self.alphabet.speaker
+        if not sizes:
+            return None
+        nobody = self.speakers.weight[-1].expand(batch, -1)
+        if speaker is None:
+            return nobody
+        offsets = torch.tensor([sum(sizes[:i]) for i in range(len(sizes))], device=speaker.device)
+        vectors = self.speakers(speaker + offsets).sum(1)
+        if not self.training:
+            return vectors
+        dropped = torch.rand(batch, 1, device=speaker.device) < self.config.speaker_dropout
+        return torch.where(dropped, nobody, vectors)
+
+
+def check(config: PriorConfig) -> None:
+    """See that a network can be built of a configuration.
+
+    Raises:
+        ModelError: where it cannot.
+    """
+    sizes = [config.channels, config.skip_channels, config.speaker_channels, *config.dilations]
+    if min(sizes) < 1 or config.kernel < 2 or not config.dilations:
+        raise ModelError(f"No prior can be built of {dataclasses.asdict(config)}.")
