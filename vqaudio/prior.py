@@ -1,18 +1,328 @@
-"""The learned prior of codes, and the coder that a file written under one asks for."""
+"""The prior as its users meet it: how many bits codes are worth, new codes out of nothing, and codes in fewer bytes.
+
+What is sampled and what files are coded under is the integer network of `vqaudio.runtime.integer_prior`, which is the
+same everywhere; the floating-point network that it was rounded from is in torch, for scores and further training.
+"""
 
 from __future__ import annotations
 
+import functools
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vqaudio.codec import unpack_indices
+from vqaudio.codes import Codes
 from vqaudio.container import Coder
-from vqaudio.errors import ModelError
+from vqaudio.errors import ModelError, UsageError
+from vqaudio.models.config import Alphabet, PriorConfig
+from vqaudio.models.random import uniforms
+from vqaudio.runtime.integer_prior import IntegerPrior, Stepper
+from vqaudio.runtime.integers import Arrays, fingerprint
+from vqaudio.runtime.range_coder import TOTAL
+from vqaudio.weights import load_prior_file, save_prior
+
+if TYPE_CHECKING:
+    from vqaudio.models.prior import CodePrior
+
+DEFAULT_PRIOR = "speech16k.prior.safetensors"
+LONGEST = 600.0  # seconds that are sampled at once
+SPAN = 2500  # frames that are scored at once
+
+
+@dataclass(frozen=True)
+class Score:
+    """What codes cost under a prior.
+
+    Attributes:
+        bits: of each code (quantizers, frames), float64.
+        frame_rate: frames per second.
+    """
+
+    bits: NDArray[np.float64]
+    frame_rate: float
+
+    @property
+    def per_code(self) -> float:
+        """Bits per code."""
+        return float(self.bits.mean())
+
+    @property
+    def per_second(self) -> float:
+        """Bits per second."""
+        return float(self.bits.sum() / self.bits.shape[1] * self.frame_rate)
+
+    @property
+    def per_position(self) -> NDArray[np.float64]:
+        """Bits of each frame (frames,)."""
+        return self.bits.sum(0)
+
+
+class Prior:
+    """A trained prior over the codes of one codec; `Prior.load` reads one.
+
+    Args:
+        config: the architecture.
+        alphabet: which codec's codes, and what they look like.
+        state: the weights by name, and the arrays of the integer network.
+        card: the model card, Markdown.
+
+    Attributes:
+        model: four bytes that name the codec.
+        fingerprint: four bytes that name the integer network in the `.codes` files that are written under it.
+
+    Raises:
+        ModelError: where the arrays do not fit the configuration.
+    """
+
+    def __init__(self, config: PriorConfig, alphabet: Alphabet, state: Arrays, card: str = "") -> None:
+        self.config, self.alphabet, self.state, self.card = config, alphabet, dict(state), card
+        try:
+            self.model = bytes.fromhex(alphabet.fingerprint)
+            self.integers = IntegerPrior(config, alphabet, self.state)
+            self.fingerprint = fingerprint(config, alphabet, self.state)
+        except (KeyError, ValueError, IndexError) as error:
+            raise ModelError("The weights of the prior do not fit its configuration.") from error
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str] | None = None) -> Prior:
+        """Read a prior; by default the one that comes with vqaudio, for its default codec.
+
+        Raises:
+            ModelError: where the file is missing, damaged, or not a prior.
+        """
+        file = load_prior_file(path or default_path())
+        return cls(file.config, file.alphabet, file.state, file.card)
+
+    def save(self, path: str | os.PathLike[str], force: bool = False) -> None:
+        """Write the prior as one file.
+
+        Raises:
+            UsageError: where the file exists and `force` is not given.
+            ModelError: where it cannot be written.
+        """
+        save_prior(path, self.config, self.alphabet, self.state, self.card, force)
+
+    @functools.cached_property
+    def network(self) -> CodePrior:
+        """The floating-point network, in torch."""
+        import torch
+
+        from vqaudio.models.prior import CodePrior
+
+        network = CodePrior(self.config, self.alphabet)
+        own = {name: torch.from_numpy(self.state[name]) for name in network.state_dict()}
+        network.load_state_dict(own)
+        return network.eval().requires_grad_(False)
+
+    def score(self, codes: Codes) -> Score:
+        """What codes cost under the floating-point network, every code after all before it.
+
+        Raises:
+            ModelError: for codes of another codec.
+        """
+        import torch
+
+        self.check(codes)
+        array = torch.from_numpy(codes.numpy().astype(np.int64))[None]
+        indices = self._indices(codes.speaker)
+        speaker = None if indices is None else torch.tensor([indices])
+        reach, spans = self.network.receptive_field, []
+        for start in range(0, codes.frames, SPAN):
+            first = max(0, start - reach)
+            nats = self.network.loss(array[:, :, first : start + SPAN], speaker)[0, :, start - first :]
+            spans.append(nats.double().numpy() / math.log(2))
+        return Score(np.concatenate(spans, axis=1), codes.sample_rate / codes.hop)
+
+    def sample(
+        self,
+        seconds: float,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        seed: int = 0,
+        stream: int = 0,
+        speaker: bytes = b"",
+        prompt: Codes | None = None,
+    ) -> Codes:
+        """Draw codes.
+
+        Args:
+            seconds: of speech to draw.
+            temperature: 1 draws what the prior says; towards 0 the likeliest codes win.
+            top_k: draw from that many likeliest codes only.
+            top_p: draw from the likeliest codes that together have this probability.
+            seed, stream: what is drawn depends on both; streams of one seed are independent.
+            speaker: as in `Codes.speaker`; empty for no one in particular.
+            prompt: codes to go on from, in the voice that they carry; the result begins with them.
+
+        Raises:
+            ModelError: for a prompt of another codec, or a speaker that the codec does not know.
+            UsageError: for a number out of range.
+        """
+        self._check_options(seconds, temperature, top_k, top_p)
+        alphabet = self.alphabet
+        if prompt is not None:
+            self.check(prompt)
+            speaker = speaker or prompt.speaker
+        given = np.zeros((0, alphabet.quantizers), np.uint16) if prompt is None else prompt.numpy().T
+        samples = round(seconds * alphabet.sample_rate)
+        frames = len(given) + -(-samples // alphabet.hop)
+        stepper = Stepper(self.integers, self._indices(speaker), frames)
+        drawn = np.empty((frames, alphabet.quantizers), np.uint16)
+        numbers = uniforms(seed, 0, frames, alphabet.quantizers, (stream,))[0, :, :, 0]
+        for frame in range(frames):
+            for q in range(alphabet.quantizers):
+                frequencies = stepper.frequencies()
+                if frame < len(given):
+                    code = int(given[frame, q])
+                else:
+                    code = choose(frequencies, float(numbers[frame, q]), temperature, top_k, top_p)
+                drawn[frame, q] = code
+                stepper.push(code)
+        return Codes(
+            codes=np.ascontiguousarray(drawn.T),
+            codebook_size=alphabet.codebook_size,
+            hop=alphabet.hop,
+            sample_rate=alphabet.sample_rate,
+            samples=len(given) * alphabet.hop + samples,
+            model=self.model,
+            speaker=speaker,
+        )
+
+    def encode(self, codes: np.ndarray, speaker: bytes) -> bytes:
+        """The payload of a block of codes (frames, quantizers), as `vqaudio.container.Coder` has it.
+
+        Raises:
+            ModelError: for codes of another codec.
+        """
+        alphabet = self.alphabet
+        if codes.shape[1] != alphabet.quantizers or codes.max() >= alphabet.codebook_size:
+            raise ModelError(f"The codes are not those of {alphabet.codec}, which the prior is for.")
+        return self.integers.encode(codes, self._indices(speaker))
+
+    def decode(self, payload: bytes, frames: int, speaker: bytes) -> np.ndarray:
+        """The codes (frames, quantizers) of a payload, as `vqaudio.container.Coder` has it.
+
+        Raises:
+            ModelError: for a speaker that the codec does not know.
+            ValueError: for a payload that `encode` does not give.
+        """
+        codes = self.integers.decode(payload, frames, self._indices(speaker))
+        if codes is None:
+            raise ValueError("the range coder does not end where its bytes do")
+        return codes
+
+    def check(self, codes: Codes) -> None:
+        """See that codes are of the prior's codec, with all of its quantisers.
+
+        Raises:
+            ModelError: where they are not.
+        """
+        alphabet = self.alphabet
+        if codes.model != self.model:
+            raise ModelError(
+                f"The codes are of model {codes.model.hex()}, but the prior at hand is for {alphabet.codec} "
+                f"({alphabet.fingerprint})."
+            )
+        if (codes.quantizers, codes.codebook_size) != (alphabet.quantizers, alphabet.codebook_size):
+            raise ModelError(f"The prior is for {alphabet.quantizers} quantisers of {alphabet.codebook_size} codes each.")
+
+    def _indices(self, speaker: bytes) -> list[int] | None:
+        return unpack_indices(speaker, self.alphabet.speaker) if speaker else None
+
+    def _check_options(self, seconds: float, temperature: float, top_k: int | None, top_p: float) -> None:
+        least = 1 / self.alphabet.sample_rate
+        if not least <= seconds <= LONGEST:
+            raise UsageError(f"From one sample to {LONGEST:g} s can be sampled at once, not {seconds:g} s.")
+        if not 0 <= temperature <= 2:
+            raise UsageError(f"The temperature must lie between 0 and 2, not at {temperature:g}.")
+        if top_k is not None and not 1 <= top_k <= self.alphabet.codebook_size:
+            raise UsageError(f"Of {self.alphabet.codebook_size} codes, the {top_k} likeliest cannot be taken.")
+        if not 0 < top_p <= 1:
+            raise UsageError(f"The probability to keep must be above 0 and at most 1, not {top_p:g}.")
+
+
+def choose(
+    frequencies: NDArray[np.int32], uniform: float, temperature: float, top_k: int | None, top_p: float
+) -> int:
+    """The code that a uniform number in (0, 1) falls on.
+
+    Args:
+        frequencies: (K,), all above zero.
+        temperature, top_k, top_p: as for `Prior.sample`.
+    """
+    if temperature == 0:
+        return int(frequencies.argmax())
+    weights = (frequencies / TOTAL) ** (1 / temperature)
+    order = np.argsort(-weights, kind="stable")[:top_k]
+    sums = np.cumsum(weights[order])
+    kept = int(np.searchsorted(sums, top_p * sums[-1])) + 1 if top_p < 1 else len(sums)
+    place = np.searchsorted(sums[:kept], uniform * sums[:kept][-1], side="right")
+    return int(order[min(int(place), kept - 1)])
+
+
+def default_path() -> Path:
+    """Where the prior that comes with vqaudio lies."""
+    return Path(str(resources.files("vqaudio") / "pretrained" / DEFAULT_PRIOR))
+
+
+@functools.cache
+def default() -> Prior | None:
+    """The prior that comes with vqaudio, loaded once; None where it cannot be loaded."""
+    try:
+        return Prior.load()
+    except ModelError:
+        return None
+
+
+def for_codec(model: bytes, path: str | None = None) -> Prior | None:
+    """The prior to code under, of a codec with this fingerprint: that of a file, else the one that comes with vqaudio
+    where it is for this codec.
+
+    Raises:
+        ModelError: for a file that is no prior of this codec.
+    """
+    if path is None:
+        prior = default()
+        return prior if prior and prior.model == model else None
+    prior = Prior.load(path)
+    if prior.model != model:
+        own = f"{prior.alphabet.codec} ({prior.alphabet.fingerprint})"
+        raise ModelError(f"'{path}' is a prior for {own}, but the model at hand is {model.hex()}.")
+    return prior
 
 
 def find(fingerprint: bytes) -> Coder:
-    """The coder of a prior by its fingerprint.
+    """The coder with this fingerprint, if it is the one that comes with vqaudio.
 
     Raises:
-        ModelError: where no prior at hand has it.
+        ModelError: where it is another.
     """
-    raise ModelError(
-        f"The codes were written under the prior {fingerprint.hex()}, which is not at hand; it comes with the model "
-        "that made the codes, and --prior FILE names it."
-    )
+    prior = default()
+    if prior is None or prior.fingerprint != fingerprint:
+        raise ModelError(
+            f"The codes were written under the prior {fingerprint.hex()}, which is not at hand; it comes with the model "
+            "that made them, and --prior FILE names it."
+        )
+    return prior
+
+
+def finder(path: str | None) -> Callable[[bytes], Coder]:
+    """Like `find`, but where `path` is given it looks into that file first.
+
+    Raises:
+        ModelError: for a file that is no prior.
+    """
+    if path is None:
+        return find
+    given = Prior.load(path)
+    return lambda fingerprint: given if fingerprint == given.fingerprint else find(fingerprint)

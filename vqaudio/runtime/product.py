@@ -7,6 +7,8 @@ they stand: a frame's result depends neither on the chunk that it comes in nor o
 
 Where the processor multiplies pairs of bfloat16 (AVX512_BF16), weights and inputs may also be such pairs, which takes
 half the steps: sums are float32 still, and each step of a chain adds two products.
+
+Sums of integers take pairs of int16 and give int32, the same whatever the order.
 """
 
 from __future__ import annotations
@@ -29,13 +31,15 @@ from numba.extending import intrinsic, overload, register_jitable
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
-Pairs = NDArray[np.int32]  # two bfloat16 in each, the first one in the lower half
+Integers = NDArray[np.int32]
+Pairs = NDArray[np.int32]  # two bfloat16 or two int16 in each, the first one in the lower half
 
 CACHE = "CACHE_DIR"  # the setting of numba's, which NUMBA_CACHE_DIR fills
 LANES = 16  # widths of weights are multiples of this
 _features = llvmlite.binding.get_host_cpu_features()
 WIDE = bool(_features.get("avx512f"))
-PAIRED = WIDE and bool(_features.get("avx512bf16"))  # whether `accumulate` takes `Pairs`
+PAIRED = WIDE and bool(_features.get("avx512bf16"))  # whether `accumulate` takes pairs of bfloat16
+INTEGER_PAIRED = WIDE and bool(_features.get("avx512vnni"))  # whether one instruction adds products of pairs of int16
 VECTOR = 16 if WIDE else 8
 # Rows of a block of totals, and how many vectors wide it may be: nearly all of the 32 or 16 registers hold totals.
 TALL, MIDDLE, SINGLE = (
@@ -99,15 +103,18 @@ def announce(kernel: Any) -> None:
 def block(rows: int, vectors: int, lanes: int) -> Any:
     """An intrinsic that adds to a block of totals (rows, vectors * lanes) at the given row and column.
 
-    Weights and inputs are both float32, or both `Pairs`.
+    Totals, weights and inputs are all float32; or weights and inputs are `Pairs`, of bfloat16 where the totals are
+    float32, of int16 where they are int32.
     """
 
     @intrinsic
     def add_products(context, totals, weights, inputs, row, column):
         def generate(context, builder, signature, arguments):
             paired = weights.dtype == types.int32
+            whole = totals.dtype == types.int32
             factor = ir.IntType(32) if paired else ir.FloatType()
-            vector, factors = ir.VectorType(ir.FloatType(), lanes), ir.VectorType(factor, lanes)
+            vector = ir.VectorType(ir.IntType(32) if whole else ir.FloatType(), lanes)
+            factors = ir.VectorType(factor, lanes)
             y, w, x = (
                 context.make_array(kind)(context, builder, value)
                 for kind, value in zip(signature.args[:3], arguments[:3], strict=True)
@@ -128,8 +135,18 @@ def block(rows: int, vectors: int, lanes: int) -> Any:
                 zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
                 return builder.shuffle_vector(one, undefined, zeros)
 
+            def halves(pair: Any) -> tuple[Any, Any]:
+                bits = ir.Constant(factors, [16] * lanes)
+                return builder.ashr(builder.shl(pair, bits), bits), builder.ashr(pair, bits)
+
             def add(total: Any, weight: Any, number: Any) -> Any:
-                if paired:
+                if whole and not INTEGER_PAIRED:
+                    for factor, other in zip(halves(weight), halves(number), strict=True):
+                        total = builder.add(total, builder.mul(factor, other))
+                    return total
+                if whole:
+                    name, operands = f"llvm.x86.avx512.vpdpwssd.{32 * lanes}", [total, weight, number]
+                elif paired:
                     name, operands = f"llvm.x86.avx512bf16.dpbf16ps.{32 * lanes}", [total, weight, number]
                 else:
                     name, operands = f"llvm.fma.v{lanes}f32", [weight, number, total]
@@ -193,11 +210,12 @@ _TALL, _MIDDLE = TALL[0], MIDDLE[0]
 
 
 @inner
-def accumulate(totals: Floats, weights: Floats | Pairs, inputs: Floats | Pairs) -> None:
+def accumulate(totals: Floats | Integers, weights: Floats | Pairs, inputs: Floats | Pairs) -> None:
     """totals += inputs @ weights: (M, N), (K, N) and (M, K), K at least 1 and N a multiple of `LANES`.
 
-    Weights and inputs are float32, or both `Pairs` where the processor is `PAIRED`; K then counts pairs. Columns lie
-    side by side; rows may lie anywhere, those of the inputs may even overlap.
+    All are float32; or weights and inputs are pairs, K of them, of int16 where the totals are int32, and of bfloat16
+    where they are float32 and the processor is `PAIRED`. Columns lie side by side; rows may lie anywhere, those of the
+    inputs may even overlap.
     """
     row = 0
     while row + _TALL <= len(totals):
