@@ -1,13 +1,16 @@
-"""Model files: one safetensors file that holds the weights, the configuration as JSON and the model card. No pickle."""
+"""Model files, of codecs and of priors: one safetensors file that holds the weights, the configuration as JSON and the
+model card. No pickle.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +19,17 @@ from safetensors.numpy import save
 
 from vqaudio.errors import ModelError
 from vqaudio.files import reason, replacing
-from vqaudio.models.config import CodecConfig, from_dict, to_dict
+from vqaudio.models.config import Alphabet, CodecConfig, PriorConfig, from_dict, to_dict
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 State = dict[str, NDArray[np.float32]]  # weights by name
+Arrays = dict[str, NDArray[Any]]  # weights by name, in floating point or whole numbers
 
 FORMAT = "vqaudio codec 1"
+PRIOR_FORMAT = "vqaudio prior 1"
+NAMES = {FORMAT: "codec", PRIOR_FORMAT: "prior"}
 MEANING = ("encoder", "quantizer", "speaker")  # the parts that give codes their meaning
 TRAINING_ONLY = (".counts", ".sums")  # the moving averages of the codebooks
 
@@ -34,6 +40,16 @@ class ModelFile:
 
     config: CodecConfig
     state: State
+    card: str
+
+
+@dataclass(frozen=True)
+class PriorFile:
+    """What the file of a prior holds: the architecture, the codes that it is for, the weights by name, and the card."""
+
+    config: PriorConfig
+    alphabet: Alphabet
+    state: Arrays
     card: str
 
 
@@ -51,9 +67,8 @@ def save_model(
         ModelError: where it cannot be written.
     """
     metadata = {"format": FORMAT, "config": json.dumps(to_dict(config)), "card": card}
-    kept = {name: weights for name, weights in state.items() if not name.endswith(TRAINING_ONLY)}
-    with replacing(path, force, ModelError) as temporary:
-        temporary.write_bytes(save({name: _half(weights) for name, weights in kept.items()}, metadata))
+    kept = {name: _half(weights) for name, weights in state.items() if not name.endswith(TRAINING_ONLY)}
+    _write(path, kept, metadata, force)
 
 
 def load_model(path: str | os.PathLike[str]) -> ModelFile:
@@ -62,20 +77,51 @@ def load_model(path: str | os.PathLike[str]) -> ModelFile:
     Raises:
         ModelError: where it is missing, unreadable, damaged, or not a codec of vqaudio.
     """
-    if not os.path.isfile(path):
-        raise ModelError(f"The model file '{path}' is not there.")
+    with _opened(path, FORMAT) as (metadata, arrays):
+        config = from_dict(CodecConfig, json.loads(metadata["config"]))
+    return ModelFile(config, {name: _single(array) for name, array in arrays.items()}, metadata.get("card", ""))
+
+
+def save_prior(
+    path: str | os.PathLike[str],
+    config: PriorConfig,
+    alphabet: Alphabet,
+    state: Mapping[str, Tensor | NDArray[Any]],
+    card: str = "",
+    force: bool = False,
+) -> None:
+    """Write the file of a prior; weights in floating point are rounded to half precision, whole numbers are kept.
+
+    Raises:
+        UsageError: where the file exists and `force` is not given.
+        ModelError: where it cannot be written.
+    """
+    described = {"config": json.dumps(to_dict(config)), "alphabet": json.dumps(to_dict(alphabet))}
+    arrays = {name: _array(weights) for name, weights in state.items()}
+    kept = {name: _half(array) if _is_floating(array) else array for name, array in arrays.items()}
+    _write(path, kept, {"format": PRIOR_FORMAT, **described, "card": card}, force)
+
+
+def load_prior_file(path: str | os.PathLike[str]) -> PriorFile:
+    """Read the file of a prior; weights in floating point come back as float32, whole numbers as they are.
+
+    Raises:
+        ModelError: where it is missing, unreadable, damaged, or not a prior of vqaudio.
+    """
+    with _opened(path, PRIOR_FORMAT) as (metadata, arrays):
+        config = from_dict(PriorConfig, json.loads(metadata["config"]))
+        alphabet = from_dict(Alphabet, json.loads(metadata["alphabet"]))
+    state = {name: _single(array) if _is_floating(array) else array for name, array in arrays.items()}
+    return PriorFile(config, alphabet, state, metadata.get("card", ""))
+
+
+def is_prior(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is that of a prior, for all that its first bytes say; a file that cannot be read is none."""
     try:
         with safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise ModelError(f"'{path}' is not a codec of this version of vqaudio.")
-            config = from_dict(CodecConfig, json.loads(metadata["config"]))
-            state = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}  # noqa: SIM118
-    except OSError as error:
-        raise ModelError(f"The model file '{path}' cannot be read: {reason(error)}.") from error
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise ModelError(f"The model file '{path}' is damaged or not a model file.") from error
-    return ModelFile(config, state, metadata.get("card", ""))
+            return bool((file.metadata() or {}).get("format") == PRIOR_FORMAT)
+    except (OSError, SafetensorError):
+        return False
 
 
 def fingerprint(config: CodecConfig, state: Mapping[str, Tensor | NDArray[np.float32]]) -> bytes:
@@ -91,7 +137,48 @@ def fingerprint(config: CodecConfig, state: Mapping[str, Tensor | NDArray[np.flo
     return digest.digest()[:4]
 
 
+def _write(path: str | os.PathLike[str], arrays: Arrays, metadata: dict[str, str], force: bool) -> None:
+    with replacing(path, force, ModelError) as temporary:
+        temporary.write_bytes(save(arrays, metadata))
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str], expected: str) -> Iterator[tuple[dict[str, str], Arrays]]:
+    """The metadata and the arrays of a file of the expected format.
+
+    Raises:
+        ModelError: for what is wrong with the file, also where the body finds it.
+    """
+    if not os.path.isfile(path):
+        raise ModelError(f"The model file '{path}' is not there.")
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            found = metadata.get("format")
+            if found in NAMES and found != expected:
+                raise ModelError(f"'{path}' is a {NAMES[found]}, not a {NAMES[expected]}.")
+            if found != expected:
+                raise ModelError(f"'{path}' is not a {NAMES[expected]} of this version of vqaudio.")
+            yield metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except OSError as error:
+        raise ModelError(f"The model file '{path}' cannot be read: {reason(error)}.") from error
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise ModelError(f"The model file '{path}' is damaged or not a model file.") from error
+
+
+def _array(weights: Tensor | NDArray[Any]) -> NDArray[Any]:
+    """Weights, of torch or not, side by side in memory."""
+    return np.ascontiguousarray(weights if isinstance(weights, np.ndarray) else weights.detach().cpu().numpy())
+
+
+def _is_floating(array: NDArray[Any]) -> bool:
+    return bool(np.issubdtype(array.dtype, np.floating))
+
+
 def _half(weights: Tensor | NDArray[np.float32]) -> NDArray[np.float16]:
     """Weights, of torch or not, rounded to half precision."""
-    array = weights if isinstance(weights, np.ndarray) else weights.detach().cpu().numpy()
-    return np.ascontiguousarray(array.astype(np.float16))
+    return _array(weights).astype(np.float16)
+
+
+def _single(array: NDArray[Any]) -> NDArray[np.float32]:
+    return array.astype(np.float32)

@@ -16,6 +16,7 @@ from vqaudio.cli.evaluate import evaluate
 from vqaudio.cli.info import info
 from vqaudio.cli.probe import probe
 from vqaudio.cli.train import train
+from vqaudio.cli.train_prior import train_prior
 from vqaudio.errors import VqaudioError
 from vqaudio.files import reason
 
@@ -52,5 +53,5 @@ def main() -> None:
     """A neural speech codec: a few hundred bytes per second of speech, and back."""
 
 
-for verb in (encode, decode, info, demo, train, evaluate, benchmark, probe):
+for verb in (encode, decode, info, demo, train, train_prior, evaluate, benchmark, probe):
     main.add_command(verb)

@@ -1,4 +1,4 @@
-"""`vqaudio info`: what a `.codes` file or a model file holds."""
+"""`vqaudio info`: what a `.codes` file or the file of a codec or a prior holds."""
 
 from __future__ import annotations
 
@@ -21,9 +21,14 @@ if TYPE_CHECKING:
 @click.argument("file", required=False)
 @options.as_json
 def info(file: str | None, as_json: bool) -> None:
-    """Describe FILE, codes or a model (.safetensors); by default the model that comes with vqaudio."""
+    """Describe FILE, codes, a model or a prior (.safetensors); by default the model that comes with vqaudio."""
+    from vqaudio.weights import is_prior
+
     file = file or str(resources.files("vqaudio") / "pretrained" / "speech16k.safetensors")
-    facts = _of_model(file) if Path(file).suffix.lower() == ".safetensors" else _of_codes(file)
+    if Path(file).suffix.lower() != ".safetensors":
+        facts = _of_codes(file)
+    else:
+        facts = _of_prior(file) if is_prior(file) else _of_model(file)
     click.echo(json.dumps(facts, indent=2) if as_json else _text(facts))
 
 
@@ -76,6 +81,29 @@ def _of_model(file: str) -> dict[str, Any]:
         | {name: _milliseconds(codec, _reach(codec, name)) for name in codec.decoders},
         "latency_ms": {name: _latency_ms(codec, name) for name in codec.decoders},
         "card": codec.card,
+    }
+
+
+def _of_prior(file: str) -> dict[str, Any]:
+    from vqaudio.models.config import to_dict
+    from vqaudio.weights import load_prior_file
+
+    prior = load_prior_file(file)
+    alphabet, frames = prior.alphabet, prior.config.receptive_field
+    return {
+        "kind": "prior",
+        "codec": alphabet.codec,
+        "codec_fingerprint": alphabet.fingerprint,
+        "bytes": Path(file).stat().st_size,
+        "sample_rate": alphabet.sample_rate,
+        "hop": alphabet.hop,
+        "quantizers": alphabet.quantizers,
+        "codebook_size": alphabet.codebook_size,
+        "architecture": to_dict(prior.config),
+        "parameters": sum(weights.size for weights in prior.state.values()),
+        "receptive_field_frames": frames,
+        "receptive_field_seconds": frames * alphabet.hop / alphabet.sample_rate,
+        "card": prior.card,
     }
 
 

@@ -1,4 +1,4 @@
-"""The architecture of a codec as frozen dataclasses, saved as JSON inside the weights, so that a model is one file."""
+"""The architecture of a codec or a prior as frozen dataclasses, saved as JSON with the weights: a model is one file."""
 
 from __future__ import annotations
 
@@ -144,6 +144,50 @@ class CodecConfig:
     def bit_rate(self) -> float:
         """Bits per second of the codes, fixed width, without header."""
         return self.frame_rate * self.bits_per_code * self.quantizer.quantizers
+
+
+@dataclass(frozen=True)
+class PriorConfig:
+    """The architecture of a prior."""
+
+    channels: int = 128
+    skip_channels: int = 128
+    kernel: int = 2
+    dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)
+    speaker_channels: int = 32
+    speaker_dropout: float = 0.1  # share of training items that hear no speaker
+
+    @property
+    def receptive_field(self) -> int:
+        """Frames before its own that a distribution depends on."""
+        return 1 + (self.kernel - 1) * sum(self.dilations)
+
+
+@dataclass(frozen=True)
+class Alphabet:
+    """What a prior has to know of its codec: which one it is, and what its codes look like."""
+
+    codec: str  # its name
+    fingerprint: str  # hexadecimal
+    sample_rate: int  # Hz
+    hop: int  # samples per frame
+    quantizers: int  # codes per frame
+    codebook_size: int
+    speaker: tuple[int, ...]  # number of values of each index that the codec sends of a speaker
+
+    @classmethod
+    def of(cls, config: CodecConfig, fingerprint: bytes) -> Alphabet:
+        """The alphabet of a codec."""
+        quantizer = config.quantizer
+        return cls(
+            codec=config.name,
+            fingerprint=fingerprint.hex(),
+            sample_rate=config.sample_rate,
+            hop=config.hop,
+            quantizers=quantizer.quantizers,
+            codebook_size=quantizer.codebook_size,
+            speaker=config.speaker.sizes,
+        )
 
 
 def check(config: CodecConfig) -> None:

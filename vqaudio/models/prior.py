@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -16,48 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vqaudio.errors import ModelError
-from vqaudio.models.config import CodecConfig
+from vqaudio.models.config import Alphabet as Alphabet
+from vqaudio.models.config import PriorConfig as PriorConfig
 from vqaudio.models.gated import GatedStack
 from vqaudio.models.vqvae import keep_variance
-
-
-@dataclass(frozen=True)
-class PriorConfig:
-    """The architecture of a prior."""
-
-    channels: int = 128
-    skip_channels: int = 128
-    kernel: int = 2
-    dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)
-    speaker_channels: int = 32
-    speaker_dropout: float = 0.1  # share of training items that hear no speaker
-
-
-@dataclass(frozen=True)
-class Alphabet:
-    """What a prior has to know of its codec: which one it is, and what its codes look like."""
-
-    codec: str  # its name
-    fingerprint: str  # hexadecimal
-    sample_rate: int  # Hz
-    hop: int  # samples per frame
-    quantizers: int  # codes per frame
-    codebook_size: int
-    speaker: tuple[int, ...]  # number of values of each index that the codec sends of a speaker
-
-    @classmethod
-    def of(cls, config: CodecConfig, fingerprint: bytes) -> Alphabet:
-        """The alphabet of a codec."""
-        quantizer = config.quantizer
-        return cls(
-            codec=config.name,
-            fingerprint=fingerprint.hex(),
-            sample_rate=config.sample_rate,
-            hop=config.hop,
-            quantizers=quantizer.quantizers,
-            codebook_size=quantizer.codebook_size,
-            speaker=config.speaker.sizes,
-        )
 
 
 class CodePrior(nn.Module):
@@ -122,7 +83,7 @@ class CodePrior(nn.Module):
 
     def loss(self, codes: Tensor, speaker: Tensor | None = None) -> Tensor:
         """Nats of every code (B, quantizers, frames)."""
-        return F.cross_entropy(self(codes, speaker).float().movedim(-1, 1), codes, reduction="none")
+        return nats(self(codes, speaker), codes)
 
     def _logits(self, q: int, context: Tensor, rows: Tensor) -> Tensor:
         """(B, frames, K) of quantiser q, from (B, S, frames) and the frame's own codes."""
@@ -145,6 +106,11 @@ class CodePrior(nn.Module):
             return vectors
         dropped = torch.rand(batch, 1, device=speaker.device) < self.config.speaker_dropout
         return torch.where(dropped, nobody, vectors)
+
+
+def nats(logits: Tensor, codes: Tensor) -> Tensor:
+    """What each code (B, quantizers, frames) costs under unnormalised log probabilities with K at the end."""
+    return F.cross_entropy(logits.float().movedim(-1, 1), codes, reduction="none")
 
 
 def check(config: PriorConfig) -> None:

@@ -5,33 +5,27 @@ Every run on the same files and rate shares one pack. Where the crops lie is dra
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import hashlib
 import logging
 import os
 import warnings
-import zipfile
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from vqaudio import audio
 from vqaudio.errors import AudioError, TrainingError
 from vqaudio.extras import torchaudio
 from vqaudio.files import reason, replacing
+from vqaudio.training import packs
 from vqaudio.training.index import Draw, Index, validation_places
 from vqaudio.training.recipe import CorpusConfig
 
 FULL_SCALE = 32768.0  # of int16
-READ_AHEAD = 256  # files read in parallel before they are written in order
 
 log = logging.getLogger(__name__)
 
@@ -140,16 +134,9 @@ class Corpus(Index):
         Raises:
             TrainingError: where it is missing, incomplete or damaged.
         """
-        try:
-            with np.load(Path(directory) / "index.npz", allow_pickle=False) as index:
-                arrays = {name: index[name] for name in ("starts", "lengths", "speakers", "names", "speaker_names")}
-                sample_rate, key = int(index["sample_rate"]), str(index["key"])
-            samples = np.memmap(Path(directory) / "samples.int16", dtype="<i2", mode="r")
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise TrainingError(f"The packed corpus in '{directory}' cannot be opened: {error}.") from error
-        if len(samples) != arrays["lengths"].sum():
-            raise TrainingError(f"The packed corpus in '{directory}' does not have the length that its index states.")
-        return cls(samples=samples, sample_rate=sample_rate, key=key, **arrays)
+        index, further, samples = packs.read(directory, "samples.int16", "<i2", "sample_rate")
+        packs.check_length(directory, samples, index["lengths"].sum())
+        return cls(**index, samples=samples, sample_rate=int(further["sample_rate"]))
 
     @property
     def seconds(self) -> float:
@@ -179,36 +166,31 @@ def pack(config: CorpusConfig, sample_rate: int, directory: str | Path | None = 
     """
     found = sources(config)
     key = _key(found, sample_rate)
-    directory = Path(directory) if directory else _cache() / key
-    with contextlib.suppress(TrainingError):
-        corpus = Corpus.open(directory)
-        if corpus.key == key:
-            return corpus
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TrainingError(f"The corpus cannot be packed into '{directory}': {reason(error)}.") from error
-    kept, lengths = [], []
-    with replacing(directory / "samples.int16", force=True, error=TrainingError) as path, open(path, "wb") as file:
-        for source, samples in _read_all(found, sample_rate, quiet):
-            file.write(samples.tobytes())
-            kept.append(source)
-            lengths.append(len(samples))
-        if not kept:
-            raise TrainingError(f"No audio file of the corpus at '{config.path}' can be read.")
-    speaker_names, speakers = np.unique([source.speaker for source in kept], return_inverse=True)
-    with replacing(directory / "index.npz", force=True, error=TrainingError) as path, open(path, "wb") as file:
-        np.savez_compressed(
-            file,
-            starts=np.cumsum([0, *lengths[:-1]], dtype=np.int64),
-            lengths=np.array(lengths, np.int64),
+
+    def make(folder: Path) -> None:
+        kept, lengths = [], []
+        with replacing(folder / "samples.int16", force=True, error=TrainingError) as path, open(path, "wb") as file:
+            read = packs.in_order(lambda source: _read(source, sample_rate), found)
+            watched = packs.watched(read, "Packing the corpus", len(found), quiet)
+            for source, samples in zip(found, watched, strict=True):
+                if samples is not None:
+                    file.write(samples.tobytes())
+                    kept.append(source)
+                    lengths.append(len(samples))
+            if not kept:
+                raise TrainingError(f"No audio file of the corpus at '{config.path}' can be read.")
+        speaker_names, speakers = np.unique([source.speaker for source in kept], return_inverse=True)
+        packs.write_index(
+            folder,
+            lengths,
             speakers=speakers.astype(np.int64),
             names=np.array([source.name for source in kept]),
             speaker_names=speaker_names,
             sample_rate=np.array(sample_rate),
             key=np.array(key),
         )
-    return Corpus.open(directory)
+
+    return packs.ready(Path(directory) if directory else packs.cache() / key, key, Corpus.open, make)
 
 
 class Crops:
@@ -260,23 +242,6 @@ def _cut(
     return waveform, torch.from_numpy(corpus.speakers[utterances]).to(device)
 
 
-def _read_all(found: list[Source], sample_rate: int, quiet: bool) -> Iterator[tuple[Source, np.ndarray]]:
-    """Read files in parallel, in their order, as int16; few enough at a time to bound the memory."""
-    blocks = [found[start : start + READ_AHEAD] for start in range(0, len(found), READ_AHEAD)]
-    console = Console(stderr=True)
-    with ThreadPoolExecutor() as pool:
-        results = (item for block in blocks for item in pool.map(lambda source: _read(source, sample_rate), block))
-        for source, samples in track(
-            zip(found, results, strict=True),
-            "Packing the corpus",
-            total=len(found),
-            console=console,
-            disable=quiet or not console.is_terminal,
-        ):
-            if samples is not None:
-                yield source, samples
-
-
 def _read(source: Source, sample_rate: int) -> np.ndarray | None:
     try:
         waveform = audio.read(source.path, sample_rate)
@@ -294,7 +259,3 @@ def _key(found: list[Source], sample_rate: int) -> str:
         state = (stat.st_size, stat.st_mtime_ns) if stat else None
         digest.update(os.fsencode(f"\0{source.path.resolve()}\0{source.speaker}\0{state}"))
     return digest.hexdigest()[:20]
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vqaudio" / "corpora"

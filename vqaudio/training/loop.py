@@ -2,7 +2,7 @@
 
 A run folder holds `recipe.json`, `log.jsonl`, TensorBoard files, `last.safetensors` (everything needed to go on),
 `best.safetensors` (the model that validated best in the current stage) and `model.safetensors` (the model at the end).
-Models are saved with the moving average of the weights. What is trained is a `Task`; `train` trains a codec.
+Models are saved with the moving average of the weights. What is trained is a `Task`; `train` trains a codec or a prior.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from torch.optim import Optimizer
 from vqaudio.codec import check_device
 from vqaudio.errors import RecipeError, TrainingError, VqaudioError
 from vqaudio.extras import tensorboard
-from vqaudio.training import codec_task, distributed
+from vqaudio.training import codec_task, distributed, prior_task
 from vqaudio.training.checkpoint import (
     load_checkpoint,
     optimizer_tensors,
@@ -38,16 +38,21 @@ from vqaudio.training.checkpoint import (
 )
 from vqaudio.training.logs import Log
 from vqaudio.training.optimizer import optimizers
-from vqaudio.training.recipe import AnyPlan, OptimizerConfig, Plan, Recipe, Steps, from_json, to_json
+from vqaudio.training.recipe import AnyPlan, OptimizerConfig, Plan, PriorRecipe, Recipe, Steps, from_json, to_json
 from vqaudio.training.task import Task
 
 Prepare = Callable[[AnyPlan, torch.device, bool], tuple[AnyPlan, Callable[[], Task]]]
 
 
 def train(
-    recipe: Recipe, directory: str | os.PathLike[str], *, resume: bool = False, device: str = "cpu", quiet: bool = False
+    recipe: Recipe | PriorRecipe,
+    directory: str | os.PathLike[str],
+    *,
+    resume: bool = False,
+    device: str = "cpu",
+    quiet: bool = False,
 ) -> Path:
-    """Train a codec: run its recipe to the end.
+    """Train a codec or a prior: run its recipe to the end.
 
     Args:
         recipe: what to train on what.
@@ -57,13 +62,15 @@ def train(
         quiet: write to the run folder only.
 
     Returns:
-        the path of the trained codec.
+        the path of the trained model.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C or SIGTERM, when everything is saved.
         RecipeError: for a run folder that is in use, or another recipe than the one to resume.
         TrainingError: for a corpus without audio, a loss that is not finite, a disk that is full.
     """
+    if isinstance(recipe, PriorRecipe):
+        return run_plan(recipe, prior_task.prepare, directory, resume=resume, device=device, quiet=quiet)
     return run_plan(recipe, codec_task.prepare, directory, resume=resume, device=device, quiet=quiet)
 
 
@@ -387,7 +394,7 @@ def schedule(config: OptimizerConfig, step: int, steps: int) -> float:
     return warmup * (config.final_share + (1 - config.final_share) * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
-def main(recipe: Recipe) -> None:
+def main(recipe: Recipe | PriorRecipe) -> None:
     """Train a recipe that is run as a script, into `runs/` and its name, on a GPU where there is one."""
     try:
         train(recipe, Path("runs") / recipe.name, device="cuda" if torch.cuda.is_available() else "cpu")

@@ -1,7 +1,7 @@
 """What a training run is made of: a recipe of frozen dataclasses, declared by a script and overridden by `--set`.
 
 A recipe is found by name or path, overridden, resolved against its corpus, and saved as JSON beside the results. `Plan`
-holds what every recipe has, whatever it trains; `Recipe` is that of a codec.
+holds what every recipe has, whatever it trains; `Recipe` is that of a codec, `PriorRecipe` that of a prior.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
 
 from vqaudio.errors import ModelError, RecipeError
-from vqaudio.models.config import CodecConfig, convert, from_dict, to_dict
+from vqaudio.models.config import CodecConfig, PriorConfig, convert, from_dict, to_dict
 
 if TYPE_CHECKING:
     from vqaudio.training.index import Index
 
 AnyPlan = TypeVar("AnyPlan", bound="Plan")
 Part = Literal["encoder", "quantizer", "speaker", "conditioning", "wavenet", "spectral"]
+
+NO_ROWS = "A table has no rows for speakers held out; set corpus.validation_speakers=0."
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,38 @@ class Recipe(Plan):
             _check_stage(stage, "has crops of a frame or more", stage.crop_seconds * self.codec.frame_rate >= 1)
             _check_stage(stage, "quantises before it ends", stage.quantize_after < max(1, stage.steps))
         if self.codec.speaker.kind == "lookup" and self.corpus.validation_speakers:
-            raise RecipeError("A table has no rows for speakers held out; set corpus.validation_speakers=0.")
+            raise RecipeError(NO_ROWS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorRecipe(Plan):
+    """How to train a prior over the codes of a finished codec; `vqaudio train-prior` runs it."""
+
+    verb = "train-prior"
+
+    codec: str = ""  # a model file; empty is the one that comes with vqaudio
+    prior: PriorConfig = field(default_factory=PriorConfig)
+
+    def check(self) -> None:
+        """See that the recipe makes sense.
+
+        Raises:
+            RecipeError: with the first thing that does not.
+        """
+        super().check()
+        if not 0 <= self.prior.speaker_dropout <= 1:
+            raise RecipeError("The share of training items that hear no speaker must lie between 0 and 1.")
+
+    def check_codec(self, codec: CodecConfig) -> None:
+        """See that the recipe makes sense for a codec.
+
+        Raises:
+            RecipeError: with the first thing that does not.
+        """
+        for stage in self.stages:
+            _check_stage(stage, "has crops of a frame or more", stage.crop_seconds * codec.frame_rate >= 1)
+        if codec.speaker.kind == "lookup" and self.corpus.validation_speakers:
+            raise RecipeError(NO_ROWS)
 
 
 def _check_stage(stage: Steps, condition: str, holds: bool) -> None:

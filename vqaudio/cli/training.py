@@ -1,0 +1,53 @@
+"""What the verbs that run a recipe have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vqaudio.cli import options
+
+if TYPE_CHECKING:
+    from vqaudio.training.recipe import PriorRecipe, Recipe
+
+ARGUMENTS = (
+    click.argument("recipe"),
+    click.option(
+        "--run-dir", "folder", metavar="DIR", help="Where the results go; by default runs/ and the recipe's name."
+    ),
+    click.option("--resume", is_flag=True, help="Go on from the last checkpoint of the run."),
+    click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Override a value of the recipe."),
+    options.device,
+    options.quiet,
+)
+
+
+def arguments(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb the arguments of `run`, but for the kind of recipe and what it makes."""
+    for argument in reversed(ARGUMENTS):
+        verb = argument(verb)
+    return verb
+
+
+def run(
+    kind: type[Recipe] | type[PriorRecipe],
+    made: str,
+    *,
+    recipe: str,
+    folder: str | None,
+    resume: bool,
+    settings: tuple[str, ...],
+    device: str,
+    quiet: bool,
+) -> None:
+    """Run a recipe of a kind, and say where that lies which it made."""
+    from vqaudio.training import loop
+    from vqaudio.training.recipe import load_recipe, override
+
+    plan: Any = override(load_recipe(recipe, kind), settings)
+    path = loop.train(plan, folder or Path("runs") / plan.name, resume=resume, device=device, quiet=quiet)
+    if not quiet:
+        click.echo(f"The {made} is in '{path}'.")

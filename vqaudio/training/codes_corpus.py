@@ -1,0 +1,139 @@
+"""The codes that a codec gives on a training corpus, packed once, and cut into random crops.
+
+Every run on the same audio and the same codec shares one pack.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vqaudio.codec import Codec, unpack_indices
+from vqaudio.errors import TrainingError
+from vqaudio.files import replacing
+from vqaudio.runtime.cpu import available_threads
+from vqaudio.training import packs
+from vqaudio.training.corpus import FULL_SCALE, Corpus
+from vqaudio.training.index import Draw, Index, validation_places
+
+
+@dataclass(eq=False)
+class CodesCorpus(Index):
+    """Packed codes: one uint16 memory map and its index, in frames."""
+
+    codes: np.ndarray  # (total, quantizers) uint16, read-only
+    voices: np.ndarray  # (N, indices) int64, what the codec sends of the speaker
+
+    @classmethod
+    def open(cls, directory: str | Path) -> CodesCorpus:
+        """Open what `pack_codes` wrote.
+
+        Raises:
+            TrainingError: where it is missing, incomplete or damaged.
+        """
+        index, further, codes = packs.read(directory, "codes.uint16", "<u2", "voices", "quantizers")
+        quantizers = int(further["quantizers"])
+        packs.check_length(directory, codes, quantizers * index["lengths"].sum())
+        return cls(**index, codes=codes.reshape(-1, quantizers), voices=further["voices"])
+
+
+def pack_codes(corpus: Corpus, codec: Codec, directory: str | Path | None = None, quiet: bool = False) -> CodesCorpus:
+    """Encode every utterance of a corpus into `codes.uint16` and `index.npz`, or open the pack that is there.
+
+    By default the pack lies beside that of the audio, under the name of that and the fingerprint of the codec, which
+    covers all that codes depend on.
+
+    Args:
+        corpus: at the codec's sample rate.
+        codec: on the CPU; of one with a table of speakers the rows are those of the corpus.
+        directory: of the pack.
+        quiet: show no progress.
+
+    Raises:
+        TrainingError: for a pack that cannot be written.
+    """
+    key = f"{corpus.key}-{codec.fingerprint.hex()}"
+    sizes, table = codec.config.speaker.sizes, codec.config.speaker.kind == "lookup"
+
+    def encoded(utterance: int) -> tuple[np.ndarray, list[int]]:
+        """Codes (frames, quantizers) and what the codec sends of the speaker."""
+        start = corpus.starts[utterance]
+        samples = corpus.samples[start : start + corpus.lengths[utterance]].astype(np.float32) / FULL_SCALE
+        speaker = int(corpus.speakers[utterance]) if table else True
+        codes = codec.encode(samples, corpus.sample_rate, speaker=speaker)
+        return codes.numpy().T.astype("<u2"), unpack_indices(codes.speaker, sizes)
+
+    def make(folder: Path) -> None:
+        lengths, voices = [], []
+        with replacing(folder / "codes.uint16", force=True, error=TrainingError) as path, open(path, "wb") as file:
+            results = packs.in_order(encoded, range(len(corpus)), available_threads())
+            for codes, voice in packs.watched(results, "Encoding the corpus", len(corpus), quiet):
+                file.write(codes.tobytes())
+                lengths.append(len(codes))
+                voices.append(voice)
+        packs.write_index(
+            folder,
+            lengths,
+            speakers=corpus.speakers,
+            names=corpus.names,
+            speaker_names=corpus.speaker_names,
+            voices=np.array(voices, np.int64).reshape(len(voices), len(sizes)),
+            quantizers=np.array(codec.config.quantizer.quantizers),
+            key=np.array(key),
+        )
+
+    return packs.ready(Path(directory) if directory else packs.cache() / key, key, CodesCorpus.open, make)
+
+
+class Crop(NamedTuple):
+    """Pieces of packed codes; where an utterance ends before its piece, the codes are 0 and the mask says so."""
+
+    codes: Tensor  # (B, quantizers, frames) int64
+    voices: Tensor  # (B, indices) int64
+    mask: Tensor  # (B, frames) bool, what is there
+
+
+class CodeCrops:
+    """Random crops of some utterances of a corpus, each batch one of the steps of a `Draw`."""
+
+    def __init__(
+        self,
+        corpus: CodesCorpus,
+        indices: np.ndarray,
+        length: int,
+        seed: int,
+        device: str | torch.device = "cpu",
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.corpus, self.length, self.device = corpus, length, torch.device(device)
+        self.draw = Draw(corpus, indices, length, seed, rank, world)
+
+    def batch(self, step: int, size: int) -> Crop:
+        """The `size` crops of a step, of `length` frames, on the device."""
+        return _cut(self.corpus, *self.draw.places(step, size), self.length, self.device)
+
+
+def validation_crop(
+    corpus: CodesCorpus, indices: np.ndarray, count: int, length: int, device: str | torch.device = "cpu"
+) -> Crop:
+    """The crops heard at every validation, `count` or as many as the utterances suffice for.
+
+    They do not overlap, and the speakers take turns.
+    """
+    return _cut(corpus, *validation_places(corpus, indices, count, length), length, torch.device(device))
+
+
+def _cut(corpus: CodesCorpus, utterances: np.ndarray, starts: np.ndarray, length: int, device: torch.device) -> Crop:
+    """Gather crops, each from `starts` frames into its utterance."""
+    offsets = np.arange(length)
+    mask = offsets < (corpus.lengths[utterances] - starts)[:, None]
+    places = np.where(mask, (corpus.starts[utterances] + starts)[:, None] + offsets, 0)
+    codes = (corpus.codes[places].astype(np.int64) * mask[:, :, None]).transpose(0, 2, 1)
+    arrays = (np.ascontiguousarray(codes), corpus.voices[utterances], mask)
+    return Crop(*(torch.from_numpy(array).to(device) for array in arrays))

@@ -1,0 +1,135 @@
+"""A prior as a training task: the likelihood of crops of the codes that a finished codec gives on the corpus."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vqaudio.codec import load
+from vqaudio.errors import RecipeError
+from vqaudio.models.config import Alphabet
+from vqaudio.models.prior import CodePrior, nats
+from vqaudio.training import distributed
+from vqaudio.training.codes_corpus import CodeCrops, CodesCorpus, Crop, pack_codes, validation_crop
+from vqaudio.training.corpus import pack
+from vqaudio.training.recipe import PriorRecipe
+from vqaudio.training.task import Task
+from vqaudio.weights import load_prior_file, save_prior
+
+NATS_PER_BIT = math.log(2)
+
+
+def prepare(recipe: PriorRecipe, device: torch.device, quiet: bool) -> tuple[PriorRecipe, Callable[[], Task]]:
+    """Pack the codes of the corpus; the recipe, and what builds its task.
+
+    Raises:
+        ModelError: for a codec that is not there.
+        RecipeError: where the codec does not fit the recipe or the corpus.
+        TrainingError: for a corpus without audio.
+    """
+    codec = load(recipe.codec or None, threads=1)  # as many utterances at a time as there are cores
+    recipe.check_codec(codec.config)
+    audio = pack(recipe.corpus, codec.config.sample_rate, quiet=quiet)
+    speaker, needed = codec.config.speaker, len(audio.speaker_names)
+    if speaker.kind == "lookup" and speaker.speakers < needed:
+        raise RecipeError(f"The codec has room for {speaker.speakers} speakers, and the corpus has {needed}.")
+    corpus = pack_codes(audio, codec, quiet=quiet)
+    alphabet = Alphabet.of(codec.config, codec.fingerprint)
+    return recipe, lambda: PriorTask(recipe, alphabet, corpus, device)
+
+
+class PriorTask(Task):
+    """The network of a prior, and the codes that train and judge it.
+
+    Args:
+        recipe: of the prior.
+        alphabet: of the codec.
+        corpus: what it is trained on, codes of that codec.
+        device: of the run.
+
+    Raises:
+        ModelError: for a prior to start from that is not there, or an architecture that cannot be built.
+        RecipeError: for a prior to start from of another codec or shape.
+        TrainingError: for a corpus of which nothing can be held out.
+    """
+
+    def __init__(self, recipe: PriorRecipe, alphabet: Alphabet, corpus: CodesCorpus, device: torch.device) -> None:
+        self.recipe, self.alphabet, self.corpus, self.device = recipe, alphabet, corpus, device
+        self.model: CodePrior = CodePrior(recipe.prior, alphabet)
+        if recipe.initial:
+            start_from(self.model, recipe.initial)
+        self.model.to(device)
+        self.train_indices, self.held_out = corpus.split(recipe.corpus.validation_speakers)
+
+    def enter(self, index: int) -> None:
+        self.stage = self.recipe.stages[index]
+        frame_rate = self.alphabet.sample_rate / self.alphabet.hop
+        length = round(self.stage.crop_seconds * frame_rate)
+        crop = (self.corpus, self.train_indices, length, self.recipe.seed, self.device)
+        self.crops = CodeCrops(*crop, distributed.rank(), distributed.world())
+        count = round(self.recipe.corpus.validation_seconds * frame_rate / length)
+        self.validation = validation_crop(self.corpus, self.held_out, count, length, self.device)
+
+    def losses(self, forward: nn.Module, index: int, within: int) -> dict[str, Tensor]:
+        """Nats per code, and the same in bits."""
+        crop = self.crops.batch(index, self.stage.batch_size)
+        total = (_sums(nats(forward(crop.codes, crop.voices), crop.codes), crop.mask) / crop.mask.sum()).mean()
+        return {"total": total, "bits": total.detach() / NATS_PER_BIT}
+
+    def validate(self, steps: int) -> dict[str, float]:
+        """Nats and bits per code, bits of each of several quantisers, and bits of a prior that knows nothing."""
+        batches = zip(*(tensor.split(self.stage.batch_size) for tensor in self.validation), strict=True)
+        crops = [Crop(*tensors) for tensors in batches]
+        sums = torch.stack([_sums(self.model.loss(crop.codes, crop.voices), crop.mask) for crop in crops]).sum(0)
+        bits = (sums / self.validation.mask.sum() / NATS_PER_BIT).tolist()
+        mean = sum(bits) / len(bits)
+        figures = {"total": mean * NATS_PER_BIT, "bits": mean, "bits_uniform": math.log2(self.alphabet.codebook_size)}
+        return figures | ({f"bits_{q}": value for q, value in enumerate(bits)} if len(bits) > 1 else {})
+
+    def save(self, path: Path, weights: dict[str, Tensor]) -> None:
+        save_prior(path, self.recipe.prior, self.alphabet, weights, force=True)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The codec, which the recipe names only by its place."""
+        return {"codec": _as_tensor(self.alphabet.fingerprint)}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """See that the codec is still the same.
+
+        Raises:
+            RecipeError: where it is not.
+        """
+        if not torch.equal(tensors["codec"], _as_tensor(self.alphabet.fingerprint)):
+            raise RecipeError("The run was started with another codec in the same place; resume it with that one.")
+
+
+def start_from(model: CodePrior, path: str) -> None:
+    """Give a prior the weights of a saved one.
+
+    Raises:
+        ModelError: where there is no such prior.
+        RecipeError: where it is of another codec or shape.
+    """
+    saved, own = load_prior_file(path), model.state_dict()
+    if saved.alphabet.fingerprint != model.alphabet.fingerprint:
+        raise RecipeError(
+            f"'{path}' is a prior of the codec {saved.alphabet.codec} ({saved.alphabet.fingerprint}), not of "
+            f"{model.alphabet.codec} ({model.alphabet.fingerprint})."
+        )
+    weights = {name: torch.from_numpy(array) for name, array in saved.state.items() if name in own}
+    if {name: value.shape for name, value in weights.items()} != {name: value.shape for name, value in own.items()}:
+        raise RecipeError(f"'{path}' does not fit the recipe: its network has another shape.")
+    model.load_state_dict(weights)
+
+
+def _sums(values: Tensor, mask: Tensor) -> Tensor:
+    """Sums (quantizers,) of values (B, quantizers, frames) where the mask (B, frames) holds."""
+    return (values * mask[:, None]).sum((0, 2))
+
+
+def _as_tensor(fingerprint: str) -> Tensor:
+    return torch.tensor(list(bytes.fromhex(fingerprint)), dtype=torch.uint8)
