@@ -25,9 +25,9 @@ from vqaudio.errors import ModelError, UsageError
 from vqaudio.models.config import Alphabet, PriorConfig
 from vqaudio.models.random import uniforms
 from vqaudio.runtime.integer_prior import IntegerPrior, Stepper
-from vqaudio.runtime.integers import Arrays, fingerprint
+from vqaudio.runtime.integers import fingerprint
 from vqaudio.runtime.range_coder import TOTAL
-from vqaudio.weights import load_prior_file, save_prior
+from vqaudio.weights import Arrays, load_prior_file, save_prior
 
 if TYPE_CHECKING:
     from vqaudio.models.prior import CodePrior
@@ -234,7 +234,9 @@ class Prior:
                 f"({alphabet.fingerprint})."
             )
         if (codes.quantizers, codes.codebook_size) != (alphabet.quantizers, alphabet.codebook_size):
-            raise ModelError(f"The prior is for {alphabet.quantizers} quantisers of {alphabet.codebook_size} codes each.")
+            raise ModelError(
+                f"The prior is for {alphabet.quantizers} quantisers of {alphabet.codebook_size} codes each."
+            )
 
     def _indices(self, speaker: bytes) -> list[int] | None:
         return unpack_indices(speaker, self.alphabet.speaker) if speaker else None
@@ -251,9 +253,7 @@ class Prior:
             raise UsageError(f"The probability to keep must be above 0 and at most 1, not {top_p:g}.")
 
 
-def choose(
-    frequencies: NDArray[np.int32], uniform: float, temperature: float, top_k: int | None, top_p: float
-) -> int:
+def choose(frequencies: NDArray[np.int32], uniform: float, temperature: float, top_k: int | None, top_p: float) -> int:
     """The code that a uniform number in (0, 1) falls on.
 
     Args:
@@ -310,8 +310,8 @@ def find(fingerprint: bytes) -> Coder:
     prior = default()
     if prior is None or prior.fingerprint != fingerprint:
         raise ModelError(
-            f"The codes were written under the prior {fingerprint.hex()}, which is not at hand; it comes with the model "
-            "that made them, and --prior FILE names it."
+            f"The codes were written under the prior {fingerprint.hex()}, which is not at hand; it comes with the "
+            "model that made them, and --prior FILE names it."
         )
     return prior
 

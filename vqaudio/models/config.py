@@ -221,6 +221,25 @@ def check(config: CodecConfig) -> None:
             raise ModelError(f"The configuration of the codec '{config.name}' must see to it that {condition}.")
 
 
+def check_prior(config: PriorConfig) -> None:
+    """See that a network can be built of a configuration.
+
+    Raises:
+        ModelError: with the first thing that is impossible.
+    """
+    possible = {
+        "there are layers, of dilations of at least 1": len(config.dilations) > 0 and min(config.dilations) > 0,
+        "its receptive field is below 65,536 frames": config.receptive_field < 1 << 16,
+        "the kernel has at least 2 taps": config.kernel > 1,
+        "channels are multiples of 16": min(config.channels, config.skip_channels) > 0
+        and config.channels % 16 == config.skip_channels % 16 == 0,
+        "the speaker has channels": config.speaker_channels > 0,
+    }
+    for condition, holds in possible.items():
+        if not holds:
+            raise ModelError(f"The configuration of the prior must see to it that {condition}.")
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """A configuration as plain JSON values; tuples become lists."""
     return {

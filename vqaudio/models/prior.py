@@ -6,7 +6,6 @@ the codec sends it. Of a frame with several codes the later ones also hear the e
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import cast
 
@@ -14,9 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vqaudio.errors import ModelError
-from vqaudio.models.config import Alphabet as Alphabet
-from vqaudio.models.config import PriorConfig as PriorConfig
+from vqaudio.models.config import Alphabet, PriorConfig, check_prior
 from vqaudio.models.gated import GatedStack
 from vqaudio.models.vqvae import keep_variance
 
@@ -37,7 +34,7 @@ class CodePrior(nn.Module):
 
     def __init__(self, config: PriorConfig, alphabet: Alphabet) -> None:
         super().__init__()
-        check(config)
+        check_prior(config)
         self.config, self.alphabet = config, alphabet
         size, quantizers, skips = alphabet.codebook_size, alphabet.quantizers, config.skip_channels
         self.codes = nn.Embedding(quantizers * size + 1, config.channels)  # the last row stands before the first frame
@@ -111,14 +108,3 @@ class CodePrior(nn.Module):
 def nats(logits: Tensor, codes: Tensor) -> Tensor:
     """What each code (B, quantizers, frames) costs under unnormalised log probabilities with K at the end."""
     return F.cross_entropy(logits.float().movedim(-1, 1), codes, reduction="none")
-
-
-def check(config: PriorConfig) -> None:
-    """See that a network can be built of a configuration.
-
-    Raises:
-        ModelError: where it cannot.
-    """
-    sizes = [config.channels, config.skip_channels, config.speaker_channels, *config.dilations]
-    if min(sizes) < 1 or config.kernel < 2 or not config.dilations:
-        raise ModelError(f"No prior can be built of {dataclasses.asdict(config)}.")

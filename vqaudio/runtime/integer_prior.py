@@ -14,7 +14,7 @@ import numpy as np
 from numba.extending import register_jitable
 from numpy.typing import NDArray
 
-from vqaudio.models.config import Alphabet, PriorConfig
+from vqaudio.models.config import Alphabet, PriorConfig, check_prior
 from vqaudio.runtime import range_coder
 from vqaudio.runtime.integers import (
     GATED_BITS,
@@ -24,11 +24,10 @@ from vqaudio.runtime.integers import (
     SIGMOID_BITS,
     SIGMOID_RANGE,
     UNIT_BITS,
-    Arrays,
     own_arrays,
 )
-from vqaudio.runtime.layers import pad
-from vqaudio.runtime.product import Integers, Pairs, accumulate, entry, inner
+from vqaudio.runtime.product import LANES, Integers, Pairs, accumulate, entry, inner
+from vqaudio.weights import Arrays
 
 Shorts = NDArray[np.int16]
 Intervals = NDArray[np.int32]  # (frames, quantizers, 2): the frequencies of all smaller codes, and a code's own
@@ -51,7 +50,7 @@ class Network(NamedTuple):
         output, output_scale, output_bias: (L, C / 2, C + S) and (L, C + S), the residual's outputs first.
         hidden, hidden_scale, hidden_bias: (Q, S / 2, S) and (Q, S).
         earlier: (rows, S), K rows for each code that a later one of the same frame hears.
-        final, final_scale, final_bias: (Q, S / 2, N) and (Q, N), N the multiple of the lanes that K fits in.
+        final, final_scale, final_bias: (Q, S / 2, N) and (Q, K), N the multiple of the lanes that K fits in.
         sigmoid, powers: tables.
         dilations: (L,), frames.
         size: K.
@@ -102,10 +101,11 @@ class IntegerPrior:
         ModelError: where they do not fit the configuration.
     """
 
-    def __init__(self, config: PriorConfig, alphabet: Alphabet, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+    def __init__(self, config: PriorConfig, alphabet: Alphabet, arrays: Mapping[str, NDArray[Any]]) -> None:
+        check_prior(config)
         self.alphabet = alphabet
         self._arrays: Arrays = own_arrays(config, alphabet, arrays)
-        own: dict[str, Any] = self._arrays
+        own = self._arrays
         self.network = Network(
             codes=own["codes"],
             dilated=_pairs(own["dilated"]),
@@ -117,9 +117,9 @@ class IntegerPrior:
             hidden_scale=own["hidden_scale"],
             hidden_bias=own["hidden_bias"],
             earlier=own["earlier"],
-            final=_pairs(pad(own["final"], 2)),
-            final_scale=pad(own["final_scale"], 1),
-            final_bias=pad(own["final_bias"], 1),
+            final=_pairs(_widened(own["final"])),
+            final_scale=own["final_scale"],
+            final_bias=own["final_bias"],
             sigmoid=own["sigmoid"],
             powers=own["powers"],
             dilations=np.array(config.dilations, np.int64),
@@ -202,19 +202,19 @@ class Stepper:
 
 
 @register_jitable
-def scaled(total: int, scale: int) -> int:
+def scaled(total: Any, scale: Any) -> Any:
     """A sum in the units of its result."""
     return (np.int64(total) * np.int64(scale) + HALF_SCALE) >> SCALE_BITS
 
 
 @register_jitable
-def bounded(value: int) -> int:
+def bounded(value: Any) -> Any:
     """A value that an activation may have."""
     return min(max(value, -LARGEST), LARGEST)
 
 
 @register_jitable
-def sigmoid(network: Network, x: int) -> int:
+def sigmoid(network: Network, x: Any) -> Any:
     """1 / (1 + exp(-x)) by the table."""
     return np.int64(network.sigmoid[min(max(x, -TABLE_END), TABLE_END - 1) + TABLE_END])
 
@@ -374,6 +374,11 @@ def next_frequencies(
     tell(network, codes, frame, 1, q, room)
     frequencies(network, room.logits[0])
     return room.logits[0, : network.size].copy()
+
+
+def _widened(weights: NDArray[np.int8]) -> NDArray[np.int8]:
+    """Weights (..., outputs) with outputs of zero up to a multiple of `LANES`."""
+    return np.pad(weights, [(0, 0)] * (weights.ndim - 1) + [(0, -weights.shape[-1] % LANES)])
 
 
 def _pairs(weights: NDArray[np.int8]) -> Pairs:

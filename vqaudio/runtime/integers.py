@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vqaudio.errors import ModelError
 from vqaudio.models.config import Alphabet, PriorConfig
-
-Arrays = dict[str, NDArray[np.generic]]  # by name
+from vqaudio.weights import Arrays
 
 UNIT_BITS = 8  # activations are in units of 2^-8
 LARGEST = (1 << 13) - 1  # the largest activation, about 32
@@ -48,7 +48,7 @@ def quantize(config: PriorConfig, alphabet: Alphabet, state: Mapping[str, NDArra
         raise ModelError(f"A prior's sums may have {MOST_TERMS} terms: its kernel times channels is more.")
     arrays: Arrays = {"codes": _activations(state["codes.weight"])}
 
-    def put(name: str, weights: list[NDArray[np.float32]], biases: list[NDArray[np.float32]], bits: int) -> None:
+    def put(name: str, weights: list[NDArray[np.float32]], biases: list[NDArray[np.int32]], bits: int) -> None:
         """Matrices (outputs, inputs) with biases (outputs,); `bits` tell the unit of the result from the input's."""
         quantized = [_matrix(matrix, bits) for matrix in weights]
         arrays[name] = np.stack([matrix for matrix, _ in quantized])
@@ -93,7 +93,8 @@ def layout(config: PriorConfig, alphabet: Alphabet) -> dict[str, tuple[str, tupl
         alphabet.codebook_size,
     )
     layers, rows = len(config.dilations), quantizers * (quantizers - 1) // 2 * size
-    found = {"codes": ("int16", (quantizers * size + 1, channels)), "earlier": ("int16", (rows, skips))}
+    found: dict[str, tuple[str, tuple[int, ...]]] = {}
+    found |= {"codes": ("int16", (quantizers * size + 1, channels)), "earlier": ("int16", (rows, skips))}
     for name, shape in {
         "dilated": (layers, config.kernel * channels, 2 * channels),
         "output": (layers, channels, channels + skips),
@@ -112,7 +113,7 @@ def layout(config: PriorConfig, alphabet: Alphabet) -> dict[str, tuple[str, tupl
     return found
 
 
-def own_arrays(config: PriorConfig, alphabet: Alphabet, state: Mapping[str, NDArray[np.generic]]) -> Arrays:
+def own_arrays(config: PriorConfig, alphabet: Alphabet, state: Mapping[str, NDArray[Any]]) -> Arrays:
     """The arrays of the integer network among others, by name without `PREFIX`.
 
     Raises:

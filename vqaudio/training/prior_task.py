@@ -13,6 +13,7 @@ from vqaudio.codec import load
 from vqaudio.errors import RecipeError
 from vqaudio.models.config import Alphabet
 from vqaudio.models.prior import CodePrior, nats
+from vqaudio.runtime.integers import quantize
 from vqaudio.training import distributed
 from vqaudio.training.codes_corpus import CodeCrops, CodesCorpus, Crop, pack_codes, validation_crop
 from vqaudio.training.corpus import pack
@@ -91,7 +92,10 @@ class PriorTask(Task):
         return figures | ({f"bits_{q}": value for q, value in enumerate(bits)} if len(bits) > 1 else {})
 
     def save(self, path: Path, weights: dict[str, Tensor]) -> None:
-        save_prior(path, self.recipe.prior, self.alphabet, weights, force=True)
+        """Write the prior, with the integers that it rounds to."""
+        config = self.recipe.prior
+        own = {name: value.cpu().numpy() for name, value in weights.items()}
+        save_prior(path, config, self.alphabet, own | quantize(config, self.alphabet, own), force=True)
 
     def tensors(self) -> dict[str, Tensor]:
         """The codec, which the recipe names only by its place."""
