@@ -87,7 +87,8 @@ class TableCoder:
 
     fingerprint = b"\x01tbl"
 
-    def __init__(self, quantizers: int, codebook_size: int, seed: int = 0) -> None:
+    def __init__(self, quantizers: int, codebook_size: int, seed: int = 0, model: bytes = b"abcd") -> None:
+        self.model = model
         shares = np.random.default_rng(seed).dirichlet(np.full(codebook_size, 0.1))
         self.frequencies = 1 + np.floor(shares * (range_coder.TOTAL - codebook_size)).astype(np.int64)
         self.frequencies[shares.argmax()] += range_coder.TOTAL - self.frequencies.sum()
@@ -107,4 +108,4 @@ class TableCoder:
 
 def coder_of(codes: Codes) -> TableCoder:
     """A coder for codes of this shape."""
-    return TableCoder(codes.quantizers, codes.codebook_size)
+    return TableCoder(codes.quantizers, codes.codebook_size, model=codes.model)

@@ -146,11 +146,19 @@ def varint(value: int) -> bytes:
 
 
 def raw_header(
-    rate=16000, hop=128, quantizers=1, codebook_size=512, samples=128, speaker=b"", coder=b"\x00", prior=b""
+    rate=16000,
+    hop=128,
+    quantizers=1,
+    codebook_size=512,
+    samples=128,
+    speaker=b"",
+    coder=b"\x00",
+    prior=b"",
+    model=b"abcd",
 ) -> bytes:
     """A header with a right checksum whatever its fields are."""
     header = (
-        b"VQAC\x01" + coder + b"abcd" + prior + varint(rate) + varint(hop) + bytes([quantizers]) + varint(codebook_size)
+        b"VQAC\x01" + coder + model + prior + varint(rate) + varint(hop) + bytes([quantizers]) + varint(codebook_size)
     )
     header += varint(samples) + bytes([len(speaker)]) + speaker
     return header + struct.pack("<H", binascii.crc_hqx(header, 0xFFFF))
@@ -551,7 +559,9 @@ def test_damage_under_a_prior_in_a_pipe():
 
 
 def raw_under(payload: bytes, frames: int = 1) -> bytes:
-    header = raw_header(codebook_size=5, samples=128 * frames, coder=b"\x01", prior=UNDER.fingerprint)
+    header = raw_header(
+        codebook_size=5, samples=128 * frames, coder=b"\x01", prior=UNDER.fingerprint, model=UNDER.model
+    )
     return header + raw_block(payload)
 
 
@@ -580,12 +590,17 @@ def test_files_under_a_prior_that_do_not_fit_it():
 
     with pytest.raises(FormatError, match=r"does not code its 2 quantisers"):
         conceal(FILE, Single(1, 512))
-    larger = TableCoder(1, 9)
+    larger = TableCoder(1, 9, model=UNDER.model)
     payload = larger.encode(np.array([[8]]), b"")
     with pytest.raises(FormatError, match="not in the codebook"):
         Codes.from_bytes(raw_under(payload), coders=lambda _: larger)
     with pytest.raises(FormatError, match="ends inside its header"):
         Codes.from_bytes(b"VQAC\x01\x01abcdef")
+    foreign = TableCoder(2, 512, model=b"efgh")
+    with pytest.raises(FormatError, match=r"names the prior 0174626c, which is not for its model 61626364"):
+        Codes.from_bytes(FILE, coders=lambda _: foreign)
+    with pytest.raises(ModelError, match=r"of model 61626364, and the prior is for those of 65666768"):
+        MINUTE.to_bytes(foreign)
 
 
 def test_few_bytes_fill_no_memory():

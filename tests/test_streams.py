@@ -93,7 +93,8 @@ def short_blocks():
 @pytest.mark.parametrize("quantizers", [1, 2])
 def test_a_live_stream_under_a_prior(codec, noise, quantizers):
     """Every half second it gets a block, which a decoder answers with the sound of the whole."""
-    coder, written = TableCoder(quantizers, codec.config.quantizer.codebook_size), io.BytesIO()
+    size = codec.config.quantizer.codebook_size
+    coder, written = TableCoder(quantizers, size, model=codec.fingerprint), io.BytesIO()
     samples, size = encode_live(codec, pieces(noise, [700] * 17), written, quantizers, coder)
     assert (samples, size) == (len(noise), len(written.getvalue()))
     codes = Codes.from_bytes(written.getvalue(), coders=lambda _: coder)

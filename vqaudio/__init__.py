@@ -17,11 +17,12 @@ from vqaudio import errors
 if TYPE_CHECKING:
     from vqaudio.codec import Codec, load
     from vqaudio.codes import Codes
+    from vqaudio.prior import Prior
 
 __version__ = "0.1.0"
-__all__ = ["Codec", "Codes", "__version__", "errors", "load"]
+__all__ = ["Codec", "Codes", "Prior", "__version__", "errors", "load"]
 
-_HOMES = {"Codec": "vqaudio.codec", "Codes": "vqaudio.codes", "load": "vqaudio.codec"}
+_HOMES = {"Codec": "vqaudio.codec", "Codes": "vqaudio.codes", "Prior": "vqaudio.prior", "load": "vqaudio.codec"}
 
 
 def __getattr__(name: str) -> Any:

@@ -16,7 +16,7 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 
-from vqaudio.errors import FormatError
+from vqaudio.errors import FormatError, ModelError
 from vqaudio.reader import EndedEarly, Reader, checksum, varint
 
 MAGIC = b"VQAC"
@@ -35,6 +35,10 @@ class Coder(Protocol):
     @property
     def fingerprint(self) -> bytes:
         """4 bytes that name the prior."""
+
+    @property
+    def model(self) -> bytes:
+        """4 bytes that name the model whose codes it is for."""
 
     def encode(self, codes: np.ndarray, speaker: bytes) -> bytes:
         """A payload of at most `largest_payload` bytes with the codes (frames, quantizers) uint16.
@@ -84,7 +88,15 @@ class Header:
     prior: bytes = b""
 
     def under(self, coder: Coder | None) -> Header:
-        """The header of the same codes as this coder writes them, or as they are written at fixed width."""
+        """The header of the same codes as this coder writes them, or as they are written at fixed width.
+
+        Raises:
+            ModelError: for a coder of another model.
+        """
+        if coder and coder.model != self.model:
+            raise ModelError(
+                f"The codes are of model {self.model.hex()}, and the prior is for those of {coder.model.hex()}."
+            )
         return replace(self, prior=coder.fingerprint if coder else b"")
 
     @property
@@ -215,9 +227,9 @@ class BlockReader:
 
     def between(self, first: int, end: int) -> Iterator[tuple[int, np.ndarray | None]]:
         """Iterate, but decode only what holds a frame in [first, end): None stands for the codes of other blocks too,
-        of which only the checksum is looked at."""
+        of which only the checksum is looked at. For an empty span no prior has to be at hand."""
         header, reader, conceal = self.header, self._reader, self._conceal
-        coder = self._coders(header.prior) if header.prior else None
+        coder = self._coder() if end > first else None
         index = done = 0
         try:
             while frames := self._next_frames(index, done):
@@ -234,6 +246,15 @@ class BlockReader:
             reader.rest()
         if extra := reader.rest():
             report(f"{reader.name} goes on for {extra} bytes after its last block.", conceal)
+
+    def _coder(self) -> Coder | None:
+        """What decodes the blocks; None at fixed width."""
+        header = self.header
+        coder = self._coders(header.prior) if header.prior else None
+        if coder and coder.model != header.model:
+            prior = f"{self._reader.name} names the prior {header.prior.hex()}"
+            raise FormatError(f"{prior}, which is not for its model {header.model.hex()}.")
+        return coder
 
     @property
     def size(self) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -30,6 +29,7 @@ from vqaudio.runtime.range_coder import TOTAL
 from vqaudio.weights import Arrays, load_prior_file, save_prior
 
 if TYPE_CHECKING:
+    from vqaudio.codec import Codec
     from vqaudio.models.prior import CodePrior
 
 DEFAULT_PRIOR = "speech16k.prior.safetensors"
@@ -276,53 +276,82 @@ def default_path() -> Path:
 
 
 @functools.cache
-def default() -> Prior | None:
-    """The prior that comes with vqaudio, loaded once; None where it cannot be loaded."""
+def loaded(path: str | None) -> Prior:
+    """A prior by its path, or the one that comes with vqaudio, loaded once.
+
+    Raises:
+        ModelError: where it is missing, damaged, or not a prior.
+    """
+    return Prior.load(path)
+
+
+def shipped() -> Prior | None:
+    """The prior that comes with vqaudio, if it can be loaded."""
     try:
-        return Prior.load()
+        return loaded(None)
     except ModelError:
         return None
 
 
-def for_codec(model: bytes, path: str | None = None) -> Prior | None:
-    """The prior to code under, of a codec with this fingerprint: that of a file, else the one that comes with vqaudio
-    where it is for this codec.
+def for_codec(codec: Codec, path: str | None = None) -> Prior | None:
+    """The prior of a codec: that of a file, else the one that comes with vqaudio where it is for this codec.
 
     Raises:
-        ModelError: for a file that is no prior of this codec.
+        ModelError: for a file that is no prior, or one of another codec.
     """
     if path is None:
-        prior = default()
-        return prior if prior and prior.model == model else None
-    prior = Prior.load(path)
-    if prior.model != model:
-        own = f"{prior.alphabet.codec} ({prior.alphabet.fingerprint})"
-        raise ModelError(f"'{path}' is a prior for {own}, but the model at hand is {model.hex()}.")
-    return prior
-
-
-def find(fingerprint: bytes) -> Coder:
-    """The coder with this fingerprint, if it is the one that comes with vqaudio.
-
-    Raises:
-        ModelError: where it is another.
-    """
-    prior = default()
-    if prior is None or prior.fingerprint != fingerprint:
+        prior = shipped()
+        return prior if prior and prior.model == codec.fingerprint else None
+    prior = loaded(path)
+    if prior.model != codec.fingerprint:
         raise ModelError(
-            f"The codes were written under the prior {fingerprint.hex()}, which is not at hand; it comes with the "
-            "model that made them, and --prior FILE names it."
+            f"'{path}' is a prior for {prior.alphabet.codec} ({prior.alphabet.fingerprint}), and the model at hand is "
+            f"{codec.config.name} ({codec.fingerprint.hex()})."
         )
     return prior
 
 
-def finder(path: str | None) -> Callable[[bytes], Coder]:
-    """Like `find`, but where `path` is given it looks into that file first.
+def coder_for(
+    codec: Codec, choice: str | None = None, path: str | None = None, quantizers: int | None = None
+) -> Coder | None:
+    """What writes a codec's codes.
+
+    Args:
+        choice: "prior", "fixed", or None for a prior where the codec has one.
+        path: of a prior, as for `for_codec`.
+        quantizers: as for `Codec.encode`; a prior is for all of them.
+
+    Returns:
+        None for codes of fixed width.
 
     Raises:
-        ModelError: for a file that is no prior.
+        ModelError: for a file that is no prior, or one of another codec.
+        UsageError: where a prior is asked for that the codec does not have, or not for so few quantisers.
     """
-    if path is None:
-        return find
-    given = Prior.load(path)
-    return lambda fingerprint: given if fingerprint == given.fingerprint else find(fingerprint)
+    if choice == "fixed":
+        return None
+    prior = for_codec(codec, path)
+    if prior is None and choice == "prior":
+        raise UsageError(
+            f"The model {codec.config.name} ({codec.fingerprint.hex()}) has no prior at hand; --prior FILE names one."
+        )
+    if prior is None or quantizers in (None, prior.alphabet.quantizers):
+        return prior
+    if choice == "prior" or path is not None:
+        raise UsageError(f"The prior is for all {prior.alphabet.quantizers} quantisers, not for {quantizers}.")
+    return None
+
+
+def find(fingerprint: bytes, path: str | None = None) -> Coder:
+    """The prior with this fingerprint: that of a file, or the one that comes with vqaudio.
+
+    Raises:
+        ModelError: where it is neither, or the file is no prior.
+    """
+    for prior in [*([loaded(path)] if path else []), shipped()]:
+        if prior and prior.fingerprint == fingerprint:
+            return prior
+    raise ModelError(
+        f"The codes were written under the prior {fingerprint.hex()}, which is not at hand; it comes with the model "
+        "that made them, and --prior FILE names it."
+    )

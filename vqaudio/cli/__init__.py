@@ -15,6 +15,7 @@ from vqaudio.cli.encode import encode
 from vqaudio.cli.evaluate import evaluate
 from vqaudio.cli.info import info
 from vqaudio.cli.probe import probe
+from vqaudio.cli.sample import sample
 from vqaudio.cli.train import train
 from vqaudio.cli.train_prior import train_prior
 from vqaudio.errors import VqaudioError
@@ -53,5 +54,5 @@ def main() -> None:
     """A neural speech codec: a few hundred bytes per second of speech, and back."""
 
 
-for verb in (encode, decode, info, demo, train, train_prior, evaluate, benchmark, probe):
+for verb in (encode, decode, info, sample, demo, train, train_prior, evaluate, benchmark, probe):
     main.add_command(verb)

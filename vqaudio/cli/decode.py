@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 @click.option(
     "--decoder", type=click.Choice(["spectral", "wavenet"]), help="By default the one that the model prefers."
 )
+@options.prior
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the WaveNet's samples.")
 @click.option("--temperature", type=float, default=1.0, show_default=True, help="Of the WaveNet's samples.")
 @click.option("--raw", is_flag=True, help="Write 16-bit samples without a header.")
@@ -44,6 +45,7 @@ def decode(
     model: str | None,
     device: str,
     decoder: str | None,
+    prior: str | None,
     seed: int,
     temperature: float,
     raw: bool,
@@ -59,7 +61,7 @@ def decode(
     what is there already is left as it is. Codes in a pipe are decoded as they come.
     """
     settings = {"decoder": decoder, "seed": seed, "temperature": temperature}
-    turn = functools.partial(decode_one, raw=raw, conceal=conceal, settings=settings)
+    turn = functools.partial(decode_one, raw=raw, conceal=conceal, prior=prior, settings=settings)
     run(Conversion("decode", turn, frozenset({".codes"}), ".wav", model, device, force), src, dst, jobs, quiet)
 
 
@@ -71,18 +73,20 @@ def decode_one(
     watch: Watch = unwatched,
     raw: bool = False,
     conceal: bool = False,
+    prior: str | None = None,
     settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> Tally:
     """Decode one `.codes` file or stream; what had to be concealed is told on standard error.
 
     Args:
+        prior: the file of a prior.
         settings: decoder, seed and temperature, as for `Codec.decode`.
     """
     from vqaudio import audio
     from vqaudio.files import writing
 
     with _told_losses():
-        found = _decoding(codec, source, conceal, settings)
+        found = _decoding(codec, source, conceal, prior, settings)
         sound = watch(found.parts, (found.samples or 0) / codec.config.sample_rate, codec.config.sample_rate)
         if raw:
             with writing(target, force) as file:
@@ -101,22 +105,26 @@ class _Decoding:
     tally: Callable[[], Tally]
 
 
-def _decoding(codec: Codec, source: Path | BinaryIO, conceal: bool, settings: Mapping[str, Any]) -> _Decoding:
+def _decoding(
+    codec: Codec, source: Path | BinaryIO, conceal: bool, prior: str | None, settings: Mapping[str, Any]
+) -> _Decoding:
     from vqaudio import Codes
     from vqaudio.container import BlockReader
+    from vqaudio.prior import find
     from vqaudio.streams import decode_live
 
     rate = codec.config.sample_rate
+    coders = functools.partial(find, path=prior)
     if not isinstance(source, Path) and codec.device == "cpu":
-        blocks = BlockReader(source, "The input", conceal)
+        blocks = BlockReader(source, "The input", conceal, coders)
         parts = decode_live(codec, blocks, **settings)
         length = None if conceal else blocks.samples or None  # a truncated file says more than there is
         return _Decoding(parts, length, lambda: Tally(blocks.samples / rate, blocks.size))
     if isinstance(source, Path):
-        codes, size = Codes.load(source, conceal=conceal), source.stat().st_size
+        codes, size = Codes.load(source, conceal=conceal, coders=coders), source.stat().st_size
     else:
         data = source.read()
-        codes, size = Codes.from_bytes(data, conceal=conceal, name="The input"), len(data)
+        codes, size = Codes.from_bytes(data, conceal=conceal, name="The input", coders=coders), len(data)
     return _Decoding(codec.decode_parts(codes, **settings), codes.samples, lambda: Tally(codes.seconds, size))
 
 

@@ -23,8 +23,10 @@ def demo() -> None:
     """
     import vqaudio
     from vqaudio import audio
+    from vqaudio.prior import coder_for
 
     codec = vqaudio.load()
+    coder = coder_for(codec)
     rate = codec.config.sample_rate
     with resources.as_file(resources.files("vqaudio") / "pretrained" / SAMPLE) as sample:
         speech = audio.read(sample, rate)
@@ -38,7 +40,7 @@ def demo() -> None:
 
     folder = _new_folder()
     audio.write(folder / "original.wav", speech, rate)
-    codes.save(folder / "speech.codes")
+    codes.save(folder / "speech.codes", coder=coder)
     audio.write(folder / "decoded.wav", decoded, rate)
     size = (folder / "speech.codes").stat().st_size
     wav_size = (folder / "original.wav").stat().st_size

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 @click.option("--quantizers", type=int, help="Quantisers to use: fewer give a lower rate; by default all.")
 @click.option("--speaker/--no-speaker", default=True, help="Send the speaker's voice in the header; on by default.")
 @click.option("--row", type=int, metavar="N", help="The row of the speaker in the table of a model that has one.")
+@click.option(
+    "--coder",
+    type=click.Choice(["prior", "fixed"]),
+    help="How codes become bytes: fewer under a prior, the default where the model has one, or of fixed width.",
+)
+@options.prior
 @click.option("--live", is_flag=True, help="Code the sound as it comes, in blocks of half a second.")
 @click.option("--raw", type=int, metavar="HZ", help="SRC has no header: 16-bit samples of one channel at this rate.")
 @options.jobs
@@ -39,6 +45,8 @@ def encode(
     quantizers: int | None,
     speaker: bool,
     row: int | None,
+    coder: str | None,
+    prior: str | None,
     live: bool,
     raw: int | None,
     jobs: int,
@@ -59,8 +67,12 @@ def encode(
         raise UsageError("--live and --raw are for one recording, not for a directory.")
     if row is not None and (live or not speaker):
         raise UsageError("--row says who speaks, which --live and --no-speaker leave out.")
+    if coder == "fixed" and prior is not None:
+        raise UsageError("--prior names a prior, which --coder fixed does not use.")
     voice = speaker if row is None else row
-    turn = functools.partial(encode_one, quantizers=quantizers, speaker=voice, live=live, raw=raw)
+    turn = functools.partial(
+        encode_one, quantizers=quantizers, speaker=voice, coder=coder, prior=prior, live=live, raw=raw
+    )
     run(Conversion("encode", turn, SUFFIXES, ".codes", model, device, force), src, dst, jobs, quiet)
 
 
@@ -72,23 +84,27 @@ def encode_one(
     watch: Watch = unwatched,
     quantizers: int | None = None,
     speaker: bool | int = True,
+    coder: str | None = None,
+    prior: str | None = None,
     live: bool = False,
     raw: int | None = None,
 ) -> Tally:
     """Encode one recording."""
     from vqaudio import audio
     from vqaudio.files import writing
+    from vqaudio.prior import coder_for
     from vqaudio.streams import encode_live
 
     rate = codec.config.sample_rate
+    writer = coder_for(codec, coder, prior, quantizers)
     with audio.reading(source, rate, live=live, raw_rate=raw) as recording:
         sound = watch(recording, recording.seconds, rate)
         if live:
             with writing(target, force) as file:
-                samples, size = encode_live(codec, sound, file, quantizers)
+                samples, size = encode_live(codec, sound, file, quantizers, writer)
             return Tally(samples / rate, size)
         codes = codec.encode(sound, rate, quantizers=quantizers, speaker=speaker)
-    data = codes.to_bytes()
+    data = codes.to_bytes(writer)
     with writing(target, force) as file:
         file.write(data)
     return Tally(codes.seconds, len(data))

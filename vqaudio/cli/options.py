@@ -17,6 +17,11 @@ def _hush(context: click.Context, parameter: click.Parameter, quiet: bool) -> bo
 
 
 model = click.option("--model", metavar="FILE", help="A model file; by default the one that comes with vqaudio.")
+prior = click.option(
+    "--prior",
+    metavar="FILE",
+    help="The prior that codes are written under; by default the one that comes with vqaudio.",
+)
 device = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 force = click.option("--force", is_flag=True, help="Replace files that exist.")
 quiet = click.option("--quiet", is_flag=True, callback=_hush, help="Print nothing but errors.")

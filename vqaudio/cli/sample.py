@@ -1,0 +1,85 @@
+"""`vqaudio sample`: speech out of nothing, or on from a beginning."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from vqaudio.cli import options
+
+
+@click.command()
+@click.argument("dst")
+@click.option("--seconds", type=float, default=10.0, show_default=True, help="Of each sample; at most 600.")
+@click.option("--count", type=click.IntRange(min=1), default=1, show_default=True, help="Samples, each of its own.")
+@click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same samples.")
+@click.option("--temperature", type=float, default=1.0, show_default=True, help="Below 1, what is likely is likelier.")
+@click.option("--top-k", type=int, metavar="N", help="Draw from the N likeliest codes only.")
+@click.option(
+    "--top-p", type=float, default=1.0, show_default=True, help="Draw from the likeliest codes of this share."
+)
+@click.option("--prompt", metavar="FILE", help="A recording to go on from, in its voice; the sample begins with it.")
+@options.model
+@options.prior
+@options.device
+@options.force
+@options.quiet
+def sample(
+    dst: str,
+    seconds: float,
+    count: int,
+    seed: int,
+    temperature: float,
+    top_k: int | None,
+    top_p: float,
+    prompt: str | None,
+    model: str | None,
+    prior: str | None,
+    device: str,
+    force: bool,
+    quiet: bool,
+) -> None:
+    """Draw codes from the prior and decode them to audio, DST.
+
+    With --count the files are numbered: out.wav becomes out-1.wav, out-2.wav and so on.
+    """
+    import vqaudio
+    from vqaudio import audio
+    from vqaudio.cli.progress import progress
+    from vqaudio.errors import UsageError
+    from vqaudio.files import check_target
+    from vqaudio.prior import for_codec
+
+    targets = _numbered(Path(dst), count)
+    for target in targets:
+        check_target(target, force)
+    codec = vqaudio.load(model, device)
+    chosen = for_codec(codec, prior)
+    if chosen is None:
+        raise UsageError(f"The model {codec.config.name} has no prior at hand; --prior FILE names one.")
+    beginning = None if prompt is None else codec.encode(*audio.read(prompt))
+    started = time.perf_counter()
+    with progress("sample", count, quiet) as advance:
+        for stream, target in enumerate(targets):
+            codes = chosen.sample(
+                seconds,
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+                seed=seed,
+                stream=stream,
+                prompt=beginning,
+            )
+            audio.write(target, codec.decode_parts(codes, seed=seed), codec.config.sample_rate, force, codes.samples)
+            advance()
+    if not quiet:
+        elapsed = time.perf_counter() - started
+        speed = count * codes.seconds / elapsed
+        click.echo(f"{count} of {codes.seconds:.2f} s, {speed:.1f} times real time")
+
+
+def _numbered(path: Path, count: int) -> list[Path]:
+    """The files of so many samples."""
+    return [path] if count == 1 else [path.with_stem(f"{path.stem}-{number}") for number in range(1, count + 1)]
