@@ -20,7 +20,7 @@ model = click.option("--model", metavar="FILE", help="A model file; by default t
 prior = click.option(
     "--prior",
     metavar="FILE",
-    help="The prior that codes are written under; by default the one that comes with vqaudio.",
+    help="The file of a prior; by default the one that comes with vqaudio.",
 )
 device = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 force = click.option("--force", is_flag=True, help="Replace files that exist.")

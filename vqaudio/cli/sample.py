@@ -18,7 +18,12 @@ from vqaudio.cli import options
 @click.option("--temperature", type=float, default=1.0, show_default=True, help="Below 1, what is likely is likelier.")
 @click.option("--top-k", type=int, metavar="N", help="Draw from the N likeliest codes only.")
 @click.option(
-    "--top-p", type=float, default=1.0, show_default=True, help="Draw from the likeliest codes of this share."
+    "--top-p",
+    metavar="P",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Draw from the likeliest codes that make up P.",
 )
 @click.option("--prompt", metavar="FILE", help="A recording to go on from, in its voice; the sample begins with it.")
 @options.model
