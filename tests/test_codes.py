@@ -62,7 +62,7 @@ def test_files_under_a_prior(tmp_path):
     EXAMPLE.save(tmp_path / "speech.codes", coder=coder)
     assert (tmp_path / "speech.codes").read_bytes() == EXAMPLE.to_bytes(coder) != EXAMPLE.to_bytes()
     assert Codes.load(tmp_path / "speech.codes", coders={coder.fingerprint: coder}.__getitem__) == EXAMPLE
-    with pytest.raises(ModelError, match=r"under the prior 0174626c, which is not at hand.*--prior FILE"):
+    with pytest.raises(ModelError, match=r"under the prior 0174626c, and at hand is .*--prior FILE"):
         Codes.load(tmp_path / "speech.codes")
 
 

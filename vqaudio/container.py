@@ -208,6 +208,7 @@ class BlockReader:
     Attributes:
         header: of the file.
         samples: of the waveform; of a stream once the last block has been read.
+        payload_bytes: of the blocks so far.
 
     Raises:
         FormatError: for a header that is none; while iterating, for blocks that are damaged or cut short.
@@ -221,6 +222,7 @@ class BlockReader:
         self._conceal, self._coders = conceal, coders
         self.header = Header.read(self._reader)
         self.samples = self.header.samples
+        self.payload_bytes = 0
 
     def __iter__(self) -> Iterator[tuple[int, np.ndarray | None]]:
         return self.between(0, LONGEST)
@@ -281,6 +283,7 @@ class BlockReader:
         """The codes of the next block, None where they are damaged or not wanted."""
         try:
             payload = self._payload(index, done, frames)
+            self.payload_bytes += len(payload)
             return self._decode(payload, frames, coder) if wanted else None
         except ValueError as problem:
             name = block_name(self.header, index, done)

@@ -348,10 +348,12 @@ def find(fingerprint: bytes, path: str | None = None) -> Coder:
     Raises:
         ModelError: where it is neither, or the file is no prior.
     """
-    for prior in [*([loaded(path)] if path else []), shipped()]:
-        if prior and prior.fingerprint == fingerprint:
+    at_hand = [prior for prior in (loaded(path) if path else None, shipped()) if prior]
+    for prior in at_hand:
+        if prior.fingerprint == fingerprint:
             return prior
+    others = " and ".join(f"that of {prior.alphabet.codec} ({prior.fingerprint.hex()})" for prior in at_hand)
     raise ModelError(
-        f"The codes were written under the prior {fingerprint.hex()}, which is not at hand; it comes with the model "
-        "that made them, and --prior FILE names it."
+        f"The codes were written under the prior {fingerprint.hex()}, and at hand is {others or 'none'}; their prior "
+        "comes with the model that made them, and --prior FILE names it."
     )

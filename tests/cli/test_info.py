@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
 import vqaudio
-from vqaudio import Codes
+from vqaudio import Codes, Prior
 
 
 def test_codes(run, codes_file: Path, tiny_codec: Path) -> None:
@@ -17,7 +18,7 @@ def test_codes(run, codes_file: Path, tiny_codec: Path) -> None:
     assert facts["seconds"] == 0.5
     assert facts["bytes"] == size
     assert facts["bits_per_second"] == pytest.approx(8 * size / 0.5)
-    assert facts["overhead_bytes"] == pytest.approx(size - codes.numpy().size * 5 / 8)  # K 32
+    assert facts["overhead_bytes"] == size - math.ceil(codes.numpy().size * 5 / 8)  # K 32
     assert (facts["quantizers"], facts["codebook_size"], facts["hop"], facts["frames"]) == (2, 32, 64, 125)
     assert facts["model"] == vqaudio.load(tiny_codec).fingerprint.hex()
     assert facts["default_model"] is False
@@ -49,3 +50,36 @@ def test_neither(run, wav: Path) -> None:
     result = run("info", wav)
     assert result.exit_code == 1
     assert "in.wav" in result.stderr
+
+
+def test_codes_under_a_prior(run, wav: Path, codes_file: Path, tmp_path: Path, tiny_prior: Path) -> None:
+    """Their prior need not be at hand."""
+    run("encode", wav, "p.codes", "--prior", tiny_prior)
+    facts = json.loads(run("info", "p.codes", "--json").stdout)
+    fixed = json.loads(run("info", codes_file, "--json").stdout)
+    size = (tmp_path / "p.codes").stat().st_size
+    assert (facts["coder"], fixed["coder"]) == ("prior", "fixed")
+    assert facts["prior"] == Prior.load(tiny_prior).fingerprint.hex()
+    assert facts["default_prior"] is False
+    assert facts["bytes"] == size
+    assert facts["fixed_width_bytes"] == fixed["fixed_width_bytes"] == fixed["bytes"]
+    assert facts["bits_per_code"] == 8 * (size - facts["overhead_bytes"]) / 250
+    assert facts["bits_per_code"] < 8
+    assert facts["fixed_width_bits_per_code"] == 5
+    assert fixed["bits_per_code"] == pytest.approx(5, abs=0.03)
+
+    run("encode", wav, "live.codes", "--live", "--prior", tiny_prior)
+    run("encode", wav, "fixed.codes", "--live")
+    facts = json.loads(run("info", "live.codes", "--json").stdout)
+    assert facts["fixed_width_bytes"] == (tmp_path / "fixed.codes").stat().st_size
+    assert facts["seconds"] == 0.5
+
+
+def test_a_prior(run, tiny_codec: Path, tiny_prior: Path) -> None:
+    facts = json.loads(run("info", tiny_prior, "--json").stdout)
+    prior = Prior.load(tiny_prior)
+    assert facts["kind"] == "prior"
+    assert facts["fingerprint"] == prior.fingerprint.hex()
+    assert facts["codec_fingerprint"] == vqaudio.load(tiny_codec).fingerprint.hex()
+    assert facts["weights"] == sum(parameter.numel() for parameter in prior.network.parameters())
+    assert facts["card"] == "An untrained prior for tests."

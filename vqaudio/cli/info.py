@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from importlib import resources
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vqaudio.cli import options
-from vqaudio.errors import ModelError
+from vqaudio.errors import FormatError, ModelError
+from vqaudio.files import reason
 
 if TYPE_CHECKING:
     from vqaudio import Codec
+    from vqaudio.container import Header
     from vqaudio.runtime.cpu import CpuNetworks
 
 
@@ -33,27 +36,40 @@ def info(file: str | None, as_json: bool) -> None:
 
 
 def _of_codes(file: str) -> dict[str, Any]:
-    from vqaudio import Codes
+    from vqaudio.container import LONGEST, BlockReader
 
-    codes = Codes.load(file)
-    size = Path(file).stat().st_size
-    payload_bits = codes.quantizers * codes.frames * codes.bits_per_code
+    try:
+        with open(file, "rb") as stream:
+            blocks = BlockReader(stream, f"'{file}'")
+            header = blocks.header
+            # What is under a prior is not decoded: its prior need not be at hand.
+            frames = [count for count, _ in blocks.between(0, 0 if header.prior else LONGEST)]
+    except OSError as error:
+        raise FormatError(f"'{file}' cannot be read: {reason(error)}.") from error
+    seconds, size = blocks.samples / header.sample_rate, blocks.size
+    codes, payload = sum(frames) * header.quantizers, blocks.payload_bytes
+    if not frames:
+        raise FormatError(f"'{file}' holds no codes.")
     return {
         "kind": "codes",
-        "seconds": codes.seconds,
+        "seconds": seconds,
         "bytes": size,
-        "bits_per_second": 8 * size / codes.seconds,
-        "overhead_bytes": size - payload_bits / 8,
-        "sample_rate": codes.sample_rate,
-        "samples": codes.samples,
-        "hop": codes.hop,
-        "frames": codes.frames,
-        "quantizers": codes.quantizers,
-        "codebook_size": codes.codebook_size,
-        "bits_per_code": codes.bits_per_code,
-        "speaker_bytes": len(codes.speaker),
-        "model": codes.model.hex(),
-        "default_model": codes.model == _default_fingerprint(),
+        "bits_per_second": 8 * size / seconds,
+        "coder": "prior" if header.prior else "fixed",
+        "bits_per_code": 8 * payload / codes,
+        "fixed_width_bits_per_code": header.bits_per_code,
+        "fixed_width_bytes": _fixed_width_bytes(header, frames, blocks.samples),
+        "overhead_bytes": size - payload,
+        "sample_rate": header.sample_rate,
+        "samples": blocks.samples,
+        "hop": header.hop,
+        "frames": sum(frames),
+        "quantizers": header.quantizers,
+        "codebook_size": header.codebook_size,
+        "speaker_bytes": len(header.speaker),
+        "model": header.model.hex(),
+        "default_model": header.model == _default_fingerprint(),
+        **({"prior": header.prior.hex(), "default_prior": header.prior == _default_prior()} if header.prior else {}),
     }
 
 
@@ -84,14 +100,30 @@ def _of_model(file: str) -> dict[str, Any]:
     }
 
 
-def _of_prior(file: str) -> dict[str, Any]:
-    from vqaudio.models.config import to_dict
-    from vqaudio.weights import load_prior_file
+def _fixed_width_bytes(header: Header, frames: list[int], samples: int) -> int:
+    """What a file with blocks of so many frames takes where its codes are of fixed width."""
+    from vqaudio.container import STREAM
+    from vqaudio.reader import varint
 
-    prior = load_prior_file(file)
+    fixed = dataclasses.replace(header, prior=b"")
+    sizes = [fixed.payload_size(count) for count in frames]
+    size = len(fixed.to_bytes()) + sum(len(varint(size)) + 4 + size for size in sizes)
+    if header.samples == STREAM:
+        size += sum(len(varint(count)) for count in frames) + len(fixed.end(len(frames), samples))
+    return size
+
+
+def _of_prior(file: str) -> dict[str, Any]:
+    from vqaudio import Prior
+    from vqaudio.models.config import to_dict
+    from vqaudio.runtime.integers import PREFIX
+
+    prior = Prior.load(file)
     alphabet, frames = prior.alphabet, prior.config.receptive_field
     return {
         "kind": "prior",
+        "fingerprint": prior.fingerprint.hex(),
+        "default_prior": prior.fingerprint == _default_prior(),
         "codec": alphabet.codec,
         "codec_fingerprint": alphabet.fingerprint,
         "bytes": Path(file).stat().st_size,
@@ -100,7 +132,7 @@ def _of_prior(file: str) -> dict[str, Any]:
         "quantizers": alphabet.quantizers,
         "codebook_size": alphabet.codebook_size,
         "architecture": to_dict(prior.config),
-        "parameters": sum(weights.size for weights in prior.state.values()),
+        "weights": sum(array.size for name, array in prior.state.items() if not name.startswith(PREFIX)),
         "receptive_field_frames": frames,
         "receptive_field_seconds": frames * alphabet.hop / alphabet.sample_rate,
         "card": prior.card,
@@ -171,6 +203,14 @@ def _default_fingerprint() -> bytes | None:
         return vqaudio.load().fingerprint
     except ModelError:
         return None
+
+
+def _default_prior() -> bytes | None:
+    """The fingerprint of the prior that comes with vqaudio; None where that cannot be loaded."""
+    from vqaudio.prior import shipped
+
+    prior = shipped()
+    return prior.fingerprint if prior else None
 
 
 def _text(facts: dict[str, Any]) -> str:

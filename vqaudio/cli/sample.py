@@ -64,7 +64,8 @@ def sample(
     chosen = for_codec(codec, prior)
     if chosen is None:
         raise UsageError(f"The model {codec.config.name} has no prior at hand; --prior FILE names one.")
-    beginning = None if prompt is None else codec.encode(*audio.read(prompt))
+    rate = codec.config.sample_rate
+    beginning = None if prompt is None else codec.encode(audio.read(prompt, rate), rate)
     started = time.perf_counter()
     with progress("sample", count, quiet) as advance:
         for stream, target in enumerate(targets):
@@ -77,7 +78,7 @@ def sample(
                 stream=stream,
                 prompt=beginning,
             )
-            audio.write(target, codec.decode_parts(codes, seed=seed), codec.config.sample_rate, force, codes.samples)
+            audio.write(target, codec.decode_parts(codes, seed=seed), rate, force, codes.samples)
             advance()
     if not quiet:
         elapsed = time.perf_counter() - started

@@ -1,0 +1,204 @@
+"""The prior as its users meet it: scores, samples, and files that are coded under it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import vqaudio
+from vqaudio import Codes, Prior
+from vqaudio.codec import unpack_indices
+from vqaudio.errors import ModelError, UsageError
+from vqaudio.prior import choose, coder_for, find, for_codec
+from vqaudio.runtime.range_coder import TOTAL
+
+
+@pytest.fixture(scope="module")
+def prior(tiny_prior: Path) -> Prior:
+    return Prior.load(tiny_prior)
+
+
+@pytest.fixture(scope="module")
+def codes(tiny_codec: Path) -> Codes:
+    """Three seconds of noise that swells and fades."""
+    codec = vqaudio.load(tiny_codec)
+    time = np.arange(48000) / 16000
+    noise = np.random.default_rng(0).normal(size=len(time)) * 0.1 * np.sin(2 * np.pi * time) ** 2
+    return codec.encode(noise.astype(np.float32), 16000)
+
+
+def test_scores_are_the_networks_log_probabilities(prior: Prior, codes: Codes) -> None:
+    indices = unpack_indices(codes.speaker, prior.alphabet.speaker)
+    array = torch.from_numpy(codes.numpy().astype(np.int64))[None]
+    logits = prior.network(array, torch.tensor([indices]))[0].double().numpy()
+    logs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    expected = -np.take_along_axis(logs, codes.numpy()[..., None].astype(np.int64), -1)[..., 0] / math.log(2)
+    score = prior.score(codes)
+    np.testing.assert_allclose(score.bits, expected, atol=1e-4)
+    assert score.per_code == pytest.approx(expected.mean())
+    assert score.per_second == pytest.approx(expected.mean() * 2 * 250)
+    np.testing.assert_allclose(score.per_position, expected.sum(0), atol=2e-4)
+
+
+def test_long_codes_are_scored_in_spans_to_the_same(
+    prior: Prior, codes: Codes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = prior.score(codes).bits
+    monkeypatch.setattr("vqaudio.prior.SPAN", 50)
+    np.testing.assert_allclose(prior.score(codes).bits, whole, atol=1e-4)
+
+
+def test_what_files_cost_is_what_the_network_says(prior: Prior, codes: Codes) -> None:
+    payload = prior.encode(codes.numpy().T, codes.speaker)
+    assert 8 * len(payload) == pytest.approx(prior.score(codes).bits.sum(), rel=0.01)
+
+
+def test_files_come_back(prior: Prior, codes: Codes, tmp_path: Path) -> None:
+    codes.save(tmp_path / "a.codes", coder=prior)
+    assert Codes.load(tmp_path / "a.codes", coders=lambda _: prior) == codes
+    with pytest.raises(ModelError, match=rf"under the prior {prior.fingerprint.hex()}, and at hand is .*--prior FILE"):
+        Codes.load(tmp_path / "a.codes")
+
+
+def test_a_prior_is_one_file(prior: Prior, codes: Codes, tmp_path: Path) -> None:
+    prior.save(tmp_path / "other.safetensors")
+    with pytest.raises(UsageError, match="exists already"):
+        prior.save(tmp_path / "other.safetensors")
+    again = Prior.load(tmp_path / "other.safetensors")
+    assert again.fingerprint == prior.fingerprint
+    assert again.card == prior.card
+    np.testing.assert_array_equal(again.score(codes).bits, prior.score(codes).bits)
+
+
+def test_samples_depend_on_the_seed_and_the_stream_alone(prior: Prior) -> None:
+    first = prior.sample(0.5, seed=1)
+    assert (first.seconds, first.frames, first.quantizers) == (0.5, 125, 2)
+    assert first.model == prior.model
+    assert prior.sample(0.5, seed=1) == first
+    assert prior.sample(0.2, seed=1) == first.slice(0, 0.2)
+    others = [prior.sample(0.5, seed=2), prior.sample(0.5, seed=1, stream=1)]
+    assert all(other != first for other in others)
+
+
+def test_samples_follow_the_prior(prior: Prior) -> None:
+    """Under the network itself they cost what its distributions promise on the average."""
+    sample = prior.sample(8, seed=3)
+    logits = prior.network(torch.from_numpy(sample.numpy().astype(np.int64))[None])[0].double()
+    logs = torch.log_softmax(logits, -1)
+    entropy = float(-(logs.exp() * logs).sum(-1).mean()) / math.log(2)
+    assert prior.score(sample).per_code == pytest.approx(entropy, abs=0.1)
+    assert prior.score(sample).per_code < 4.8  # of 5: not uniform
+    assert prior.score(prior.sample(8, seed=3, temperature=0.5)).per_code < entropy - 0.2
+
+
+def test_a_prompt_is_gone_on_from(prior: Prior, codes: Codes) -> None:
+    continued = prior.sample(0.3, prompt=codes, seed=5)
+    assert continued.slice(0, 3) == codes
+    assert continued.seconds == pytest.approx(3.3)
+    assert continued.speaker == codes.speaker
+    alone = prior.sample(3.3, seed=5, speaker=codes.speaker)
+    assert not np.array_equal(continued.numpy()[:, 750:], alone.numpy()[:, 750:])  # the past is heard
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seconds": 0}, "can be sampled"),
+        ({"seconds": float("nan")}, "can be sampled"),
+        ({"seconds": 601}, "can be sampled"),
+        ({"temperature": -0.1}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"top_k": 0}, "likeliest"),
+        ({"top_k": 33}, "likeliest"),
+        ({"top_p": 0}, "probability"),
+        ({"top_p": 1.1}, "probability"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_options_out_of_range(prior: Prior, options: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        prior.sample(**{"seconds": 1.0, **options})
+
+
+def test_codes_of_another_codec(prior: Prior, codes: Codes) -> None:
+    foreign = dataclasses.replace(codes, model=b"none")
+    for use in (prior.score, lambda c: prior.sample(1, prompt=c), lambda c: c.to_bytes(prior)):
+        with pytest.raises(ModelError, match="6e6f6e65"):
+            use(foreign)
+    single = dataclasses.replace(codes, codes=codes.numpy()[:1])
+    for use in (prior.score, lambda c: c.to_bytes(prior)):
+        with pytest.raises(ModelError, match=r"quantisers|not those"):
+            use(single)
+
+
+def test_choice_of_a_coder(tiny_codec: Path, tiny_prior: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    codec, default = vqaudio.load(tiny_codec), vqaudio.load()
+    path = str(tiny_prior)
+    assert coder_for(codec, "fixed", path) is None
+    assert coder_for(codec) is None
+    with pytest.raises(UsageError, match="no prior at hand"):
+        coder_for(codec, "prior")
+    found = coder_for(codec, None, path)
+    assert isinstance(found, Prior)
+    assert find(found.fingerprint, path) is found
+    with pytest.raises(UsageError, match="all 2 quantisers"):
+        coder_for(codec, "prior", path, quantizers=1)
+    with pytest.raises(ModelError, match="is a prior for tiny"):
+        for_codec(default, path)
+    monkeypatch.setattr("vqaudio.prior.default_path", lambda: tiny_prior)
+    monkeypatch.setattr("vqaudio.prior.shipped", lambda: found)
+    assert coder_for(codec) is found
+    assert coder_for(codec, quantizers=1) is None
+    assert coder_for(default) is None
+
+
+FREQUENCIES = st.lists(st.integers(1, 1000), min_size=2, max_size=20).map(
+    lambda counts: np.array([*counts, TOTAL - sum(counts)], np.int32)
+)
+
+
+@given(FREQUENCIES, st.floats(1e-7, 1 - 1e-7), st.floats(0.05, 2), st.integers(1, 21), st.floats(1e-6, 1))
+def test_the_choice_is_among_the_likeliest(
+    frequencies: np.ndarray, uniform: float, temperature: float, k: int, p: float
+) -> None:
+    code = choose(frequencies, uniform, temperature, k, p)
+    ranked = np.sort(frequencies)[::-1]
+    assert frequencies[code] >= ranked[min(k, len(ranked)) - 1]
+    weights = (ranked / TOTAL) ** (1 / temperature)
+    weights = weights[:k] / weights[:k].sum()
+    likelier = weights[: np.searchsorted(-ranked, -frequencies[code])].sum()
+    assert likelier < p + 1e-9
+    assert choose(frequencies, uniform, 0, k, p) == frequencies.argmax()
+    assert choose(frequencies, uniform, temperature, 1, p) == frequencies.argmax()
+
+
+def test_choices_have_their_probabilities() -> None:
+    frequencies = np.array([1, 2, 3, 2], np.int32) * (TOTAL // 8)
+    uniforms = (np.arange(4000) + 0.5) / 4000
+
+    def shares(temperature: float, k: int | None = None, p: float = 1.0) -> np.ndarray:
+        drawn = [choose(frequencies, u, temperature, k, p) for u in uniforms]
+        return np.bincount(drawn, minlength=4) / len(drawn)
+
+    np.testing.assert_allclose(shares(1), [1 / 8, 2 / 8, 3 / 8, 2 / 8], atol=1e-3)
+    np.testing.assert_allclose(shares(0.5), [1 / 18, 4 / 18, 9 / 18, 4 / 18], atol=1e-3)
+    np.testing.assert_allclose(shares(1, k=2), [0, 2 / 5, 3 / 5, 0], atol=1e-3)
+    np.testing.assert_allclose(shares(1, p=0.7), [0, 2 / 7, 3 / 7, 2 / 7], atol=1e-3)
+
+
+def test_files_from_another_machine_decode_here() -> None:
+    """Golden files: bytes that were written once, under the prior that comes with vqaudio, and their codes."""
+    folder = Path(__file__).parent / "golden"
+    expected = json.loads((folder / "prior.json").read_text())
+    for name, codes in expected.items():
+        read = Codes.load(folder / name)
+        assert read.numpy().tolist() == codes
+        assert read.to_bytes(Prior.load()) == (folder / name).read_bytes() or "live" in name
