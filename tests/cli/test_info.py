@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import vqaudio
 from vqaudio import Codes
+from vqaudio.models.config import Alphabet, PriorConfig
+from vqaudio.weights import save_prior
 
 
 def test_codes(run, codes_file: Path, tiny_codec: Path) -> None:
@@ -43,6 +46,20 @@ def test_model(run, tiny_codec: Path) -> None:
     assert spectral["all"] > wavenet["all"] > wavenet["hop"] == 1000 * codec.config.hop / 16000
     assert wavenet["all"] == pytest.approx(sum(ms for name, ms in wavenet.items() if name != "all"))
     assert "An untrained codec for tests." in run("info", tiny_codec).stdout
+
+
+def test_prior(run, tmp_path: Path) -> None:
+    path = tmp_path / "prior.safetensors"
+    alphabet = Alphabet("some", "01020304", 16000, 64, 2, 32, (4, 4))
+    state = {"a": np.zeros((3, 4), np.float32), "b": np.zeros(5, np.float32)}
+    save_prior(path, PriorConfig(kernel=3, dilations=(1, 2, 4)), alphabet, state, "A prior for tests.")
+    facts = json.loads(run("info", path, "--json").stdout)
+    assert (facts["kind"], facts["codec"], facts["codec_fingerprint"]) == ("prior", "some", "01020304")
+    assert facts["architecture"]["dilations"] == [1, 2, 4]
+    assert facts["parameters"] == 17
+    assert (facts["receptive_field_frames"], facts["receptive_field_seconds"]) == (15, 0.06)
+    text = run("info", path).stdout
+    assert "01020304" in text and "A prior for tests." in text
 
 
 def test_neither(run, wav: Path) -> None:
