@@ -102,6 +102,14 @@ def test_safetensors_that_are_not_ours(tmp_path, metadata):
         load_model(path)
 
 
+def test_numbers_of_a_kind_that_is_never_written(model, tmp_path):
+    path = tmp_path / "other.safetensors"
+    metadata = {"format": FORMAT, "config": json.dumps(to_dict(model.config))}
+    path.write_bytes(save({"a": torch.zeros(2, dtype=torch.bfloat16)}, metadata))
+    with pytest.raises(ModelError, match="damaged"):
+        load_model(path)
+
+
 @settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=200), length=st.integers(0, 2**40))
 def test_random_bytes_are_a_model_error(tmp_path, data, length):
