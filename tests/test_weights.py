@@ -15,8 +15,21 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from vqaudio.errors import ModelError, UsageError
+from vqaudio.models.config import Alphabet, PriorConfig, to_dict
 from vqaudio.models.vqvae import VQVAE
-from vqaudio.weights import FORMAT, fingerprint, load_model, save_model
+from vqaudio.weights import (
+    FORMAT,
+    PRIOR_FORMAT,
+    fingerprint,
+    is_prior,
+    load_model,
+    load_prior_file,
+    save_model,
+    save_prior,
+)
+
+PRIOR = PriorConfig(channels=4)
+ALPHABET = Alphabet("some", "01020304", 16000, 64, 2, 32, (4, 4))
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +102,14 @@ def test_safetensors_that_are_not_ours(tmp_path, metadata):
         load_model(path)
 
 
+def test_numbers_of_a_kind_that_is_never_written(model, tmp_path):
+    path = tmp_path / "other.safetensors"
+    metadata = {"format": FORMAT, "config": json.dumps(to_dict(model.config))}
+    path.write_bytes(save({"a": torch.zeros(2, dtype=torch.bfloat16)}, metadata))
+    with pytest.raises(ModelError, match="damaged"):
+        load_model(path)
+
+
 @settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=200), length=st.integers(0, 2**40))
 def test_random_bytes_are_a_model_error(tmp_path, data, length):
@@ -106,3 +127,64 @@ def test_an_unreadable_file(tiny_codec, tmp_path):
     path.chmod(0)
     with pytest.raises(ModelError, match="permission"):
         load_model(path)
+
+
+class TestPrior:
+    def test_floats_come_back_in_half_precision_and_whole_numbers_as_they_were(self, tmp_path):
+        path, rng = tmp_path / "prior.safetensors", np.random.default_rng(0)
+        whole = {f"integer.{kind}": rng.integers(-99, 99, (2, 3)).astype(kind) for kind in ("int8", "int16", "int32")}
+        state = {"a.weight": torch.randn(3, 4), "b": rng.normal(size=5).astype(np.float32)}
+        save_prior(path, PRIOR, ALPHABET, state | whole, card="# Card\nÜmläuts.")
+        loaded = load_prior_file(path)
+        assert (loaded.config, loaded.alphabet, loaded.card) == (PRIOR, ALPHABET, "# Card\nÜmläuts.")
+        assert loaded.state.keys() == (state | whole).keys()
+        for name, value in state.items():
+            assert loaded.state[name].dtype == np.float32
+            np.testing.assert_array_equal(loaded.state[name], np.asarray(value).astype(np.float16))
+        for name, value in whole.items():
+            assert loaded.state[name].dtype == value.dtype
+            np.testing.assert_array_equal(loaded.state[name], value)
+
+    def test_nothing_is_replaced_unasked(self, tmp_path):
+        path = tmp_path / "prior.safetensors"
+        save_prior(path, PRIOR, ALPHABET, {})
+        with pytest.raises(UsageError, match="exists"):
+            save_prior(path, PRIOR, ALPHABET, {})
+        save_prior(path, PRIOR, ALPHABET, {}, card="new", force=True)
+        assert load_prior_file(path).card == "new"
+
+    def test_a_codec_is_no_prior_and_a_prior_no_codec(self, tiny_codec, tmp_path):
+        path = tmp_path / "prior.safetensors"
+        save_prior(path, PRIOR, ALPHABET, {})
+        assert is_prior(path) and not is_prior(tiny_codec) and not is_prior(tmp_path / "gone")
+        with pytest.raises(ModelError, match="is a prior, not a codec"):
+            load_model(path)
+        with pytest.raises(ModelError, match="is a codec, not a prior"):
+            load_prior_file(tiny_codec)
+
+    @pytest.mark.parametrize(
+        "metadata",
+        [
+            None,
+            {"format": "vqaudio prior 2"},
+            {"format": PRIOR_FORMAT},
+            {"format": PRIOR_FORMAT, "config": json.dumps(to_dict(PRIOR))},
+            {"format": PRIOR_FORMAT, "config": json.dumps(to_dict(PRIOR)), "alphabet": "{}"},
+            {"format": PRIOR_FORMAT, "config": '{"channels": "many"}', "alphabet": json.dumps(to_dict(ALPHABET))},
+        ],
+    )
+    def test_safetensors_that_are_not_ours(self, tmp_path, metadata):
+        path = tmp_path / "other.safetensors"
+        path.write_bytes(save({"a": torch.zeros(2)}, metadata))
+        with pytest.raises(ModelError):
+            load_prior_file(path)
+
+    @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
+    def test_a_truncated_or_missing_file(self, tmp_path, share):
+        path = tmp_path / "short.safetensors"
+        save_prior(path, PRIOR, ALPHABET, {"a": np.zeros(100, np.float32)})
+        path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+        with pytest.raises(ModelError, match=r"short\.safetensors"):
+            load_prior_file(path)
+        with pytest.raises(ModelError, match="not there"):
+            load_prior_file(tmp_path / "gone")

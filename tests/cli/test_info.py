@@ -83,3 +83,5 @@ def test_a_prior(run, tiny_codec: Path, tiny_prior: Path) -> None:
     assert facts["codec_fingerprint"] == vqaudio.load(tiny_codec).fingerprint.hex()
     assert facts["weights"] == sum(parameter.numel() for parameter in prior.network.parameters())
     assert facts["card"] == "An untrained prior for tests."
+    assert facts["receptive_field_frames"] == 8
+    assert facts["receptive_field_seconds"] == 8 * 64 / 16000

@@ -1,4 +1,4 @@
-"""train: the way from the words of the command to the training loop."""
+"""train and train-prior: the way from the words of the command to the training loop."""
 
 from __future__ import annotations
 
@@ -35,17 +35,29 @@ def test_the_run_folder_is_named_after_the_recipe(run, calls: list[dict[str, Any
     assert calls[0]["directory"] == Path("runs") / calls[0]["recipe"].name
 
 
+def test_a_prior(run, calls: list[dict[str, Any]]) -> None:
+    result = run("train-prior", "speech16k_prior", "--set", "codec=here", "--set", "stages.prior.steps=7")
+    assert result.exit_code == 0, result.stderr
+    assert "The prior is in 'runs/speech16k_prior/model.safetensors'." in result.stdout
+    (call,) = calls
+    assert (call["recipe"].codec, call["recipe"].stages[0].steps, call["resume"]) == ("here", 7, False)
+
+
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
-        (["foldr"], "folder"),
-        (["missing.py"], "missing.py"),
-        (["folder", "--set", "seeed=1"], "seed"),
-        (["folder", "--set", "seed"], "key=value"),
+        (["train", "foldr"], "folder"),
+        (["train", "missing.py"], "missing.py"),
+        (["train", "folder", "--set", "seeed=1"], "seed"),
+        (["train", "folder", "--set", "seed"], "key=value"),
+        (["train", "speech16k_prior"], "'vqaudio train-prior'"),
+        (["train-prior", "speech16k"], "'vqaudio train'"),
+        (["train-prior", "speech16k_prior", "--set", "prior.chanels=8"], "prior.channels"),
+        (["train-prior", "speech16k_prior", "--set", "prior.channels=wide"], "prior.channels"),
     ],
 )
 def test_wrong_words_exit_with_2(run, calls: list[dict[str, Any]], words: list[str], hint: str) -> None:
-    result = run("train", *words)
+    result = run(*words)
     assert result.exit_code == 2
     assert result.stderr.startswith("Error: ")
     assert hint in result.stderr

@@ -15,12 +15,23 @@ from vqaudio.models.config import (
     CodecConfig,
     ConditioningConfig,
     EncoderConfig,
+    PriorConfig,
     QuantizerConfig,
     SpeakerConfig,
     SpectralConfig,
     WaveNetConfig,
 )
-from vqaudio.training.recipe import CorpusConfig, LossWeights, OptimizerConfig, Part, Recipe, ScheduleConfig, Stage
+from vqaudio.training.recipe import (
+    CorpusConfig,
+    LossWeights,
+    OptimizerConfig,
+    Part,
+    PriorRecipe,
+    Recipe,
+    ScheduleConfig,
+    Stage,
+    Steps,
+)
 
 SPECTRAL_ONLY = LossWeights(wavenet=0.0)
 WAVENET_ONLY = LossWeights(spectral=0.0, mel=0.0, commitment=0.0, codebook=0.0)
@@ -124,6 +135,23 @@ def recipe(make_corpus: Callable[[str], str]) -> Recipe:
             Stage("codes", 5, ALL, SPECTRAL_ONLY, quantize_after=2, **short),
             Stage("adversarial", 3, ("spectral",), dataclasses.replace(SPECTRAL_ONLY, adversarial=1.0), **short),
             Stage("wavenet", 2, ("wavenet",), WAVENET_ONLY, **short),
+        ),
+        optimizer=OptimizerConfig(warmup_steps=2),
+        schedule=ScheduleConfig(log_every=1, validate_every=4, sample_every=4, checkpoint_every=2),
+    )
+
+
+@pytest.fixture
+def prior_recipe(make_corpus: Callable[[str], str], tiny_codec: Path) -> PriorRecipe:
+    """Ten steps of a small prior over the codes of the tiny codec."""
+    return PriorRecipe(
+        name="prior",
+        corpus=CorpusConfig(kind="folder", path=make_corpus("folder"), validation_speakers=1, validation_seconds=1.0),
+        codec=str(tiny_codec),
+        prior=PriorConfig(channels=16, skip_channels=16, dilations=(1, 2, 4), speaker_channels=4),
+        stages=(
+            Steps("first", 6, learning_rate=1e-2, crop_seconds=0.4, batch_size=4),
+            Steps("second", 4, learning_rate=1e-3, crop_seconds=0.2, batch_size=8),
         ),
         optimizer=OptimizerConfig(warmup_steps=2),
         schedule=ScheduleConfig(log_every=1, validate_every=4, sample_every=4, checkpoint_every=2),

@@ -57,6 +57,13 @@ def test_every_parameter_that_learns_is_in_one_optimiser():
     assert {id(p) for p in built[0].param_groups[0]["params"]} == {id(model[1].weight)}
 
 
+def test_tables_are_left_to_adamw():
+    model = nn.Sequential(nn.Embedding(64, 32), nn.Linear(32, 32, bias=False))
+    muon, adamw = optimizers(model, OptimizerConfig())
+    assert [id(p) for p in muon.param_groups[0]["params"]] == [id(model[1].weight)]
+    assert [id(p) for p in adamw.param_groups[0]["params"]] == [id(model[0].weight)]
+
+
 def test_an_update_has_the_size_of_the_learning_rate():
     torch.manual_seed(0)
     weight = nn.Parameter(torch.zeros(64, 32, 3))

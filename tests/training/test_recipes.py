@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import math
 import runpy
+from pathlib import Path
 
 import pytest
 
 import vqaudio
 from vqaudio.models.vqvae import VQVAE
 from vqaudio.training import loop
-from vqaudio.training.recipe import Recipe, from_json, load_recipe, override, recipes_directory, to_json
+from vqaudio.training.recipe import PriorRecipe, Recipe, from_json, load_recipe, override, recipes_directory, to_json
+from vqaudio.weights import load_prior_file
 
-SHIPPED = sorted(path.stem for path in recipes_directory().glob("*.py"))
+PRIORS = ["speech16k_prior"]
+SHIPPED = sorted({path.stem for path in recipes_directory().glob("*.py")} - set(PRIORS))
 PUBLIC = ("librispeech", "vctk", "ljspeech")
 CODES = {"vctk": (64, 512), "librispeech": (128, 512), "phonemes": (640, 128)}  # the paper's samples per code, and K
 
@@ -72,9 +75,27 @@ def test_takes_two_steps_of_each_stage(name, make_corpus, tmp_path):
     assert all(math.isfinite(value) for line in log for value in line.values() if isinstance(value, float))
 
 
-@pytest.mark.parametrize("name", SHIPPED)
-def test_runs_as_a_script(name, monkeypatch):
+@pytest.mark.parametrize("name", PRIORS)
+def test_a_prior_takes_two_steps_of_each_stage(name, make_corpus, tiny_codec, tmp_path):
+    recipe = load_recipe(name, PriorRecipe)
+    assert recipe.name == name and from_json(to_json(recipe), PriorRecipe) == recipe
+    settings = [
+        f"codec={tiny_codec}",
+        f"corpus.path={make_corpus(recipe.corpus.kind)}",
+        "corpus.validation_seconds=0.5",
+    ]
+    settings += ["prior.channels=8", "prior.skip_channels=8", "schedule.log_every=1"]
+    settings += [f"stages.{i}.{key}=2" for i in range(len(recipe.stages)) for key in ("steps", "batch_size")]
+    prior = load_prior_file(loop.train(override(recipe, settings), tmp_path / "run", quiet=True))
+    assert prior.alphabet.codec == "tiny" and prior.config.dilations == recipe.prior.dilations
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert {line["stage"] for line in log if line["kind"] == "validation"} == {stage.name for stage in recipe.stages}
+    assert all(math.isfinite(value) for line in log for value in line.values() if isinstance(value, float))
+
+
+@pytest.mark.parametrize(("name", "kind"), [(n, Recipe) for n in SHIPPED] + [(n, PriorRecipe) for n in PRIORS])
+def test_runs_as_a_script(name, kind, monkeypatch):
     ran = []
-    monkeypatch.setattr(loop, "main", ran.append)
+    monkeypatch.setattr(loop, "train", lambda recipe, folder, device: ran.append((recipe, folder)))
     runpy.run_path(str(recipes_directory() / f"{name}.py"), run_name="__main__")
-    assert ran == [load_recipe(name)]
+    assert ran == [(load_recipe(name, kind), Path("runs") / name)]
