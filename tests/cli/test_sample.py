@@ -28,8 +28,8 @@ def test_the_decoded_codes_of_the_prior(sample, tmp_path: Path, tiny_codec: Path
     )
     assert result.exit_code == 0, result.output
     assert "1 of 0.40 s" in result.stdout
-    options = {"seed": 3, "temperature": 0.9, "top_k": 9, "top_p": 0.9}
-    expected = vqaudio.load(tiny_codec).decode(Prior.load(tiny_prior).sample(0.4, **options), seed=3)
+    codes = Prior.load(tiny_prior).sample(0.4, seed=3, temperature=0.9, top_k=9, top_p=0.9)
+    expected = vqaudio.load(tiny_codec).decode(codes, seed=3)
     np.testing.assert_allclose(read(tmp_path / "a.wav"), np.clip(expected, -1, 1), atol=2**-15)
 
 

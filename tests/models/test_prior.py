@@ -13,7 +13,7 @@ from vqaudio.errors import ModelError
 from vqaudio.models.config import Alphabet, CodecConfig, EncoderConfig, PriorConfig, QuantizerConfig, SpeakerConfig
 from vqaudio.models.prior import CodePrior
 
-CONFIG = PriorConfig(channels=6, skip_channels=5, dilations=(1, 2, 4), speaker_channels=3, speaker_dropout=0.5)
+CONFIG = PriorConfig(channels=16, skip_channels=32, dilations=(1, 2, 4), speaker_channels=3, speaker_dropout=0.5)
 ALPHABET = Alphabet("test", "00112233", 16000, 64, quantizers=3, codebook_size=7, speaker=(4, 2))
 
 
@@ -116,7 +116,7 @@ class TestSpeaker:
 
 @pytest.mark.parametrize("change", [{"channels": 0}, {"kernel": 1}, {"dilations": ()}, {"dilations": (1, 0)}])
 def test_an_impossible_architecture_is_an_error(change: dict[str, object]) -> None:
-    with pytest.raises(ModelError, match="No prior"):
+    with pytest.raises(ModelError, match="configuration of the prior"):
         CodePrior(dataclasses.replace(CONFIG, **change), ALPHABET)  # type: ignore[arg-type]
 
 

@@ -18,6 +18,8 @@ from vqaudio.errors import ModelError, RecipeError
 from vqaudio.models.config import Alphabet, SpeakerConfig
 from vqaudio.models.prior import CodePrior
 from vqaudio.models.vqvae import VQVAE
+from vqaudio.prior import Prior
+from vqaudio.runtime.integers import quantize
 from vqaudio.training import loop
 from vqaudio.training.checkpoint import load_checkpoint
 from vqaudio.training.codes_corpus import pack_codes
@@ -45,10 +47,11 @@ def codec(tiny_codec):
 
 def test_leaves_a_prior_of_its_codec_and_a_log(prior_recipe, codec, tmp_path):
     path = loop.train(prior_recipe, tmp_path / "run", quiet=True)
-    prior = load_prior_file(path)
+    prior = Prior.load(path)
     assert prior.config == prior_recipe.prior
     assert prior.alphabet == Alphabet.of(codec.config, codec.fingerprint)
-    CodePrior(prior.config, prior.alphabet).load_state_dict({n: torch.from_numpy(a) for n, a in prior.state.items()})
+    expected = quantize(prior.config, prior.alphabet, {n: p.numpy() for n, p in prior.network.state_dict().items()})
+    assert all(np.array_equal(prior.state[name], array) for name, array in expected.items())
     assert [entry["step"] for entry in entries(tmp_path / "run", "train")] == list(range(1, 11))
     for entry in entries(tmp_path / "run", "train"):
         assert entry["bits"] == pytest.approx(entry["total"] / math.log(2), rel=1e-4)
@@ -168,7 +171,7 @@ class TestInitial:
         with pytest.raises(RecipeError, match=r"of the codec other \(deadbeef\), not of tiny"):
             start_from(model, str(tmp_path / "other"))
         save_prior(tmp_path / "same", prior_recipe.prior, alphabet, model.state_dict())
-        wide = CodePrior(dataclasses.replace(prior_recipe.prior, channels=24), alphabet)
+        wide = CodePrior(dataclasses.replace(prior_recipe.prior, channels=32), alphabet)
         deep = CodePrior(dataclasses.replace(prior_recipe.prior, dilations=(1, 2, 4, 8)), alphabet)
         for shape in (wide, deep):
             with pytest.raises(RecipeError, match="another shape"):

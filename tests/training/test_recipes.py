@@ -84,7 +84,7 @@ def test_a_prior_takes_two_steps_of_each_stage(name, make_corpus, tiny_codec, tm
         f"corpus.path={make_corpus(recipe.corpus.kind)}",
         "corpus.validation_seconds=0.5",
     ]
-    settings += ["prior.channels=8", "prior.skip_channels=8", "schedule.log_every=1"]
+    settings += ["prior.channels=16", "prior.skip_channels=16", "schedule.log_every=1"]
     settings += [f"stages.{i}.{key}=2" for i in range(len(recipe.stages)) for key in ("steps", "batch_size")]
     prior = load_prior_file(loop.train(override(recipe, settings), tmp_path / "run", quiet=True))
     assert prior.alphabet.codec == "tiny" and prior.config.dilations == recipe.prior.dilations

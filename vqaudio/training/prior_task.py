@@ -94,7 +94,7 @@ class PriorTask(Task):
     def save(self, path: Path, weights: dict[str, Tensor]) -> None:
         """Write the prior, with the integers that it rounds to."""
         config = self.recipe.prior
-        own = {name: value.cpu().numpy() for name, value in weights.items()}
+        own = {name: value.half().float().cpu().numpy() for name, value in weights.items()}  # as the file holds them
         save_prior(path, config, self.alphabet, own | quantize(config, self.alphabet, own), force=True)
 
     def tensors(self) -> dict[str, Tensor]:
