@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from hypothesis import strategies as st
@@ -94,15 +95,21 @@ class TableCoder:
         self.frequencies[shares.argmax()] += range_coder.TOTAL - self.frequencies.sum()
         self._quantizers = quantizers
 
-    def encode(self, codes: np.ndarray, speaker: bytes) -> bytes:
+    def encode(self, blocks: Sequence[np.ndarray], speaker: bytes) -> list[bytes]:
+        return [self.encode_one(codes) for codes in blocks]
+
+    def encode_one(self, codes: np.ndarray) -> bytes:
         buffer = np.zeros(largest_payload(codes.size), np.uint8)
         size = encode_symbols(codes.ravel().astype(np.int64), np.cumsum(self.frequencies), buffer)
         return buffer[:size].tobytes()
 
-    def decode(self, payload: bytes, frames: int, speaker: bytes) -> np.ndarray:
+    def decode(self, payloads: Sequence[bytes], frames: Sequence[int], speaker: bytes) -> list[np.ndarray | None]:
+        return [self.decode_one(payload, count) for payload, count in zip(payloads, frames, strict=True)]
+
+    def decode_one(self, payload: bytes, frames: int) -> np.ndarray | None:
         symbols = np.zeros(frames * self._quantizers, np.int64)
         if not decode_symbols(np.frombuffer(payload, np.uint8), np.cumsum(self.frequencies), symbols):
-            raise ValueError("its payload is not that of its codes")
+            return None
         return symbols.astype(np.uint16).reshape(frames, self._quantizers)
 
 

@@ -585,13 +585,13 @@ def test_files_under_a_prior_that_do_not_fit_it():
         Codes.from_bytes(FILE)
 
     class Single(TableCoder):
-        def decode(self, payload: bytes, frames: int, speaker: bytes) -> np.ndarray:
+        def decode_one(self, payload: bytes, frames: int) -> np.ndarray:
             return np.zeros((frames, 1), np.uint16)
 
     with pytest.raises(FormatError, match=r"does not code its 2 quantisers"):
         conceal(FILE, Single(1, 512))
     larger = TableCoder(1, 9, model=UNDER.model)
-    payload = larger.encode(np.array([[8]]), b"")
+    payload = larger.encode_one(np.array([[8]]))
     with pytest.raises(FormatError, match="not in the codebook"):
         Codes.from_bytes(raw_under(payload), coders=lambda _: larger)
     with pytest.raises(FormatError, match="ends inside its header"):
@@ -607,7 +607,7 @@ def test_few_bytes_fill_no_memory():
     """A block of next to no bytes has no more codes than the format allows, whatever the header says."""
 
     class Free(TableCoder):
-        def decode(self, payload: bytes, frames: int, speaker: bytes) -> np.ndarray:
+        def decode_one(self, payload: bytes, frames: int) -> np.ndarray:
             assert frames * 4 <= BLOCK_CODES
             return np.zeros((frames, 4), np.uint16)
 

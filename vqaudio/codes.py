@@ -15,6 +15,7 @@ from vqaudio.container import LONGEST, MAGIC, STREAM, BlockReader, Coder, Header
 from vqaudio.errors import FormatError, UsageError
 from vqaudio.files import reason, replacing
 
+TOGETHER = 32  # blocks that are decoded at once: enough for all threads, and few enough to take little memory
 _CONSISTENT = ("codebook_size", "hop", "sample_rate", "model", "speaker")  # fields that joined codes have to share
 
 
@@ -138,10 +139,8 @@ class Codes:
         Raises:
             VqaudioError: for codes that are not of the coder's prior.
         """
-        header, codes = self._header.under(coder), self.numpy().T
-        size = header.block_frames
-        blocks = [header.block(i, codes[i * size : (i + 1) * size], coder) for i in range(-(-self.frames // size))]
-        return b"".join([header.to_bytes(), *blocks])
+        header = self._header.under(coder)
+        return b"".join([header.to_bytes(), *header.blocks(0, self.numpy().T, coder)])
 
     @classmethod
     def from_bytes(
@@ -169,7 +168,7 @@ class Codes:
             FormatError: for anything but what `to_bytes` writes; it names a damaged block and its seconds.
             UsageError: for a span that is none of these codes; VqaudioError: where `coders` finds none.
         """
-        blocks = BlockReader(io.BytesIO(data), name, conceal, coders)
+        blocks = BlockReader(io.BytesIO(data), name, conceal, coders, TOGETHER)
         header = blocks.header
         first, end = _frames(*span, header) if span and not conceal else (0, LONGEST)
         parts, good = [], []

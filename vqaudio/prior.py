@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import math
 import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -23,6 +25,7 @@ from vqaudio.container import Coder
 from vqaudio.errors import ModelError, UsageError
 from vqaudio.models.config import Alphabet, PriorConfig
 from vqaudio.models.random import uniforms
+from vqaudio.runtime.cpu import available_threads
 from vqaudio.runtime.integer_prior import IntegerPrior, Stepper
 from vqaudio.runtime.integers import fingerprint
 from vqaudio.runtime.range_coder import TOTAL
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PRIOR = "speech16k.prior.safetensors"
 LONGEST = 600.0  # seconds that are sampled at once
+GROUP = 8  # blocks that a thread decodes together
 SPAN = 2500  # frames that are scored at once
 
 
@@ -198,28 +202,34 @@ class Prior:
             speaker=speaker,
         )
 
-    def encode(self, codes: np.ndarray, speaker: bytes) -> bytes:
-        """The payload of a block of codes (frames, quantizers), as `vqaudio.container.Coder` has it.
+    def encode(self, blocks: Sequence[np.ndarray], speaker: bytes) -> list[bytes]:
+        """The payloads of blocks of codes (frames, quantizers), as `vqaudio.container.Coder` has it, on all threads.
 
         Raises:
             ModelError: for codes of another codec.
         """
-        alphabet = self.alphabet
-        if codes.shape[1] != alphabet.quantizers or codes.max() >= alphabet.codebook_size:
-            raise ModelError(f"The codes are not those of {alphabet.codec}, which the prior is for.")
-        return self.integers.encode(codes, self._indices(speaker))
+        alphabet, indices = self.alphabet, self._indices(speaker)
+        for codes in blocks:
+            if codes.shape[1] != alphabet.quantizers or codes.max() >= alphabet.codebook_size:
+                raise ModelError(f"The codes are not those of {alphabet.codec}, which the prior is for.")
+        with ThreadPoolExecutor(available_threads()) as pool:
+            return list(pool.map(lambda codes: self.integers.encode(codes, indices), blocks))
 
-    def decode(self, payload: bytes, frames: int, speaker: bytes) -> np.ndarray:
-        """The codes (frames, quantizers) of a payload, as `vqaudio.container.Coder` has it.
+    def decode(self, payloads: Sequence[bytes], frames: Sequence[int], speaker: bytes) -> list[np.ndarray | None]:
+        """The codes (frames, quantizers) of blocks, as `vqaudio.container.Coder` has it, on all threads.
 
         Raises:
             ModelError: for a speaker that the codec does not know.
-            ValueError: for a payload that `encode` does not give.
         """
-        codes = self.integers.decode(payload, frames, self._indices(speaker))
-        if codes is None:
-            raise ValueError("the range coder does not end where its bytes do")
-        return codes
+        indices, threads = self._indices(speaker), available_threads()
+        size = min(GROUP, -(-len(payloads) // threads))
+
+        def group(start: int) -> list[np.ndarray | None]:
+            end = start + size
+            return [*self.integers.decode(payloads[start:end], frames[start:end], indices)]
+
+        with ThreadPoolExecutor(threads) as pool:
+            return [codes for decoded in pool.map(group, range(0, len(payloads), size)) for codes in decoded]
 
     def check(self, codes: Codes) -> None:
         """See that codes are of the prior's codec, with all of its quantisers.

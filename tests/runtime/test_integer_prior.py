@@ -163,16 +163,27 @@ def test_blocks_come_back(seed: int, frames: int, alone: bool) -> None:
     prior, codes = integers_of(trained(alphabet, seed)), draw(frames, alphabet, seed)
     speaker = None if alone else [3, 0, 1]
     payload = prior.encode(codes, speaker)
-    decoded = prior.decode(payload, frames, speaker)
+    (decoded,) = prior.decode([payload], [frames], speaker)
     assert decoded is not None
     assert np.array_equal(decoded, codes)
     ideal = (24 - np.log2(prior.intervals(codes, speaker)[..., 1])).sum() / 8
     assert len(payload) <= ideal * 1.001 + 4
 
 
+def test_blocks_that_are_decoded_together_are_as_if_alone() -> None:
+    prior = integers_of(trained(ALPHABET))
+    blocks = [draw(frames, ALPHABET, frames) for frames in (1, 150, 64, 65, 150)]
+    payloads = [prior.encode(block, [1, 2, 3]) for block in blocks]
+    payloads[3] += b"\0"  # which no encoder writes
+    decoded = prior.decode(payloads, [len(block) for block in blocks], [1, 2, 3])
+    assert decoded[3] is None
+    for index in (0, 1, 2, 4):
+        np.testing.assert_array_equal(decoded[index], blocks[index])
+
+
 @given(st.binary(max_size=300))
 def test_any_payload_ends_in_codes_or_in_nothing(payload: bytes) -> None:
-    decoded = integers_of(trained(ALPHABET)).decode(payload, 40, [0, 1, 2])
+    (decoded,) = integers_of(trained(ALPHABET)).decode([payload], [40], [0, 1, 2])
     assert decoded is None or (decoded.shape == (40, 2) and decoded.max() < 21)
 
 

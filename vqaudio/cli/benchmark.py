@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from vqaudio.evaluation.benchmark import Measurement
 
-PARTS = {"wavenet": "WaveNet, pieces", "sequential": "WaveNet, one pass"}
+PARTS = {"to bytes": "prior, to bytes", "from bytes": "prior, from bytes"}
+WAVENET_PARTS = {"wavenet": "WaveNet, pieces", "sequential": "WaveNet, one pass"}
 ALWAYS = "wavenet"  # the WaveNet as a loop in PyTorch is measured anyway
 
 
@@ -69,6 +70,7 @@ def benchmark(
     from vqaudio.evaluation import peers
     from vqaudio.evaluation.evaluate import versions
     from vqaudio.files import check_target, replacing
+    from vqaudio.prior import for_codec
     from vqaudio.runtime.cpu import available_threads
 
     check_device(device)
@@ -81,9 +83,9 @@ def benchmark(
     codec = vqaudio.load(model)
     for note in notes:
         click.echo(note, err=True)
-    decoders, parts = codec.decoders, PARTS
+    decoders, wavenet = codec.decoders, WAVENET_PARTS
     if "wavenet" not in decoders:
-        codec, parts = harness.with_wavenet(codec), {part: f"*{title}" for part, title in PARTS.items()}
+        codec, wavenet = harness.with_wavenet(codec), {part: f"*{title}" for part, title in WAVENET_PARTS.items()}
         notes.append(
             f"*: random weights, for the model has no WaveNet; the shape is that of the recipe {harness.SHAPE}."
         )
@@ -94,6 +96,8 @@ def benchmark(
         measured.append(harness.measure_start(model=model, repeat=repeat))
         if device == "cpu":
             measured += harness.measure(codec, seconds=seconds, threads=counts, streams=files, repeat=repeat)
+            if prior := for_codec(codec):
+                measured += harness.measure_prior(codec, prior, seconds=seconds, repeat=repeat)
             measured += harness.measure_eager(codec, seconds=seconds, threads=counts, repeat=repeat)
         else:
             measured += harness.measure_device(codec, device, seconds=seconds, streams=files, repeat=repeat)
@@ -104,7 +108,7 @@ def benchmark(
     titles = {harness.OURS: "vqaudio", harness.EAGER: "PyTorch"} | {peer.name: peer.title for peer in chosen}
     console = Console()
     title = f"{codec.config.name}, {seconds:g} s in each file"
-    console.print(_table(title, titles | parts, measured, ratios))
+    console.print(_table(title, titles | PARTS | wavenet, measured, ratios))
     console.print(
         f"speed: times real time, all files together, best of {repeat}; MB: by which memory rose; ratio: how many "
         "times faster vqaudio was, with one file; beside a decoder the spectral one, then the WaveNet in pieces. "

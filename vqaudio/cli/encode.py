@@ -26,11 +26,7 @@ if TYPE_CHECKING:
 @click.option("--quantizers", type=int, help="Quantisers to use: fewer give a lower rate; by default all.")
 @click.option("--speaker/--no-speaker", default=True, help="Send the speaker's voice in the header; on by default.")
 @click.option("--row", type=int, metavar="N", help="The row of the speaker in the table of a model that has one.")
-@click.option(
-    "--coder",
-    type=click.Choice(["prior", "fixed"]),
-    help="How codes become bytes: fewer under a prior, the default where the model has one, or of fixed width.",
-)
+@options.coder
 @options.prior
 @click.option("--live", is_flag=True, help="Code the sound as it comes, in blocks of half a second.")
 @click.option("--raw", type=int, metavar="HZ", help="SRC has no header: 16-bit samples of one channel at this rate.")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 @click.argument("directory", type=click.Path(path_type=Path))
 @options.model
 @click.option("--decoder", metavar="NAME", help="By default the one that the model prefers.")
+@options.coder
+@options.prior
 @click.option("--limit", type=click.IntRange(min=1), help="So many files only, spread evenly over the directory.")
 @click.option("--metrics", metavar="NAME,...", help="By default all: pesq, estoi, stoi, mel, dnsmos, speaker.")
 @click.option("--json", "target", type=click.Path(path_type=Path), help="Write everything, file by file, to this file.")
@@ -30,6 +32,8 @@ def evaluate(
     directory: Path,
     model: str | None,
     decoder: str | None,
+    coder: str | None,
+    prior: str | None,
     limit: int | None,
     metrics: str | None,
     target: Path | None,
@@ -49,26 +53,30 @@ def evaluate(
     from vqaudio.evaluation import evaluate as harness
     from vqaudio.evaluation.metrics import METRICS, select, usable
     from vqaudio.files import check_target, replacing
+    from vqaudio.prior import coder_for
 
     if target is not None:
         check_target(target, force)
     chosen, notes = usable(select(metrics.split(",") if metrics is not None else METRICS))
     files = harness.audio_files(directory, limit)
     codec = vqaudio.load(model)
+    writer = coder_for(codec, coder, prior)
     for note in notes:
         click.echo(note, err=True)
     with progress("evaluate", len(files), quiet=False) as advance:
         load = functools.partial(vqaudio.load, model, threads=1)
-        result = harness.evaluate(load, files, chosen, decoder=decoder, jobs=jobs, advance=advance)
+        result = harness.evaluate(load, files, chosen, decoder=decoder, coder=writer, jobs=jobs, advance=advance)
     for _, reason in result.skipped:
         click.echo(f"Skipped: {reason}", err=True)
     name, fingerprint = codec.config.name, codec.fingerprint.hex()
     decoder = decoder or codec.decoders[0]
-    Console().print(_table(f"{name} ({fingerprint}), {decoder} decoder", result))
+    written = f"under the prior {writer.fingerprint.hex()}" if writer else "of fixed width"
+    Console().print(_table(f"{name} ({fingerprint}), {decoder} decoder, files {written}", result))
     if target is not None:
         record = {
             "model": {"name": name, "fingerprint": fingerprint, "path": model},
             "settings": {"directory": str(directory), "decoder": decoder, "limit": limit, "jobs": jobs},
+            "prior": writer.fingerprint.hex() if writer else None,
             "versions": harness.versions(metric.package for metric in chosen),
             "notes": notes,
             **result.to_dict(),

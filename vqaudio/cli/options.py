@@ -17,6 +17,11 @@ def _hush(context: click.Context, parameter: click.Parameter, quiet: bool) -> bo
 
 
 model = click.option("--model", metavar="FILE", help="A model file; by default the one that comes with vqaudio.")
+coder = click.option(
+    "--coder",
+    type=click.Choice(["prior", "fixed"]),
+    help="How codes become bytes: fewer under a prior, the default where the model has one, or of fixed width.",
+)
 prior = click.option(
     "--prior",
     metavar="FILE",

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import math
 import os
 import platform
 import re
@@ -33,10 +34,12 @@ import vqaudio
 from vqaudio import audio
 from vqaudio.codec import Codec
 from vqaudio.codes import Codes
+from vqaudio.container import BLOCK_SECONDS as CODED_SECONDS
 from vqaudio.evaluation.flops import flops
 from vqaudio.evaluation.memory import peak_memory
 from vqaudio.evaluation.peers import Peer
 from vqaudio.models.vqvae import VQVAE
+from vqaudio.prior import Prior, coder_for
 from vqaudio.runtime.cpu import BLOCK_SECONDS, CpuNetworks, available_threads
 from vqaudio.runtime.gpu import TorchNetworks
 from vqaudio.runtime.wavenet import Piece
@@ -59,13 +62,13 @@ class Measurement:
     Attributes:
         codec: "vqaudio"; "pytorch" for the same networks in eager PyTorch; or the name of a peer.
         part: "encode"; "spectral", "wavenet" (in pieces, as `Codec.decode` does it) or "sequential" (the WaveNet in one
-            pass); "start, decode", a whole process; "encode file" or "decode file" of a long recording; of a peer
+            pass); "to bytes" or "from bytes" of codes under a prior; "start, decode", a whole process; "encode file" or "decode file" of a long recording; of a peer
             "encode" or "decode".
         threads: that could be used.
         streams: files at once.
         seconds: of audio, in all files together.
         times: seconds that each run took.
-        operations: floating-point operations per second of audio; None for a peer.
+        operations: floating-point operations per second of audio; None where they are not counted.
         memory: bytes by which resident memory rose; None where the system does not tell.
     """
 
@@ -139,6 +142,29 @@ def measure(
                 yield Measurement(OURS, part, count, files, files * seconds, times, operations[part], memory)
 
 
+def measure_prior(codec: Codec, prior: Prior, *, seconds: float, repeat: int) -> Iterator[Measurement]:
+    """Measure how fast the codes of one file become bytes under a prior, and codes again.
+
+    A file has a block for every ten seconds, and threads share blocks: up to ten seconds are the work of one.
+    """
+
+    def codes(seconds: float) -> Codes:
+        return codec.encode(speech(seconds, codec.config.sample_rate), codec.config.sample_rate)
+
+    def writing(seconds: float) -> Work:
+        spoken = codes(seconds)
+        return lambda: spoken.to_bytes(prior)
+
+    def reading(seconds: float) -> Work:
+        data = codes(seconds).to_bytes(prior)
+        return lambda: Codes.from_bytes(data, coders=lambda _: prior)
+
+    threads = min(available_threads(), math.ceil(seconds / CODED_SECONDS))
+    for part, stage in (("to bytes", writing), ("from bytes", reading)):
+        times, memory = clock(stage, seconds, repeat)
+        yield Measurement(OURS, part, threads, 1, seconds, times, None, memory)
+
+
 def measure_device(
     codec: Codec, device: str, *, seconds: float, streams: Iterable[int], repeat: int
 ) -> Iterator[Measurement]:
@@ -200,7 +226,8 @@ def measure_start(*, model: str | None, repeat: int) -> Measurement:
     with tempfile.TemporaryDirectory() as folder:
         source, target = str(Path(folder, "source.codes")), str(Path(folder, "target.wav"))
         codec = vqaudio.load(model)
-        codec.encode(speech(START_SECONDS, codec.config.sample_rate), codec.config.sample_rate).save(source)
+        codes = codec.encode(speech(START_SECONDS, codec.config.sample_rate), codec.config.sample_rate)
+        codes.save(source, coder=coder_for(codec))
         command = [sys.executable, "-m", "vqaudio", "decode", source, target, "--force", "--quiet"]
         command += ["--model", model] if model else []
         times = []
@@ -213,27 +240,28 @@ def measure_start(*, model: str | None, repeat: int) -> Measurement:
 
 
 def measure_long(codec: Codec, *, minutes: float) -> Iterator[Measurement]:
-    """Take a WAV file of so many minutes to codes and back to a WAV file, by the default decoder."""
+    """Take a WAV file of so many minutes to a `.codes` file and back to a WAV file, by the default coder and decoder."""
     rate, operations, threads = codec.config.sample_rate, _operations(codec), available_threads()
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "source.wav"), Path(folder, "target.wav")
         sample = speech(BLOCK_SECONDS, rate)
-        audio.write(source, itertools.repeat(sample, max(1, round(60 * minutes / BLOCK_SECONDS))), rate)
+        repeats = max(1, round(60 * minutes / BLOCK_SECONDS))
+        audio.write(source, itertools.repeat(sample, repeats), rate)
         codec.decode(codec.encode(sample, rate))  # so that what is made once does not count
-        found: list[Codes] = []
+        coder, coded = coder_for(codec), Path(folder, "coded.codes")
 
         def encode() -> None:
             with audio.reading(source, rate) as recording:
-                found.append(codec.encode(iter(recording), rate))
+                codec.encode(iter(recording), rate).save(coded, coder=coder)
 
         def decode() -> None:
-            audio.write(target, codec.decode_parts(found[0]), rate)
+            audio.write(target, codec.decode_parts(Codes.load(coded)), rate)
 
         for part, work, counted in (("encode", encode, "encode"), ("decode", decode, codec.decoders[0])):
             started = time.perf_counter()
             memory = peak_memory(work)
             times = (time.perf_counter() - started,)
-            length = found[0].seconds
+            length = repeats * BLOCK_SECONDS
             yield Measurement(OURS, f"{part} file", threads, 1, length, times, operations[counted], memory)
 
 

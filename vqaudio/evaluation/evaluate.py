@@ -26,6 +26,7 @@ import torch
 
 from vqaudio import audio
 from vqaudio.codes import Codes
+from vqaudio.container import Coder
 from vqaudio.errors import AudioError, UsageError, VqaudioError
 from vqaudio.evaluation.metrics import Metric
 
@@ -216,6 +217,7 @@ def evaluate(
     metrics: tuple[Metric, ...],
     *,
     decoder: str | None = None,
+    coder: Coder | None = None,
     jobs: int = 1,
     advance: Callable[[], None] = lambda: None,
 ) -> Evaluation:
@@ -224,6 +226,7 @@ def evaluate(
     Args:
         load: gives the codec, once in each process, so it must be picklable.
         decoder: of the codec; by default its own choice.
+        coder: writes the files under a prior; by default codes are of fixed width.
         jobs: processes.
         advance: called after each file.
 
@@ -232,7 +235,8 @@ def evaluate(
         AudioError: where not one file could be measured.
     """
     result = Evaluation(metrics)
-    for path, measured in zip(files, _measure_all(Bench(load, metrics, decoder), files, jobs), strict=True):
+    bench = Bench(load, metrics, decoder, coder)
+    for path, measured in zip(files, _measure_all(bench, files, jobs), strict=True):
         if isinstance(measured, Utterance):
             result.utterances.append(measured)
         else:
@@ -266,15 +270,17 @@ class Bench:
     Args: as for `evaluate`.
     """
 
-    def __init__(self, load: Callable[[], SpeechCodec], metrics: tuple[Metric, ...], decoder: str | None) -> None:
-        self.load, self.metrics, self.decoder = load, metrics, decoder
+    def __init__(
+        self, load: Callable[[], SpeechCodec], metrics: tuple[Metric, ...], decoder: str | None, coder: Coder | None
+    ) -> None:
+        self.load, self.metrics, self.decoder, self.coder = load, metrics, decoder, coder
 
     @functools.cached_property
     def codec(self) -> SpeechCodec:
         """The codec, loaded and warmed up at first use, so that a bench crosses to another process without it."""
         codec = self.load()
         quiet = np.zeros(int(WARM_UP_SECONDS * audio.SAMPLE_RATE), dtype=np.float32)
-        codec.decode(codec.encode(quiet, audio.SAMPLE_RATE), decoder=self.decoder)
+        self._there_and_back(codec, quiet)
         return codec
 
     def measure(self, path: Path) -> Utterance:
@@ -285,12 +291,7 @@ class Bench:
         """
         codec, rate = self.codec, audio.SAMPLE_RATE
         reference = audio.read(path, rate)
-        started = time.perf_counter()
-        data = codec.encode(reference, rate).to_bytes()
-        encoded = time.perf_counter()
-        codes = Codes.from_bytes(data)
-        decoded = np.asarray(codec.decode(codes, decoder=self.decoder))
-        finished = time.perf_counter()
+        data, codes, decoded, (started, encoded, finished) = self._there_and_back(codec, reference)
         if decoded.shape != reference.shape:
             raise AudioError(f"'{path}' has {len(reference)} samples but comes back with the shape {decoded.shape}.")
         decoded = np.clip(decoded, -1.0, 1.0)  # as a file would hold it
@@ -304,6 +305,21 @@ class Bench:
             values={m.name: m(reference, decoded, rate) for m in self.metrics},
             original={m.name: m(reference, reference, rate) for m in self.metrics if m.judges_decoded_alone},
         )
+
+    def _there_and_back(
+        self, codec: SpeechCodec, waveform: np.ndarray
+    ) -> tuple[bytes, Codes, np.ndarray, tuple[float, float, float]]:
+        """The file of a waveform (T,), its codes, the decoded waveform, and the times before, between and after."""
+        started = time.perf_counter()
+        data = codec.encode(waveform, audio.SAMPLE_RATE).to_bytes(self.coder)
+        encoded = time.perf_counter()
+        codes = Codes.from_bytes(data, coders=self._find)
+        decoded = np.asarray(codec.decode(codes, decoder=self.decoder))
+        return data, codes, decoded, (started, encoded, time.perf_counter())
+
+    def _find(self, fingerprint: bytes) -> Coder:
+        assert self.coder is not None  # the file was written by it
+        return self.coder
 
     def attempt(self, path: Path) -> Utterance | str:
         """What `measure` gives, or the sentence that says why this file is left out."""

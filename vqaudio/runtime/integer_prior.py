@@ -1,13 +1,13 @@
 """The integer prior, compiled by numba: codes to frequencies, and with the range coder to bytes and back.
 
 Integers alone, so that every machine comes to the same frequencies in whatever order it adds; what they stand for is
-told in `vqaudio.runtime.integers`. While codes are encoded, all frames of a block go through a layer together; while
-they are decoded, one after the other. The past of every layer lies in one memory, zero before the first frame.
+told in `vqaudio.runtime.integers`. While codes are encoded, frames of a block go through a layer together; while they
+are decoded, one frame of several blocks. The past of every layer lies in one memory, zero before the first frame.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,10 +26,11 @@ from vqaudio.runtime.integers import (
     UNIT_BITS,
     own_arrays,
 )
-from vqaudio.runtime.product import LANES, Integers, Pairs, accumulate, entry, inner
+from vqaudio.runtime.product import LANES, Integers, Pairs, accumulate, announce, entry, inner
 from vqaudio.weights import Arrays
 
 Shorts = NDArray[np.int16]
+Blocks = NDArray[np.uint16]  # codes (blocks, frames, quantizers)
 Intervals = NDArray[np.int32]  # (frames, quantizers, 2): the frequencies of all smaller codes, and a code's own
 
 ROWS = 64  # frames that go through a layer together
@@ -76,7 +77,8 @@ class Network(NamedTuple):
 
 
 class Room(NamedTuple):
-    """What a block of frames needs: the inputs of all layers (L, past + frames, C), and room for `rows` frames."""
+    """What the frames that go through together need: the inputs of all layers (blocks, L, past + ROWS, C), of which the
+    first `past` are of frames before, and room for some rows, one for each of the frames."""
 
     memory: Shorts
     past: int
@@ -139,15 +141,15 @@ class IntegerPrior:
         scaled = (sums * self._arrays["speaker_scale"] + HALF_SCALE) >> SCALE_BITS
         return (bias + scaled.reshape(bias.shape)).astype(np.int32)
 
-    def room(self, frames: int, rows: int) -> Room:
-        """Room for a block of so many frames, of which `rows` go through a layer together."""
+    def room(self, blocks: int, rows: int) -> Room:
+        """Room for so many blocks, of which `rows` frames in all go through a layer together."""
         network = self.network
         layers, channels, both = len(network.dilations), network.codes.shape[1], network.output.shape[2]
         skips = both - channels
         taps = network.dilated.shape[1] * 2
         past = (taps // channels - 1) * int(network.dilations.max())
         return Room(
-            memory=np.zeros((layers, past + frames, channels), np.int16),
+            memory=np.zeros((blocks, layers, past + ROWS, channels), np.int16),
             past=past,
             taps=np.zeros((rows, taps), np.int16),
             gates=np.zeros((rows, 2 * channels), np.int32),
@@ -162,19 +164,34 @@ class IntegerPrior:
 
     def intervals(self, codes: NDArray[np.uint16], speaker: list[int] | None) -> Intervals:
         """Where the codes of a block (frames, quantizers) lie among the frequencies (frames, quantizers, 2)."""
-        room = self.room(len(codes), min(ROWS, len(codes)))
-        return find_intervals(self.network, self.gates(speaker), np.ascontiguousarray(codes), room)
+        announce(find_intervals)
+        block = np.ascontiguousarray(codes)[None]
+        return find_intervals(self.network, self.gates(speaker), block, self.room(1, ROWS))
 
     def encode(self, codes: NDArray[np.uint16], speaker: list[int] | None) -> bytes:
         """The payload of a block of codes (frames, quantizers)."""
         return write_intervals(self.intervals(codes, speaker).reshape(-1, 2)).tobytes()
 
-    def decode(self, payload: bytes, frames: int, speaker: list[int] | None) -> NDArray[np.uint16] | None:
-        """The codes (frames, quantizers) of a payload; None for one that `encode` does not give."""
-        codes = np.zeros((frames, len(self.network.final)), np.uint16)
-        room = self.room(frames, 1)
-        good = read_codes(self.network, self.gates(speaker), np.frombuffer(payload, np.uint8), codes, room)
-        return codes if good else None
+    def decode(
+        self, payloads: Sequence[bytes], frames: Sequence[int], speaker: list[int] | None
+    ) -> list[NDArray[np.uint16] | None]:
+        """The codes (frames, quantizers) of some payloads, None for one that `encode` does not give.
+
+        Blocks go through the network together: a weight from the cache serves all of them.
+        """
+        announce(read_codes)
+        codes = np.zeros((len(payloads), max(frames), len(self.network.final)), np.uint16)
+        ends = np.cumsum([0, *map(len, payloads)])
+        good = read_codes(
+            self.network,
+            self.gates(speaker),
+            np.frombuffer(b"".join(payloads), np.uint8),
+            ends,
+            np.array(frames, np.int64),
+            codes,
+            self.room(len(payloads), len(payloads)),
+        )
+        return [block[:count] if fine else None for block, count, fine in zip(codes, frames, good, strict=True)]
 
 
 class Stepper:
@@ -185,14 +202,14 @@ class Stepper:
     """
 
     def __init__(self, prior: IntegerPrior, speaker: list[int] | None, frames: int) -> None:
-        self._network, self._gates = prior.network, prior.gates(speaker)
-        self._room = prior.room(frames, 1)
-        self._codes = np.zeros((frames, len(prior.network.final)), np.uint16)
+        announce(next_frequencies)
+        self._network, self._gates, self._room = prior.network, prior.gates(speaker), prior.room(1, 1)
+        self._codes = np.zeros((1, frames, len(prior.network.final)), np.uint16)
         self._place = 0
 
     def frequencies(self) -> Integers:
         """Those of the next code (K,), which sum to 2^24."""
-        frame, q = divmod(self._place, self._codes.shape[1])
+        frame, q = divmod(self._place, self._codes.shape[2])
         return next_frequencies(self._network, self._gates, self._codes, frame, q, self._room)
 
     def push(self, code: int) -> None:
@@ -220,53 +237,68 @@ def sigmoid(network: Network, x: Any) -> Any:
 
 
 @inner
-def hear(network: Network, gates: Integers, codes: NDArray[np.uint16], first: int, count: int, room: Room) -> None:
-    """Fill the context of `count` frames from number `first` on, all frames before them being in the memory."""
-    channels = network.codes.shape[1]
-    for row in range(count):
-        target = room.memory[0, room.past + first + row]
-        if first + row == 0:
-            target[:] = network.codes[-1]
-            continue
-        for c in range(channels):
-            total = 0
-            for q in range(codes.shape[1]):
-                total += network.codes[q * network.size + codes[first + row - 1, q], c]
-            target[c] = bounded(total)
-    room.skips[:count] = 0
+def hear(network: Network, gates: Integers, codes: Blocks, first: int, count: int, room: Room) -> None:
+    """Fill the context of `count` frames from number `first` on, in all blocks; those before have been heard."""
+    blocks, channels = len(codes), network.codes.shape[1]
+    place = room.past + first % ROWS
+    if first > 0 and first % ROWS == 0:
+        _slide(room)
+    for block in range(blocks):
+        for i in range(count):
+            target = room.memory[block, 0, place + i]
+            if first + i == 0:
+                target[:] = network.codes[-1]
+                continue
+            for c in range(channels):
+                total = 0
+                for q in range(codes.shape[2]):
+                    total += network.codes[q * network.size + codes[block, first + i - 1, q], c]
+                target[c] = bounded(total)
+    rows = blocks * count
+    room.skips[:rows] = 0
     for layer in range(len(network.dilations)):
-        _layer(network, gates[layer], layer, first, count, room)
-    for row in range(count):
+        _layer(network, gates[layer], layer, place, count, room)
+    for row in range(rows):
         for s in range(room.skips.shape[1]):
             x = bounded(room.skips[row, s])
             room.context[row, s] = x * sigmoid(network, x) >> SIGMOID_BITS
 
 
 @inner
-def _layer(network: Network, gates: Integers, layer: int, first: int, count: int, room: Room) -> None:
+def _slide(room: Room) -> None:
+    """Move the last frames of the memory to its start, where they are the past of those that come."""
+    for block in range(room.memory.shape[0]):
+        for layer in range(room.memory.shape[1]):
+            for frame in range(room.past):
+                room.memory[block, layer, frame] = room.memory[block, layer, frame + ROWS]
+
+
+@inner
+def _layer(network: Network, gates: Integers, layer: int, place: int, count: int, room: Room) -> None:
     """One gated layer: from its row of the memory to that of the next, and to the skips."""
     channels, last = network.codes.shape[1], layer + 1 == len(network.dilations)
-    taps = room.taps.shape[1] // channels
-    for row in range(count):
+    rows, taps = room.memory.shape[0] * count, room.taps.shape[1] // channels
+    for row in range(rows):
+        now = place + row % count
         for tap in range(taps):
-            place = room.past + first + row - (taps - 1 - tap) * network.dilations[layer]
-            room.taps[row, tap * channels : (tap + 1) * channels] = room.memory[layer, place]
-    room.gates[:count] = 0
-    accumulate(room.gates[:count], network.dilated[layer], room.taps[:count].view(np.int32))
-    for row in range(count):
+            before = now - (taps - 1 - tap) * network.dilations[layer]
+            room.taps[row, tap * channels : (tap + 1) * channels] = room.memory[row // count, layer, before]
+    room.gates[:rows] = 0
+    accumulate(room.gates[:rows], network.dilated[layer], room.taps[:rows].view(np.int32))
+    for row in range(rows):
         for c in range(channels):
             x = scaled(room.gates[row, c], network.dilated_scale[layer, c]) + gates[c]
             y = scaled(room.gates[row, channels + c], network.dilated_scale[layer, channels + c]) + gates[channels + c]
             hyperbolic = 2 * sigmoid(network, 2 * x) - ONE  # tanh(x)
             room.gated[row, c] = hyperbolic * sigmoid(network, y) >> GATED_SHIFT
-    room.sums[:count] = 0
-    accumulate(room.sums[:count], network.output[layer], room.gated[:count].view(np.int32))
-    for row in range(count):
-        place = room.past + first + row
+    room.sums[:rows] = 0
+    accumulate(room.sums[:rows], network.output[layer], room.gated[:rows].view(np.int32))
+    for row in range(rows):
+        block, now = row // count, place + row % count
         if not last:
             for c in range(channels):
                 more = scaled(room.sums[row, c], network.output_scale[layer, c]) + network.output_bias[layer, c]
-                room.memory[layer + 1, place, c] = bounded(room.memory[layer, place, c] + more)
+                room.memory[block, layer + 1, now, c] = bounded(room.memory[block, layer, now, c] + more)
         for s in range(room.skips.shape[1]):
             column = channels + s
             room.skips[row, s] += (
@@ -275,21 +307,23 @@ def _layer(network: Network, gates: Integers, layer: int, first: int, count: int
 
 
 @inner
-def tell(network: Network, codes: NDArray[np.uint16], first: int, count: int, q: int, room: Room) -> None:
+def tell(network: Network, codes: Blocks, first: int, count: int, q: int, room: Room) -> None:
     """Fill the logits of quantiser q for the frames that were heard last, whose earlier codes are known."""
-    room.hidden_sums[:count] = 0
-    accumulate(room.hidden_sums[:count], network.hidden[q], room.context[:count].view(np.int32))
+    rows = len(codes) * count
+    room.hidden_sums[:rows] = 0
+    accumulate(room.hidden_sums[:rows], network.hidden[q], room.context[:rows].view(np.int32))
     heard = q * (q - 1) // 2 * network.size
-    for row in range(count):
+    for row in range(rows):
+        block, frame = row // count, first + row % count
         for s in range(room.hidden.shape[1]):
             x = scaled(room.hidden_sums[row, s], network.hidden_scale[q, s]) + network.hidden_bias[q, s]
             for j in range(q):
-                x += network.earlier[heard + j * network.size + codes[first + row, j], s]
+                x += network.earlier[heard + j * network.size + codes[block, frame, j], s]
             x = bounded(x)
             room.hidden[row, s] = x * sigmoid(network, x) >> SIGMOID_BITS
-    room.logits[:count] = 0
-    accumulate(room.logits[:count], network.final[q], room.hidden[:count].view(np.int32))
-    for row in range(count):
+    room.logits[:rows] = 0
+    accumulate(room.logits[:rows], network.final[q], room.hidden[:rows].view(np.int32))
+    for row in range(rows):
         for k in range(network.size):
             room.logits[row, k] = scaled(room.logits[row, k], network.final_scale[q, k]) + network.final_bias[q, k]
 
@@ -316,18 +350,18 @@ def frequencies(network: Network, logits: Integers) -> None:
 
 
 @entry
-def find_intervals(network: Network, gates: Integers, codes: NDArray[np.uint16], room: Room) -> Intervals:
-    """Where the codes of a block (frames, quantizers) lie among the frequencies (frames, quantizers, 2)."""
-    frames, quantizers = codes.shape
+def find_intervals(network: Network, gates: Integers, codes: Blocks, room: Room) -> Intervals:
+    """Where the codes of one block (1, frames, quantizers) lie among the frequencies (frames, quantizers, 2)."""
+    _, frames, quantizers = codes.shape
     found = np.zeros((frames, quantizers, 2), np.int32)
-    for first in range(0, frames, len(room.taps)):
-        count = min(len(room.taps), frames - first)
+    for first in range(0, frames, ROWS):
+        count = min(ROWS, frames - first)
         hear(network, gates, codes, first, count, room)
         for q in range(quantizers):
             tell(network, codes, first, count, q, room)
             for row in range(count):
                 frequencies(network, room.logits[row])
-                code = codes[first + row, q]
+                code = codes[0, first + row, q]
                 found[first + row, q, 0] = room.logits[row, :code].sum()
                 found[first + row, q, 1] = room.logits[row, code]
     return found
@@ -345,30 +379,57 @@ def write_intervals(intervals: Intervals) -> NDArray[np.uint8]:
 
 @entry
 def read_codes(
-    network: Network, gates: Integers, payload: NDArray[np.uint8], codes: NDArray[np.uint16], room: Room
-) -> bool:
-    """Fill the codes of a block (frames, quantizers); whether the payload is what an encoder writes for them."""
-    state = range_coder.decoder(payload)
-    for frame in range(len(codes)):
+    network: Network,
+    gates: Integers,
+    payloads: NDArray[np.uint8],
+    ends: NDArray[np.int64],
+    frames: NDArray[np.int64],
+    codes: Blocks,
+    room: Room,
+) -> NDArray[np.bool_]:
+    """Fill the codes of some blocks (blocks, frames, quantizers).
+
+    Args:
+        payloads: one after the other.
+        ends: (blocks + 1,), where each begins and the last one ends.
+        frames: (blocks,), of each.
+
+    Returns:
+        (blocks,), whether a payload is what an encoder writes for its codes.
+    """
+    blocks = len(codes)
+    states = np.zeros((blocks, range_coder.PLACES), np.uint64)
+    for block in range(blocks):
+        states[block] = range_coder.decoder(payloads[ends[block] : ends[block + 1]])
+    for frame in range(codes.shape[1]):
         hear(network, gates, codes, frame, 1, room)
-        for q in range(codes.shape[1]):
+        for q in range(codes.shape[2]):
             tell(network, codes, frame, 1, q, room)
-            frequencies(network, room.logits[0])
-            target = range_coder.target(state)
-            code, start = 0, 0
-            while start + room.logits[0, code] <= target:
-                start += room.logits[0, code]
-                code += 1
-            range_coder.advance(state, payload, start, room.logits[0, code])
-            codes[frame, q] = code
-    return range_coder.ended(state, payload)
+            for block in range(blocks):
+                if frame < frames[block]:
+                    payload = payloads[ends[block] : ends[block + 1]]
+                    frequencies(network, room.logits[block])
+                    codes[block, frame, q] = read_code(states[block], payload, room.logits[block])
+    good = np.zeros(blocks, np.bool_)
+    for block in range(blocks):
+        good[block] = range_coder.ended(states[block], payloads[ends[block] : ends[block + 1]])
+    return good
+
+
+@inner
+def read_code(state: range_coder.State, payload: NDArray[np.uint8], frequencies: Integers) -> int:
+    """The next code of a payload under these frequencies."""
+    target, code, start = range_coder.target(state), 0, 0
+    while start + frequencies[code] <= target:
+        start += frequencies[code]
+        code += 1
+    range_coder.advance(state, payload, start, frequencies[code])
+    return code
 
 
 @entry
-def next_frequencies(
-    network: Network, gates: Integers, codes: NDArray[np.uint16], frame: int, q: int, room: Room
-) -> Integers:
-    """The frequencies (K,) of code q of a frame, after all before it."""
+def next_frequencies(network: Network, gates: Integers, codes: Blocks, frame: int, q: int, room: Room) -> Integers:
+    """The frequencies (K,) of code q of a frame of one block (1, frames, quantizers), after all before it."""
     if q == 0:
         hear(network, gates, codes, frame, 1, room)
     tell(network, codes, frame, 1, q, room)

@@ -26,6 +26,7 @@ State = NDArray[np.uint64]
 # The places in a state: `low` and `range`; the bytes written or read; of a decoder, how far the payload's number lies
 # above `low`, and whether it ever lay outside the interval.
 LOW, RANGE, SIZE, ABOVE, OUTSIDE = range(5)
+PLACES = 5
 
 Bytes = NDArray[np.uint8]
 _ZERO, _WHOLE, _LEAST = np.uint64(0), np.uint64((1 << 64) - 1), np.uint64(1 << 48)
@@ -35,7 +36,7 @@ _PRECISION, _TOP, _STEP, _BYTE = np.uint64(PRECISION), np.uint64(48), np.uint64(
 @inner
 def encoder() -> State:
     """The state before the first symbol."""
-    state = np.zeros(5, np.uint64)
+    state = np.zeros(PLACES, np.uint64)
     state[RANGE] = _WHOLE
     return state
 
