@@ -62,8 +62,8 @@ class Measurement:
     Attributes:
         codec: "vqaudio"; "pytorch" for the same networks in eager PyTorch; or the name of a peer.
         part: "encode"; "spectral", "wavenet" (in pieces, as `Codec.decode` does it) or "sequential" (the WaveNet in one
-            pass); "to bytes" or "from bytes" of codes under a prior; "start, decode", a whole process; "encode file" or "decode file" of a long recording; of a peer
-            "encode" or "decode".
+            pass); "to bytes" or "from bytes" of codes under a prior; "start, decode", a whole process; "encode file" or
+            "decode file" of a long recording; of a peer "encode" or "decode".
         threads: that could be used.
         streams: files at once.
         seconds: of audio, in all files together.
@@ -240,7 +240,7 @@ def measure_start(*, model: str | None, repeat: int) -> Measurement:
 
 
 def measure_long(codec: Codec, *, minutes: float) -> Iterator[Measurement]:
-    """Take a WAV file of so many minutes to a `.codes` file and back to a WAV file, by the default coder and decoder."""
+    """Take a WAV file of so many minutes to a `.codes` file and back to a WAV file, as the commands do it."""
     rate, operations, threads = codec.config.sample_rate, _operations(codec), available_threads()
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "source.wav"), Path(folder, "target.wav")
