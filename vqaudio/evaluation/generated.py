@@ -1,0 +1,192 @@
+"""What speech is worth that is drawn from a prior: how like real codes its codes are, and how it sounds.
+
+The held-out utterances are dealt into two halves in turn. Everything is compared with the first; real speech of the
+second, in as many pieces as there are samples, goes the same way, and says how far one may come with so few codes. All
+samples speak with the voices of the second half.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vqaudio.codec import Codec
+from vqaudio.codes import Codes
+from vqaudio.evaluation.counted import Bigram, Counted, Unigram, pairs
+from vqaudio.evaluation.evaluate import Estimate
+from vqaudio.evaluation.metrics import Metric
+from vqaudio.models.random import uniforms
+from vqaudio.prior import Prior
+
+REAL = "real"
+WINDOW_SECONDS = 0.02  # of sound that is silent or not
+SILENCE = -40.0  # dB from the loudest such window
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is drawn.
+
+    Attributes:
+        samples: how many from each prior.
+        seconds: of each.
+        seed: of all of them.
+        temperature: of the learned prior.
+    """
+
+    samples: int
+    seconds: float
+    seed: int
+    temperature: float
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What the samples of one prior are like; of several quantisers, on average.
+
+    Attributes:
+        name: of the prior, or `REAL`.
+        samples, seconds: how much there is.
+        unigram: Jensen-Shannon divergence in bits, 0 to 1, between its codes and real ones.
+        bigram: the same between its pairs of successive codes and real ones.
+        run: frames for which a code stays the same, on average.
+        silence: share of the windows of 20 ms that are 40 dB or more below the loudest of the sample, once decoded.
+        metrics: of the decoded samples, by name.
+    """
+
+    name: str
+    samples: int
+    seconds: float
+    unigram: float
+    bigram: float
+    run: Estimate
+    silence: Estimate
+    metrics: dict[str, Estimate]
+
+
+def compare(
+    speech: Sequence[Codes],
+    counted: Counted,
+    prior: Prior,
+    codec: Codec,
+    plan: Plan,
+    metrics: Sequence[Metric],
+    advance: Callable[[], None] = lambda: None,
+) -> Iterator[Generated]:
+    """Draw from every prior, and judge it; real speech comes first.
+
+    Args:
+        speech: held-out utterances, two or more.
+        metrics: such as judge the decoded speech alone.
+        advance: called for every sample.
+
+    Raises:
+        UsageError: where what the plan asks for is out of range.
+    """
+    reference, rest = speech[0::2], speech[1::2]
+    voices = [rest[i % len(rest)] for i in range(plan.samples)]
+    yield judge(REAL, excerpts(rest, plan.samples, plan.seconds), reference, codec, metrics, advance)
+    for name, source in counted._asdict().items():
+        drawn = [draw(source, voice, stream, plan) for stream, voice in enumerate(voices)]
+        yield judge(name, drawn, reference, codec, metrics, advance)
+    drawn = [
+        prior.sample(plan.seconds, temperature=plan.temperature, seed=plan.seed, stream=stream, speaker=voice.speaker)
+        for stream, voice in enumerate(voices)
+    ]
+    yield judge("learned", drawn, reference, codec, metrics, advance)
+
+
+def draw(source: Unigram | Bigram, voice: Codes, stream: int, plan: Plan) -> Codes:
+    """A sample of a counted prior, in somebody's voice."""
+    samples = round(plan.seconds * voice.sample_rate)
+    frames = -(-samples // voice.hop)
+    drawn = source.draw(uniforms(plan.seed, 0, frames, voice.quantizers, (stream,))[0])
+    return dataclasses.replace(voice, codes=drawn, samples=samples)
+
+
+def excerpts(speech: Sequence[Codes], count: int, seconds: float) -> list[Codes]:
+    """At most `count` pieces of this length, first one of each utterance, then the next of each.
+
+    An utterance that is shorter is a piece as a whole.
+    """
+    found: list[Codes] = []
+    turn = 0
+    while len(found) < count:
+        more = [
+            codes.slice(turn * seconds, (turn + 1) * seconds)
+            for codes in speech
+            if codes.seconds >= (turn + 1) * seconds
+        ]
+        if turn == 0:
+            more += [codes for codes in speech if codes.seconds < seconds]
+        if not more:
+            break
+        found += more
+        turn += 1
+    return found[:count]
+
+
+def judge(
+    name: str,
+    samples: Sequence[Codes],
+    reference: Sequence[Codes],
+    codec: Codec,
+    metrics: Sequence[Metric],
+    advance: Callable[[], None] = lambda: None,
+) -> Generated:
+    """Compare samples with the codes of real speech, and judge how they sound."""
+    ours, real = [codes.numpy() for codes in samples], [codes.numpy() for codes in reference]
+    size, quantizers = samples[0].codebook_size, range(samples[0].quantizers)
+    alone = [divergence(np.concatenate(ours, 1)[q], np.concatenate(real, 1)[q]) for q in quantizers]
+    successive = [divergence(pairs(ours, q, size), pairs(real, q, size)) for q in quantizers]
+    silences, values = [], []
+    for codes in samples:
+        decoded = np.clip(codec.decode(codes), -1.0, 1.0)  # as a file would hold it
+        silences.append(silence(decoded, codes.sample_rate))
+        values.append([metric(decoded, decoded, codes.sample_rate) for metric in metrics])
+        advance()
+    return Generated(
+        name=name,
+        samples=len(samples),
+        seconds=sum(codes.seconds for codes in samples),
+        unigram=float(np.mean(alone)),
+        bigram=float(np.mean(successive)),
+        run=Estimate.of(run_length(codes) for codes in ours),
+        silence=Estimate.of(silences),
+        metrics={metric.name: Estimate.of(row[i] for row in values) for i, metric in enumerate(metrics)},
+    )
+
+
+def divergence(ours: NDArray[np.integer], theirs: NDArray[np.integer]) -> float:
+    """The Jensen-Shannon divergence in bits (Lin 1991) of two samples of symbols (n,) and (m,): 0 where all symbols are
+    as frequent in both, 1 where they share none. Of few symbols it is too large."""
+    both = np.concatenate([ours, theirs])
+    _, places = np.unique(both, return_inverse=True)
+    p, q = (np.bincount(part, minlength=places.max() + 1) / len(part) for part in np.split(places, [len(ours)]))
+    return _entropy((p + q) / 2) - (_entropy(p) + _entropy(q)) / 2
+
+
+def run_length(codes: np.ndarray) -> float:
+    """Frames for which codes (quantizers, frames) stay the same, the mean over quantisers."""
+    runs = 1 + np.count_nonzero(np.diff(codes.astype(np.int64), axis=1), axis=1)
+    return float((codes.shape[1] / runs).mean())
+
+
+def silence(waveform: np.ndarray, sample_rate: int) -> float:
+    """The share of the whole windows of 20 ms of a waveform (T,) whose power is 40 dB or more below that of the
+    loudest; all of digital silence. NaN for less than a window."""
+    window = round(WINDOW_SECONDS * sample_rate)
+    windows = waveform[: len(waveform) // window * window].reshape(-1, window)
+    if not len(windows):
+        return float("nan")
+    power = np.square(windows, dtype=np.float64).mean(1)
+    return float((power <= power.max() * 10 ** (SILENCE / 10)).mean())
+
+
+def _entropy(shares: np.ndarray) -> float:
+    there = shares[shares > 0]
+    return float(-(there * np.log2(there)).sum())
