@@ -69,6 +69,7 @@ def _blocks(axes: Any, context: Context) -> None:
     blocks = [context.block(seconds) for seconds in BLOCK_SECONDS]
     axes.semilogx(BLOCK_SECONDS, [block.rate for block in blocks], marker="o")
     axes.set_xticks(BLOCK_SECONDS, [f"{seconds:g}" for seconds in BLOCK_SECONDS])
+    axes.minorticks_off()
     axes.axhline(context.rate, linestyle=":", color="grey")
     axes.set_xlabel("seconds of a block")
     axes.set_ylabel("kb/s, blocks counted in")
@@ -80,4 +81,4 @@ def _samples(axes: Any, generated: Sequence[Generated]) -> None:
     axes.bar([place + width / 2 for place in places], [g.bigram for g in generated], width, label="pairs of codes")
     axes.set_xticks(list(places), [g.name for g in generated])
     axes.set_ylabel("divergence from real speech, bits")
-    axes.legend()
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
