@@ -165,10 +165,11 @@ def test_runs_and_silence() -> None:
 
 def test_excerpts_take_turns_and_are_never_the_same_twice(speech: list[Codes]) -> None:
     pieces = generated.excerpts(speech, 4, 0.4)
-    assert [piece.seconds for piece in pieces] == pytest.approx([0.4, 0.4, 0.4, 0.4])
+    assert [piece.seconds for piece in pieces] == pytest.approx([0.4] * 4, abs=0.005)
+    assert pieces[0] == speech[0].slice(0.05, 0.45)
     assert pieces[3] == speech[1].slice(0.4, 0.8)
     assert len(generated.excerpts(speech, 100, 0.4)) == 1 + 2 + 3
-    assert generated.excerpts(speech, 2, 1.0) == [speech[2].slice(0, 1), speech[0]]
+    assert generated.excerpts(speech, 3, 1.0) == [speech[0], speech[1], speech[2].slice(0.15, 1.15)]
 
 
 def test_samples_of_every_prior_are_judged_like_real_speech(
@@ -180,11 +181,14 @@ def test_samples_of_every_prior_are_judged_like_real_speech(
     assert [result.name for result in results] == ["real", "uniform", "unigram", "bigram", "learned"]
     assert [result.samples for result in results] == [1, 3, 3, 3, 3]  # of the real ones, as many as there are
     assert len(advanced) == 13
+    few = [generated.draw(counted.uniform, plan, stream, speech[1]) for stream in range(3)]
+    compared = generated.judge("uniform", few, speech[0::2], codec, (), -(-speech[1].frames // 3))
+    assert compared.unigram == results[1].unigram  # no more codes than there are of real speech
     assert all(0 < result.unigram < result.bigram <= 1 for result in results)
     assert all(0 <= result.silence.mean <= 1 <= result.run.mean for result in results)
-    again = generated.draw(counted.bigram, speech[1], 0, plan)
-    assert again == generated.draw(counted.bigram, speech[1], 0, plan)
-    assert again != generated.draw(counted.bigram, speech[1], 1, plan)
+    again = generated.draw(counted.bigram, plan, 0, speech[1])
+    assert again == generated.draw(counted.bigram, plan, 0, speech[1])
+    assert again != generated.draw(counted.bigram, plan, 1, speech[1])
     assert (again.speaker, again.samples, again.model) == (speech[1].speaker, 16000, codec.fingerprint)
 
 

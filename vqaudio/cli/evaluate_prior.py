@@ -156,7 +156,7 @@ def _blocks(result: Report) -> Table:
     from vqaudio.evaluation.context import BLOCK_SECONDS
 
     table = _table(
-        "blocks that start anew", "seconds", "bits per code", "kb/s", "price, kb/s", "price, %", "bytes beside codes"
+        "blocks that start anew", "seconds", "bits per code", "kb/s", "price, kb/s", "price, %", "extra bytes"
     )
     context = result.context
     for block in map(context.block, BLOCK_SECONDS):
@@ -168,8 +168,8 @@ def _blocks(result: Report) -> Table:
 
 def _samples(result: Report) -> Table:
     heard = list(result.generated[0].metrics)
-    distances = ("codes apart, bits", "pairs apart, bits")
-    table = _table("samples", "", "seconds", *distances, "run, frames", "silence, %", *heard)
+    title = "samples: codes and pairs of codes beside real ones, Jensen-Shannon divergence in bits; runs in frames"
+    table = _table(title, "", "seconds", "codes", "pairs", "run", "silence", *heard)
     for drawn in result.generated:
         table.add_row(
             drawn.name,
@@ -177,7 +177,7 @@ def _samples(result: Report) -> Table:
             f"{drawn.unigram:.3f}",
             f"{drawn.bigram:.3f}",
             f"{drawn.run.mean:.2f}",
-            f"{100 * drawn.silence.mean:.1f}",
+            f"{100 * drawn.silence.mean:.1f} %",
             *(f"{drawn.metrics[name].mean:.2f} ({_interval(drawn.metrics[name], 2)})" for name in heard),
         )
     return table

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-WEIGHT = 100.0  # occurrences of each code that the unigram stands for in the bigram; on held-out speech nearly the best
+WEIGHT = 100.0  # of the unigram in the bigram, in occurrences; from 10 to 400, held-out speech costs at most 0.4 % more
 
 
 class Unigram:

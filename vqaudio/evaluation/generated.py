@@ -1,15 +1,17 @@
 """What speech is worth that is drawn from a prior: how like real codes its codes are, and how it sounds.
 
 The held-out utterances are dealt into two halves in turn. Everything is compared with the first; real speech of the
-second, in as many pieces as there are samples, goes the same way, and says how far one may come with so few codes. All
-samples speak with the voices of the second half.
+second, in as many pieces as there are samples, goes the same way, and says how far one may come with so few codes.
+Where it does not suffice, of the samples only as many codes are compared. All of them have the voices of that half.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,18 +91,16 @@ def compare(
     """
     reference, rest = speech[0::2], speech[1::2]
     voices = [rest[i % len(rest)] for i in range(plan.samples)]
-    yield judge(REAL, excerpts(rest, plan.samples, plan.seconds), reference, codec, metrics, advance)
-    for name, source in counted._asdict().items():
-        drawn = [draw(source, voice, stream, plan) for stream, voice in enumerate(voices)]
-        yield judge(name, drawn, reference, codec, metrics, advance)
-    drawn = [
-        prior.sample(plan.seconds, temperature=plan.temperature, seed=plan.seed, stream=stream, speaker=voice.speaker)
-        for stream, voice in enumerate(voices)
-    ]
-    yield judge("learned", drawn, reference, codec, metrics, advance)
+    real = excerpts(rest, plan.samples, plan.seconds)
+    yield judge(REAL, real, reference, codec, metrics, advance=advance)
+    compared = -(-sum(codes.frames for codes in real) // plan.samples)
+    samples = {name: partial(draw, source, plan) for name, source in counted._asdict().items()}
+    for name, sample in (samples | {"learned": partial(draw_learned, prior, plan)}).items():
+        drawn = [sample(stream, voice) for stream, voice in enumerate(voices)]
+        yield judge(name, drawn, reference, codec, metrics, compared, advance)
 
 
-def draw(source: Unigram | Bigram, voice: Codes, stream: int, plan: Plan) -> Codes:
+def draw(source: Unigram | Bigram, plan: Plan, stream: int, voice: Codes) -> Codes:
     """A sample of a counted prior, in somebody's voice."""
     samples = round(plan.seconds * voice.sample_rate)
     frames = -(-samples // voice.hop)
@@ -108,26 +108,26 @@ def draw(source: Unigram | Bigram, voice: Codes, stream: int, plan: Plan) -> Cod
     return dataclasses.replace(voice, codes=drawn, samples=samples)
 
 
+def draw_learned(prior: Prior, plan: Plan, stream: int, voice: Codes) -> Codes:
+    """A sample of a learned prior, in somebody's voice."""
+    return prior.sample(
+        plan.seconds, temperature=plan.temperature, seed=plan.seed, stream=stream, speaker=voice.speaker
+    )
+
+
 def excerpts(speech: Sequence[Codes], count: int, seconds: float) -> list[Codes]:
     """At most `count` pieces of this length, first one of each utterance, then the next of each.
 
-    An utterance that is shorter is a piece as a whole.
+    What is left of an utterance lies half before and half behind its pieces; one that is shorter is a piece as a whole.
     """
-    found: list[Codes] = []
-    turn = 0
-    while len(found) < count:
-        more = [
-            codes.slice(turn * seconds, (turn + 1) * seconds)
-            for codes in speech
-            if codes.seconds >= (turn + 1) * seconds
-        ]
-        if turn == 0:
-            more += [codes for codes in speech if codes.seconds < seconds]
-        if not more:
-            break
-        found += more
-        turn += 1
-    return found[:count]
+    pieces = []
+    for codes in speech:
+        whole = int(codes.seconds // seconds)
+        start = (codes.seconds - whole * seconds) / 2
+        spans = [codes.slice(start + k * seconds, start + (k + 1) * seconds) for k in range(whole)]
+        pieces.append(spans or [codes])
+    turns = itertools.zip_longest(*pieces)
+    return [piece for turn in turns for piece in turn if piece is not None][:count]
 
 
 def judge(
@@ -136,10 +136,15 @@ def judge(
     reference: Sequence[Codes],
     codec: Codec,
     metrics: Sequence[Metric],
+    compared: int | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> Generated:
-    """Compare samples with the codes of real speech, and judge how they sound."""
-    ours, real = [codes.numpy() for codes in samples], [codes.numpy() for codes in reference]
+    """Compare samples with the codes of real speech, and judge how they sound.
+
+    Args:
+        compared: how many frames of each sample count in the divergences; by default all.
+    """
+    ours, real = [codes.numpy()[:, :compared] for codes in samples], [codes.numpy() for codes in reference]
     size, quantizers = samples[0].codebook_size, range(samples[0].quantizers)
     alone = [divergence(np.concatenate(ours, 1)[q], np.concatenate(real, 1)[q]) for q in quantizers]
     successive = [divergence(pairs(ours, q, size), pairs(real, q, size)) for q in quantizers]
@@ -155,7 +160,7 @@ def judge(
         seconds=sum(codes.seconds for codes in samples),
         unigram=float(np.mean(alone)),
         bigram=float(np.mean(successive)),
-        run=Estimate.of(run_length(codes) for codes in ours),
+        run=Estimate.of(run_length(codes.numpy()) for codes in samples),
         silence=Estimate.of(silences),
         metrics={metric.name: Estimate.of(row[i] for row in values) for i, metric in enumerate(metrics)},
     )
