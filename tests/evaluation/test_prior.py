@@ -150,6 +150,7 @@ def test_speech_shorter_than_a_start_has_no_context_to_tell_of(prior: Prior) -> 
 def test_divergence_is_zero_for_the_same_and_one_for_all_different() -> None:
     assert generated.divergence(np.array([1, 2, 2]), np.array([2, 1, 2, 1, 2, 2])) == pytest.approx(0, abs=1e-12)
     assert generated.divergence(np.array([1, 2]), np.array([3])) == pytest.approx(1)
+    assert np.isnan(generated.divergence(np.array([], int), np.array([3])))
     half = generated.divergence(np.array([0]), np.array([0, 1]))
     assert half == pytest.approx(-0.75 * np.log2(0.75) - 0.25 * np.log2(0.25) - 0.5)
 

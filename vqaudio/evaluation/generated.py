@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -168,7 +169,9 @@ def judge(
 
 def divergence(ours: NDArray[np.integer], theirs: NDArray[np.integer]) -> float:
     """The Jensen-Shannon divergence in bits (Lin 1991) of two samples of symbols (n,) and (m,): 0 where all symbols are
-    as frequent in both, 1 where they share none. Of few symbols it is too large."""
+    as frequent in both, 1 where they share none; NaN without symbols. Of few it is too large."""
+    if not (len(ours) and len(theirs)):
+        return math.nan
     both = np.concatenate([ours, theirs])
     _, places = np.unique(both, return_inverse=True)
     p, q = (np.bincount(part, minlength=places.max() + 1) / len(part) for part in np.split(places, [len(ours)]))
@@ -187,7 +190,7 @@ def silence(waveform: np.ndarray, sample_rate: int) -> float:
     window = round(WINDOW_SECONDS * sample_rate)
     windows = waveform[: len(waveform) // window * window].reshape(-1, window)
     if not len(windows):
-        return float("nan")
+        return math.nan
     power = np.square(windows, dtype=np.float64).mean(1)
     return float((power <= power.max() * 10 ** (SILENCE / 10)).mean())
 
