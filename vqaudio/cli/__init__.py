@@ -13,6 +13,7 @@ from vqaudio.cli.decode import decode
 from vqaudio.cli.demo import demo
 from vqaudio.cli.encode import encode
 from vqaudio.cli.evaluate import evaluate
+from vqaudio.cli.evaluate_prior import evaluate_prior
 from vqaudio.cli.info import info
 from vqaudio.cli.probe import probe
 from vqaudio.cli.sample import sample
@@ -54,5 +55,5 @@ def main() -> None:
     """A neural speech codec: a few hundred bytes per second of speech, and back."""
 
 
-for verb in (encode, decode, info, sample, demo, train, train_prior, evaluate, benchmark, probe):
+for verb in (encode, decode, info, sample, demo, train, train_prior, evaluate, evaluate_prior, benchmark, probe):
     main.add_command(verb)

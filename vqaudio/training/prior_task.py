@@ -78,6 +78,8 @@ class PriorTask(Task):
     def losses(self, forward: nn.Module, index: int, within: int) -> dict[str, Tensor]:
         """Nats per code, and the same in bits."""
         crop = self.crops.batch(index, self.stage.batch_size)
+        if self.recipe.source == "uniform":  # samples of the prior under which the codec is trained
+            crop = crop._replace(codes=torch.randint_like(crop.codes, self.alphabet.codebook_size))
         total = (_sums(nats(forward(crop.codes, crop.voices), crop.codes), crop.mask) / crop.mask.sum()).mean()
         return {"total": total, "bits": total.detach() / NATS_PER_BIT}
 

@@ -171,6 +171,7 @@ class PriorRecipe(Plan):
 
     codec: str = ""  # a model file; empty is the one that comes with vqaudio
     prior: PriorConfig = field(default_factory=PriorConfig)
+    source: Literal["encoder", "uniform"] = "encoder"  # of the codes to train on; "uniform" is there to compare with
 
     def check(self) -> None:
         """See that the recipe makes sense.

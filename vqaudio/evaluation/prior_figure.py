@@ -1,0 +1,84 @@
+"""The figure of `vqaudio evaluate-prior`: bits under every prior, context, blocks, and samples."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vqaudio.errors import UsageError
+from vqaudio.evaluation.context import BLOCK_SECONDS, Context
+from vqaudio.evaluation.generated import Generated
+from vqaudio.evaluation.prior import Cost
+from vqaudio.evaluation.prior_report import Report
+
+FORMATS = (".png", ".svg")
+INCHES = (11.0, 7.5)
+
+
+def check(path: Path) -> None:
+    """See that a figure can be drawn into a file of this name.
+
+    Raises:
+        UsageError: where its kind is not known, or matplotlib is missing.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(f"A figure is written as {' or '.join(FORMATS)}, not as '{path.name}'.")
+    try:
+        importlib.import_module("matplotlib.figure")
+    except ImportError as error:
+        raise UsageError("A figure needs matplotlib; pip install 'vqaudio[eval]' brings it.") from error
+
+
+def draw(path: Path, kind: str, title: str, report: Report) -> None:
+    """Draw a report into a file of a kind, "png" or "svg"."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=INCHES, layout="constrained")
+    figure.suptitle(title)
+    (upper_left, upper_right), (lower_left, lower_right) = figure.subplots(2, 2)
+    _bits(upper_left, report.costs)
+    _context(upper_right, report.context)
+    _blocks(lower_left, report.context)
+    _samples(lower_right, report.generated)
+    figure.savefig(path, format=kind)
+
+
+def _bits(axes: Any, costs: Sequence[Cost]) -> None:
+    names = [cost.name for cost in costs]
+    means = [cost.per_code.mean for cost in costs]
+    errors = [[c.per_code.mean - c.per_code.low for c in costs], [c.per_code.high - c.per_code.mean for c in costs]]
+    axes.barh(names, means, xerr=errors)
+    axes.invert_yaxis()
+    axes.set_xlabel("bits per code, held-out speech")
+
+
+def _context(axes: Any, context: Context) -> None:
+    octaves = [octave for octave in context.octaves if octave.extra.count]
+    extra = [octave.extra for octave in octaves]
+    errors = [[e.mean - e.low for e in extra], [e.high - e.mean for e in extra]]
+    axes.errorbar([octave.name for octave in octaves], [context.whole + e.mean for e in extra], yerr=errors, marker="o")
+    axes.axhline(context.whole, linestyle=":", color="grey")
+    axes.set_xlabel("frames of context")
+    axes.set_ylabel("bits per code")
+    axes.tick_params(axis="x", rotation=45)
+
+
+def _blocks(axes: Any, context: Context) -> None:
+    blocks = [context.block(seconds) for seconds in BLOCK_SECONDS]
+    axes.semilogx(BLOCK_SECONDS, [block.rate for block in blocks], marker="o")
+    axes.set_xticks(BLOCK_SECONDS, [f"{seconds:g}" for seconds in BLOCK_SECONDS])
+    axes.minorticks_off()
+    axes.axhline(context.rate, linestyle=":", color="grey")
+    axes.set_xlabel("seconds of a block")
+    axes.set_ylabel("kb/s, blocks counted in")
+
+
+def _samples(axes: Any, generated: Sequence[Generated]) -> None:
+    places, width = range(len(generated)), 0.4
+    axes.bar([place - width / 2 for place in places], [g.unigram for g in generated], width, label="codes")
+    axes.bar([place + width / 2 for place in places], [g.bigram for g in generated], width, label="pairs of codes")
+    axes.set_xticks(list(places), [g.name for g in generated])
+    axes.set_ylabel("divergence from real speech, bits")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
