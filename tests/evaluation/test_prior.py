@@ -136,7 +136,7 @@ def test_the_price_of_a_block_is_that_of_real_ones(codec: Codec, prior: Prior) -
     result = context.measure(prior, [codes])
     block = result.block(1.0)
     array = codes.numpy().T
-    payloads = [prior.encode(array[start : start + 250], b"") for start in range(0, len(array), 250)]
+    payloads = prior.encode([array[start : start + 250] for start in range(0, len(array), 250)], b"")
     real = np.mean([len(payload) + 4 + (1 if len(payload) < 128 else 2) for payload in payloads])
     assert block.rate * 1000 / 8 == pytest.approx(real, rel=0.01)
 
