@@ -196,10 +196,33 @@ def test_choices_have_their_probabilities() -> None:
     np.testing.assert_allclose(shares(1, p=0.7), [0, 2 / 7, 3 / 7, 2 / 7], atol=1e-3)
 
 
-def test_golden_files() -> None:
-    """Bytes that were written once, on one machine, under the prior that comes with vqaudio, and their codes."""
-    codes = np.array(json.loads((GOLDEN / "prior.json").read_text()))
-    for name in ("prior.codes", "prior.live.codes"):
-        np.testing.assert_array_equal(Codes.load(GOLDEN / name).numpy(), codes)
-    file = (GOLDEN / "prior.codes").read_bytes()
-    assert Codes.from_bytes(file).to_bytes(Prior.load()) == file
+@pytest.mark.parametrize("name", ["tiny", "prior"])
+def test_golden_files(name: str) -> None:
+    """Bytes that were written once, on one machine, and their codes: under a small prior beside them, of three blocks
+    and two quantisers, and under the one that comes with vqaudio."""
+    prior = Prior.load(GOLDEN / "tiny.prior.safetensors" if name == "tiny" else None)
+    codes = np.array(json.loads((GOLDEN / f"{name}.json").read_text()))
+    for form in (f"{name}.codes", f"{name}.live.codes"):
+        read = Codes.load(GOLDEN / form, coders={prior.fingerprint: prior}.__getitem__)
+        np.testing.assert_array_equal(read.numpy(), codes)
+    file = (GOLDEN / f"{name}.codes").read_bytes()
+    assert Codes.from_bytes(file, coders=lambda _: prior).to_bytes(prior) == file
+
+
+@pytest.mark.parametrize("threads", ["1", "2", "3", "7"])
+def test_threads_change_nothing(threads: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    prior = Prior.load(GOLDEN / "tiny.prior.safetensors")
+    file = (GOLDEN / "tiny.codes").read_bytes()
+    codes = Codes.from_bytes(file, coders=lambda _: prior)
+    assert codes.numpy().tolist() == json.loads((GOLDEN / "tiny.json").read_text())
+    assert codes.to_bytes(prior) == file
+
+
+def test_integers_cost_hardly_more_than_floating_point() -> None:
+    """On speech, under the prior that comes with vqaudio."""
+    prior, codes = Prior.load(), Codes.load(GOLDEN / "prior.codes")
+    (payload,) = prior.encode([codes.numpy().T], codes.speaker)
+    bits = prior.score(codes).bits.sum()
+    assert bits < 0.7 * 9 * codes.frames
+    assert 8 * len(payload) == pytest.approx(bits, rel=0.01)
