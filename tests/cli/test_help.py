@@ -27,7 +27,10 @@ def test_import_and_help_are_light() -> None:
 
 
 def test_coding_on_the_cpu_imports_neither_torch_nor_what_only_training_and_evaluation_need() -> None:
-    coding = "codec = vqaudio.load(); codec.decode(codec.encode(numpy.zeros(999, 'f'), 16000))"
+    coding = (
+        "codec, prior = vqaudio.load(), vqaudio.Prior.load(); codes = codec.encode(numpy.zeros(999, 'f'), 16000); "
+        "codec.decode(vqaudio.Codes.from_bytes(codes.to_bytes(prior)))"
+    )
     heavy = imported(f"import numpy, vqaudio; {coding}")
     assert "numba" in heavy
     assert heavy.isdisjoint({"torch", "torchaudio", "librosa", "matplotlib", "tensorboard"})

@@ -153,7 +153,7 @@ class PriorConfig:
     channels: int = 128
     skip_channels: int = 128
     kernel: int = 2
-    dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)
+    dilations: tuple[int, ...] = (1, 2, 4, 8, 16)
     speaker_channels: int = 32
     speaker_dropout: float = 0.1  # share of training items that hear no speaker
 
