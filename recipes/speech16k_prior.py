@@ -1,7 +1,7 @@
 """The prior of the default model: how likely each next code is, given the codes before it and the speaker vector.
 
-A causal dilated network over the last 32 codes, an eighth of a second, beyond which hearing more gained nothing (van den
-Oord et al. 2017, section 3.3), trained on what the default model's encoder gives on the speech that trained it.
+A causal dilated network over the last 32 codes, an eighth of a second, beyond which hearing more gained nothing (van
+den Oord et al. 2017, section 3.3), trained on what the default model's encoder gives on the speech that trained it.
 `--set codec=FILE` takes another codec.
 
 Corpus: the manifest of the recipe `speech16k`.

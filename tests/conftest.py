@@ -9,22 +9,18 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests.samples import random_prior
 from vqaudio.codec import Codec, load
 from vqaudio.models.config import (
-    Alphabet,
     CodecConfig,
     ConditioningConfig,
     EncoderConfig,
-    PriorConfig,
     QuantizerConfig,
     SpeakerConfig,
     SpectralConfig,
     WaveNetConfig,
 )
-from vqaudio.models.prior import CodePrior
 from vqaudio.models.vqvae import VQVAE
-from vqaudio.runtime.integers import quantize
-from vqaudio.weights import save_prior
 
 settings.register_profile("unhurried", deadline=None)  # a test must not fail because the machine is busy
 settings.load_profile("unhurried")
@@ -63,18 +59,8 @@ def tiny_codec(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_prior(tiny_codec: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of a small prior for the small codec, with weights as large as trained ones, always the same."""
-    codec = load(tiny_codec)
-    config = PriorConfig(channels=16, skip_channels=16, dilations=(1, 2, 4), speaker_channels=8)
-    alphabet = Alphabet.of(codec.config, codec.fingerprint)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = CodePrior(config, alphabet)
-        for parameter in network.parameters():
-            parameter.data += 0.5 * torch.randn_like(parameter) / max(1, parameter[0].numel()) ** 0.5
-    state = {name: value.half().float().numpy() for name, value in network.state_dict().items()}
     path = tmp_path_factory.mktemp("prior") / "tiny.prior.safetensors"
-    card = "An untrained prior for tests."
-    save_prior(path, config, alphabet, state | quantize(config, alphabet, state), card)
+    random_prior(load(tiny_codec)).save(path)
     return path
 
 

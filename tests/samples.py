@@ -1,4 +1,4 @@
-"""Codes, and a coder under a table of frequencies, for several tests."""
+"""Codes, a coder under a table of frequencies, and a prior, for several tests."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from hypothesis import strategies as st
 from numba import njit
 
+from vqaudio.codec import Codec
 from vqaudio.codes import Codes
 from vqaudio.container import STREAM, BlockWriter, Coder, Header, largest_payload
+from vqaudio.models.config import Alphabet, PriorConfig
+from vqaudio.models.prior import CodePrior
+from vqaudio.prior import Prior
 from vqaudio.runtime import range_coder
+from vqaudio.runtime.integers import quantize
 
 EXAMPLE = Codes(
     np.array([[0, 1, 256, 511], [511, 2, 3, 300]]), 512, 128, 16000, 500, bytes.fromhex("1a2b3c4d"), b"\x05\xfa"
@@ -116,3 +122,16 @@ class TableCoder:
 def coder_of(codes: Codes) -> TableCoder:
     """A coder for codes of this shape."""
     return TableCoder(codes.quantizers, codes.codebook_size, model=codes.model)
+
+
+def random_prior(codec: Codec) -> Prior:
+    """A prior of a codec, as a file holds it, with weights about as large as trained ones; always the same."""
+    config = PriorConfig(channels=16, skip_channels=32, dilations=(1, 2, 4), speaker_channels=8)
+    alphabet = Alphabet.of(codec.config, codec.fingerprint)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = CodePrior(config, alphabet)
+        for parameter in network.parameters():
+            parameter.data += 0.5 * torch.randn_like(parameter) / max(1, parameter[0].numel()) ** 0.5
+    state = {name: value.half().float().numpy() for name, value in network.state_dict().items()}
+    return Prior(config, alphabet, state | quantize(config, alphabet, state), "An untrained prior for tests.")

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import vqaudio
-from tests.evaluation.test_prior import random_prior
+from tests.samples import random_prior
 from vqaudio import audio
 from vqaudio.cli import main
 from vqaudio.codec import Codec

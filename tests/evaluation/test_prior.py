@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 import vqaudio
+from tests.samples import random_prior
 from vqaudio.codec import Codec, pack_indices
 from vqaudio.codes import Codes
 from vqaudio.errors import AudioError
@@ -19,25 +19,7 @@ from vqaudio.evaluation.counted import Bigram, Counted, Unigram
 from vqaudio.evaluation.evaluate import Estimate
 from vqaudio.evaluation.generated import Plan
 from vqaudio.evaluation.prior import Cost, costs, encode, integer_bits, nobody, saving, ways
-from vqaudio.models.config import Alphabet, PriorConfig
-from vqaudio.models.prior import CodePrior
 from vqaudio.prior import Prior
-from vqaudio.runtime.integers import quantize
-
-CONFIG = PriorConfig(channels=16, skip_channels=32, kernel=2, dilations=(1, 2, 4), speaker_channels=8)
-
-
-def random_prior(codec: Codec) -> Prior:
-    """A prior of a codec, as a file holds it, with weights about as large as trained ones."""
-    alphabet = Alphabet.of(codec.config, codec.fingerprint)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = CodePrior(CONFIG, alphabet)
-        for parameter in network.parameters():
-            parameter.data += 0.3 * torch.randn_like(parameter) / max(1, parameter[0].numel()) ** 0.5
-            parameter.data = parameter.data.half().float()
-    state = {name: value.numpy() for name, value in network.state_dict().items()}
-    return Prior(CONFIG, alphabet, state | quantize(CONFIG, alphabet, state))
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +85,7 @@ def test_octaves_hold_every_length_of_context_once() -> None:
 
 def test_blocks_that_start_anew_lack_context_and_only_that(speech: list[Codes], prior: Prior) -> None:
     result = context.measure(prior, speech)
-    assert len(result.extra) == CONFIG.receptive_field
+    assert len(result.extra) == prior.config.receptive_field
     assert result.whole == pytest.approx(np.mean([integer_bits(prior, codes).mean() for codes in speech]))
     by_hand = []
     for codes in speech:
