@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -221,6 +222,23 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
                 IntegerPrior(CONFIG, ALPHABET, arrays | {name: arrays[name][:-1]})
         with pytest.raises(ModelError, match="does not fit"):
             IntegerPrior(CONFIG, ALPHABET, arrays | {name: arrays[name].astype(np.int64)})
+
+
+def test_tables_of_something_else_are_refused() -> None:
+    arrays = arrays_of(trained(ALPHABET))
+    for name in ("integer.sigmoid", "integer.powers"):
+        near, far = arrays[name].copy(), arrays[name].copy()
+        near[5] += 1  # as another machine may round it
+        far[5] += 2
+        IntegerPrior(CONFIG, ALPHABET, arrays | {name: near})
+        with pytest.raises(ModelError, match="wrong table"):
+            IntegerPrior(CONFIG, ALPHABET, arrays | {name: far})
+
+
+@pytest.mark.parametrize("change", [{"codebook_size": 0}, {"quantizers": 0}, {"speaker": (4, 0)}, {"hop": 0}])
+def test_alphabets_that_cannot_be_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match="must see to it"):
+        IntegerPrior(CONFIG, dataclasses.replace(ALPHABET, **change), arrays_of(trained(ALPHABET)))
 
 
 def test_sums_that_could_overflow_are_refused() -> None:

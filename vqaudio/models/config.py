@@ -221,8 +221,8 @@ def check(config: CodecConfig) -> None:
             raise ModelError(f"The configuration of the codec '{config.name}' must see to it that {condition}.")
 
 
-def check_prior(config: PriorConfig) -> None:
-    """See that a network can be built of a configuration.
+def check_prior(config: PriorConfig, alphabet: Alphabet) -> None:
+    """See that a network can be built of a configuration, for the codes of an alphabet.
 
     Raises:
         ModelError: with the first thing that is impossible.
@@ -234,6 +234,9 @@ def check_prior(config: PriorConfig) -> None:
         "channels are multiples of 16": min(config.channels, config.skip_channels) > 0
         and config.channels % 16 == config.skip_channels % 16 == 0,
         "the speaker has channels": config.speaker_channels > 0,
+        "there is a codebook of 2 to 65536 codes": alphabet.quantizers > 0 and 2 <= alphabet.codebook_size <= 65536,
+        "a speaker's indices have values": min(alphabet.speaker, default=1) > 0,
+        "there is a rate": min(alphabet.sample_rate, alphabet.hop) > 0,
     }
     for condition, holds in possible.items():
         if not holds:

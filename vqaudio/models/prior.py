@@ -34,7 +34,7 @@ class CodePrior(nn.Module):
 
     def __init__(self, config: PriorConfig, alphabet: Alphabet) -> None:
         super().__init__()
-        check_prior(config)
+        check_prior(config, alphabet)
         self.config, self.alphabet = config, alphabet
         size, quantizers, skips = alphabet.codebook_size, alphabet.quantizers, config.skip_channels
         self.codes = nn.Embedding(quantizers * size + 1, config.channels)  # the last row stands before the first frame

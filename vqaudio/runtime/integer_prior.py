@@ -104,7 +104,7 @@ class IntegerPrior:
     """
 
     def __init__(self, config: PriorConfig, alphabet: Alphabet, arrays: Mapping[str, NDArray[Any]]) -> None:
-        check_prior(config)
+        check_prior(config, alphabet)
         self.alphabet = alphabet
         self._arrays: Arrays = own_arrays(config, alphabet, arrays)
         own = self._arrays

@@ -77,11 +77,17 @@ def quantize(config: PriorConfig, alphabet: Alphabet, state: Mapping[str, NDArra
     final = [state[f"output.{q}.weight"][:, :, 0] * binary for q in range(quantizers)]
     logits = [_fixed(state[f"output.{q}.bias"] * binary, LOGIT_BITS) for q in range(quantizers)]
     put("final", final, logits, LOGIT_BITS - UNIT_BITS)
-    x = np.arange(-SIGMOID_RANGE << UNIT_BITS, SIGMOID_RANGE << UNIT_BITS) / (1 << UNIT_BITS)
-    arrays["sigmoid"] = np.rint((1 << SIGMOID_BITS) / (1 + np.exp(-x))).astype(np.int16)
-    x = np.arange(1 << LOGIT_BITS) / (1 << LOGIT_BITS)
-    arrays["powers"] = np.rint(np.exp2(POWER_BITS - x)).astype(np.int32)
+    arrays |= tables()
     return {PREFIX + name: array for name, array in arrays.items()}
+
+
+def tables() -> Arrays:
+    """The functions that frequencies are computed with, rounded. They lie in the file, because another machine's
+    logarithms may round otherwise."""
+    x = np.arange(-SIGMOID_RANGE << UNIT_BITS, SIGMOID_RANGE << UNIT_BITS) / (1 << UNIT_BITS)
+    sigmoid = np.rint((1 << SIGMOID_BITS) / (1 + np.exp(-x))).astype(np.int16)
+    x = np.arange(1 << LOGIT_BITS) / (1 << LOGIT_BITS)
+    return {"sigmoid": sigmoid, "powers": np.rint(np.exp2(POWER_BITS - x)).astype(np.int32)}
 
 
 def layout(config: PriorConfig, alphabet: Alphabet) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -108,21 +114,21 @@ def layout(config: PriorConfig, alphabet: Alphabet) -> dict[str, tuple[str, tupl
         found["speakers"] = ("int16", (sum(alphabet.speaker) + 1, config.speaker_channels))
         found["speaker"] = ("int8", (config.speaker_channels, gates))
         found["speaker_scale"] = ("int32", (gates,))
-    found["sigmoid"] = ("int16", (2 * SIGMOID_RANGE << UNIT_BITS,))
-    found["powers"] = ("int32", (1 << LOGIT_BITS,))
-    return found
+    return found | {name: (array.dtype.name, array.shape) for name, array in tables().items()}
 
 
 def own_arrays(config: PriorConfig, alphabet: Alphabet, state: Mapping[str, NDArray[Any]]) -> Arrays:
     """The arrays of the integer network among others, by name without `PREFIX`.
 
     Raises:
-        ModelError: where one is missing, or has another type or shape.
+        ModelError: where one is missing, has another type or shape, or is a table of something else.
     """
     arrays = {name.removeprefix(PREFIX): array for name, array in state.items() if name.startswith(PREFIX)}
     found = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
     if found != layout(config, alphabet):
         raise ModelError(f"The integer network of this prior for {alphabet.codec} does not fit its configuration.")
+    if any(np.abs(arrays[name] - table.astype(np.int64)).max() > 1 for name, table in tables().items()):
+        raise ModelError(f"The integer network of this prior for {alphabet.codec} has a wrong table.")
     return arrays
 
 
