@@ -149,7 +149,9 @@ def _table(
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table("codec", "part", title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("codec", "part"):
+        table.add_column(heading, no_wrap=True)
     for heading in ("threads", "files", "speed", "GFLOP/s", "MB", "ratio"):
         table.add_column(heading, justify="right")
     for row, faster in zip(measured, ratios, strict=True):
