@@ -16,7 +16,7 @@ from vqaudio.errors import AudioError
 from vqaudio.evaluation import context, generated
 from vqaudio.evaluation.context import octave_bounds
 from vqaudio.evaluation.counted import Bigram, Counted, Unigram
-from vqaudio.evaluation.evaluate import Estimate
+from vqaudio.evaluation.estimates import Estimate
 from vqaudio.evaluation.generated import Plan
 from vqaudio.evaluation.prior import Cost, costs, encode, integer_bits, nobody, saving, ways
 from vqaudio.prior import Prior

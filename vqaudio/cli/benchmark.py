@@ -68,7 +68,7 @@ def benchmark(
     from vqaudio.codec import check_device
     from vqaudio.evaluation import benchmark as harness
     from vqaudio.evaluation import peers
-    from vqaudio.evaluation.evaluate import versions
+    from vqaudio.evaluation.versions import versions
     from vqaudio.files import check_target, replacing
     from vqaudio.prior import for_codec
     from vqaudio.runtime.cpu import available_threads

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--decoder", metavar="NAME", help="By default the one that the model prefers.")
 @options.coder
 @options.prior
-@click.option("--limit", type=click.IntRange(min=1), help="So many files only, spread evenly over the directory.")
+@options.few_files
 @click.option("--metrics", metavar="NAME,...", help="By default all: pesq, estoi, stoi, mel, dnsmos, speaker.")
 @click.option("--json", "target", type=click.Path(path_type=Path), help="Write everything, file by file, to this file.")
 @options.jobs
@@ -52,13 +52,15 @@ def evaluate(
     import vqaudio
     from vqaudio.evaluation import evaluate as harness
     from vqaudio.evaluation.metrics import METRICS, select, usable
+    from vqaudio.evaluation.speech import audio_files
+    from vqaudio.evaluation.versions import versions
     from vqaudio.files import check_target, replacing
     from vqaudio.prior import coder_for
 
     if target is not None:
         check_target(target, force)
     chosen, notes = usable(select(metrics.split(",") if metrics is not None else METRICS))
-    files = harness.audio_files(directory, limit)
+    files = audio_files(directory, limit)
     codec = vqaudio.load(model)
     writer = coder_for(codec, coder, prior)
     for note in notes:
@@ -77,7 +79,7 @@ def evaluate(
             "model": {"name": name, "fingerprint": fingerprint, "path": model},
             "settings": {"directory": str(directory), "decoder": decoder, "limit": limit, "jobs": jobs},
             "prior": writer.fingerprint.hex() if writer else None,
-            "versions": harness.versions(metric.package for metric in chosen),
+            "versions": versions(metric.package for metric in chosen),
             "notes": notes,
             **result.to_dict(),
         }

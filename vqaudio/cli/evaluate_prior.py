@@ -14,7 +14,7 @@ from vqaudio.cli.progress import progress
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from vqaudio.evaluation.evaluate import Estimate
+    from vqaudio.evaluation.estimates import Estimate
     from vqaudio.evaluation.prior_report import Report
 
 
@@ -74,10 +74,11 @@ def evaluate_prior(
     import vqaudio
     from vqaudio.errors import UsageError
     from vqaudio.evaluation import prior_figure, prior_report
-    from vqaudio.evaluation.evaluate import audio_files, versions
     from vqaudio.evaluation.generated import Plan
     from vqaudio.evaluation.metrics import select, usable
     from vqaudio.evaluation.prior import count, encode
+    from vqaudio.evaluation.speech import audio_files
+    from vqaudio.evaluation.versions import versions
     from vqaudio.files import check_target, replacing
     from vqaudio.prior import for_codec
 

@@ -33,4 +33,7 @@ quiet = click.option("--quiet", is_flag=True, callback=_hush, help="Print nothin
 jobs = click.option(
     "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that share a directory's files."
 )
+few_files = click.option(
+    "--limit", type=click.IntRange(min=1), help="So many files only, spread evenly over the directory."
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqaudio.codes import Codes
-from vqaudio.evaluation.evaluate import Estimate
+from vqaudio.evaluation.estimates import Estimate
 from vqaudio.evaluation.prior import interval_bits, intervals
 from vqaudio.prior import Prior
 from vqaudio.reader import varint

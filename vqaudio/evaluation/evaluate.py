@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
-import importlib.metadata
 import math
 import multiprocessing
-import os
-import platform
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,12 +24,11 @@ import torch
 from vqaudio import audio
 from vqaudio.codes import Codes
 from vqaudio.container import Coder
-from vqaudio.errors import AudioError, UsageError, VqaudioError
+from vqaudio.errors import AudioError, VqaudioError
+from vqaudio.evaluation.estimates import Estimate
 from vqaudio.evaluation.metrics import Metric
 
-RESAMPLINGS = 2000  # of the bootstrap
 WARM_UP_SECONDS = 0.5  # coded and decoded before anything is timed
-DISTRIBUTIONS = ("vqaudio", "torch", "numpy", "numba", "soundfile", "soxr")  # whose versions always count
 
 
 class SpeechCodec(Protocol):
@@ -69,29 +65,6 @@ class Utterance:
     histogram: np.ndarray
     values: dict[str, float]
     original: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over utterances with its 95 % bootstrap interval; NaN values are left out and counted as undefined."""
-
-    mean: float
-    low: float
-    high: float
-    count: int
-    undefined: int
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> Estimate:
-        """The estimate of these values, the same for the same values."""
-        everything = np.array(list(values), dtype=np.float64)
-        defined = everything[~np.isnan(everything)]
-        undefined = len(everything) - len(defined)
-        if not len(defined):
-            return cls(math.nan, math.nan, math.nan, 0, undefined)
-        draws = np.random.default_rng(0).integers(len(defined), size=(RESAMPLINGS, len(defined)))
-        low, high = np.percentile(defined[draws].mean(axis=1), [2.5, 97.5])
-        return cls(float(defined.mean()), float(low), float(high), len(defined), undefined)
 
 
 @dataclass(frozen=True)
@@ -192,25 +165,6 @@ class Evaluation:
         return entry
 
 
-def audio_files(directory: Path, limit: int | None = None) -> list[Path]:
-    """The audio below a directory, sorted; of these `limit`, spread evenly, so that few files still hold many speakers.
-
-    Raises:
-        UsageError: where it is not a directory.
-        AudioError: where it holds no audio.
-    """
-    if not os.path.isdir(directory):
-        raise UsageError(f"'{directory}' is not a directory.")
-    files = sorted(
-        path for path in directory.rglob("*") if path.suffix.lower() in audio.SUFFIXES and os.path.isfile(path)
-    )
-    if not files:
-        raise AudioError(f"There is no audio in the directory '{directory}'.")
-    if limit is not None and limit < len(files):
-        files = [files[i * len(files) // limit] for i in range(limit)]
-    return files
-
-
 def evaluate(
     load: Callable[[], SpeechCodec],
     files: Sequence[Path],
@@ -251,17 +205,6 @@ def perplexity(histogram: np.ndarray) -> float:
     """exp of the entropy of a histogram (K,)."""
     shares = histogram[histogram > 0] / histogram.sum()
     return float(np.exp(-(shares * np.log(shares)).sum()))
-
-
-def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Of Python and of what is installed of the packages that figures depend on, the given ones among them."""
-    found = {"python": platform.python_version()}
-    for name in (*DISTRIBUTIONS, *packages):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 class Bench:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from vqaudio.codec import Codec
 from vqaudio.codes import Codes
 from vqaudio.evaluation.counted import Bigram, Counted, Unigram, pairs
-from vqaudio.evaluation.evaluate import Estimate
+from vqaudio.evaluation.estimates import Estimate
 from vqaudio.evaluation.metrics import Metric
 from vqaudio.models.random import uniforms
 from vqaudio.prior import Prior

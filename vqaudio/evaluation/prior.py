@@ -22,7 +22,7 @@ from vqaudio.codec import Codec, unpack_indices
 from vqaudio.codes import Codes
 from vqaudio.errors import AudioError
 from vqaudio.evaluation.counted import Bigram, Counted, Unigram
-from vqaudio.evaluation.evaluate import Estimate
+from vqaudio.evaluation.estimates import Estimate
 from vqaudio.prior import Prior
 from vqaudio.runtime.integer_prior import Intervals
 from vqaudio.runtime.range_coder import TOTAL

@@ -12,7 +12,7 @@ from vqaudio.codec import Codec
 from vqaudio.evaluation import context, generated
 from vqaudio.evaluation.context import BLOCK_SECONDS, Context
 from vqaudio.evaluation.counted import Counted
-from vqaudio.evaluation.evaluate import Estimate
+from vqaudio.evaluation.estimates import Estimate
 from vqaudio.evaluation.generated import Generated, Plan
 from vqaudio.evaluation.metrics import Metric
 from vqaudio.evaluation.prior import Cost, Speech, costs, saving, ways

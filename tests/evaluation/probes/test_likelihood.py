@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from vqaudio.errors import ModelError, UsageError
-from vqaudio.evaluation import probes
+from vqaudio.evaluation.probes.likelihood import likelihood
 from vqaudio.models.config import (
     CodecConfig,
     ConditioningConfig,
@@ -51,7 +51,7 @@ def bursts(seed: int, seconds: float = 0.5) -> np.ndarray:
 def test_the_likelihood_under_true_codes_is_the_model_s_own_loss() -> None:
     model = small()
     waveforms = [bursts(seed, 64 * frames / RATE) for seed, frames in ((0, 100), (1, 50))]
-    result = probes.likelihood(model, waveforms)
+    result = likelihood(model, waveforms)
     with torch.no_grad():
         outputs = [model(torch.from_numpy(w)[None, None], wanted=("wavenet",)) for w in waveforms]
     bits = [output.losses["wavenet_bits"].item() for output in outputs]
@@ -63,7 +63,7 @@ def test_a_decoder_that_is_deaf_to_its_codes_is_found_out() -> None:
     model = small()
     assert model.wavenet is not None and model.wavenet.stack.local is not None
     torch.nn.init.zeros_(model.wavenet.stack.local.weight)
-    result = probes.likelihood(model, [bursts(0), bursts(1)])
+    result = likelihood(model, [bursts(0), bursts(1)])
     assert result.true == result.shuffled_in_time == result.other_utterance == result.zero
 
 
@@ -115,7 +115,7 @@ def gaussian_bits(deviation: float, assumed: float) -> float:
 
 def test_wrong_codes_cost_what_the_decoder_s_distribution_says() -> None:
     mixed, loud = frames([LOUD, QUIET] * 100, seed=0), frames([LOUD] * 50, seed=1)
-    result = probes.likelihood(cast(VQVAE, Levels()), [mixed, loud])
+    result = likelihood(cast(VQVAE, Levels()), [mixed, loud])
     right = {level: gaussian_bits(level, level) for level in (LOUD, QUIET)}
     wrong = {LOUD: gaussian_bits(LOUD, QUIET), QUIET: gaussian_bits(QUIET, LOUD)}
     middle = {level: gaussian_bits(level, 0.01) for level in (LOUD, QUIET)}
@@ -130,25 +130,25 @@ def test_wrong_codes_cost_what_the_decoder_s_distribution_says() -> None:
 
 def test_the_probe_repeats_itself() -> None:
     waveforms = [bursts(0), bursts(1)]
-    assert probes.likelihood(small(), waveforms) == probes.likelihood(small(), waveforms)
+    assert likelihood(small(), waveforms) == likelihood(small(), waveforms)
 
 
 @pytest.mark.parametrize(
     "speaker", [SpeakerConfig("reference", channels=4, dims=2), SpeakerConfig("lookup", channels=4, speakers=3)]
 )
 def test_every_kind_of_speaker_can_be_probed(speaker: SpeakerConfig) -> None:
-    assert math.isfinite(probes.likelihood(small(speaker), [bursts(0), bursts(1)]).true)
+    assert math.isfinite(likelihood(small(speaker), [bursts(0), bursts(1)]).true)
 
 
 def test_long_utterances_are_measured_by_their_middle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "EXCERPT_SECONDS", 0.2)
+    monkeypatch.setattr("vqaudio.evaluation.probes.likelihood.EXCERPT_SECONDS", 0.2)
     edges = np.ones(4800, np.float32)
     waveforms = [np.concatenate([edges, bursts(seed, 0.2), -edges]) for seed in (0, 1)]
-    assert probes.likelihood(small(), waveforms) == probes.likelihood(small(), [bursts(0, 0.2), bursts(1, 0.2)])
+    assert likelihood(small(), waveforms) == likelihood(small(), [bursts(0, 0.2), bursts(1, 0.2)])
 
 
 def test_what_cannot_be_probed_is_said() -> None:
     with pytest.raises(ModelError, match="no WaveNet"):
-        probes.likelihood(small(wavenet=False), [bursts(0), bursts(1)])
+        likelihood(small(wavenet=False), [bursts(0), bursts(1)])
     with pytest.raises(UsageError, match="at least two"):
-        probes.likelihood(small(), [bursts(0), np.zeros(10, np.float32)])
+        likelihood(small(), [bursts(0), np.zeros(10, np.float32)])

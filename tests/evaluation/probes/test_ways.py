@@ -17,7 +17,7 @@ from vqaudio.codec import Codec
 from vqaudio.errors import UsageError
 from vqaudio.evaluation import metrics
 from vqaudio.evaluation.metrics import Metric
-from vqaudio.evaluation.ways import Comparison, compare, pieces_or_pass, short_or_exact
+from vqaudio.evaluation.probes.ways import Comparison, compare, pieces_or_pass, short_or_exact
 from vqaudio.runtime.cpu import CpuNetworks
 from vqaudio.runtime.product import PAIRED
 
@@ -97,7 +97,7 @@ def test_bfloat16_is_another_way_to_nearly_the_same(codec: Codec, decoder: str) 
 
 
 def test_without_bfloat16_there_is_nothing_to_compare(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vqaudio.evaluation.ways.PAIRED", False)
+    monkeypatch.setattr("vqaudio.evaluation.probes.ways.PAIRED", False)
     with pytest.raises(UsageError, match="does not multiply bfloat16"):
         short_or_exact(codec, "spectral")
 

@@ -1,4 +1,4 @@
-"""`vqaudio probe`: questions to a model that its users need not ask and its makers must."""
+"""`vqaudio probe seams` and `vqaudio probe precision`: what do the fast ways through the networks cost?"""
 
 from __future__ import annotations
 
@@ -12,54 +12,13 @@ from vqaudio.cli.progress import progress
 
 if TYPE_CHECKING:
     from vqaudio import Codec
-    from vqaudio.evaluation.ways import Way
-
-few_files = click.option(
-    "--limit", type=click.IntRange(min=1), help="So many files only, spread evenly over the directory."
-)
+    from vqaudio.evaluation.probes.ways import Way
 
 
-@click.group()
-def probe() -> None:
-    """Look into a trained model."""
-
-
-@probe.command()
+@click.command()
 @click.argument("directory", type=click.Path(path_type=Path))
 @options.model
-@options.device
-@click.option("--limit", type=click.IntRange(min=2), help="So many files only, spread evenly over the directory.")
-@options.as_json
-def likelihood(directory: Path, model: str | None, device: str, limit: int | None, as_json: bool) -> None:
-    """Ask whether the WaveNet listens to its codes, on the speech in DIRECTORY.
-
-    It does if its likelihood under the true codes is clearly better, in bits per sample lower, than under wrong ones.
-    """
-    import dataclasses
-    import json
-
-    import vqaudio
-    from vqaudio import audio
-    from vqaudio.evaluation import probes
-    from vqaudio.evaluation.evaluate import audio_files
-
-    files = audio_files(directory, limit)
-    codec = vqaudio.load(model, device)
-    waveforms = (audio.read(path, codec.config.sample_rate) for path in files)
-    with progress("likelihood", None, quiet=False):
-        result = probes.likelihood(codec.model, waveforms)
-    if as_json:
-        click.echo(json.dumps(dataclasses.asdict(result)))
-        return
-    click.echo(f"{result.utterances} utterances, {result.seconds:.1f} s; bits per sample, lower is better:")
-    for name in ("true", "shuffled_in_time", "other_utterance", "zero"):
-        click.echo(f"  {name.replace('_', ' '):<18}{getattr(result, name):8.4f}")
-
-
-@probe.command()
-@click.argument("directory", type=click.Path(path_type=Path))
-@options.model
-@few_files
+@options.few_files
 @options.as_json
 def seams(directory: Path, model: str | None, limit: int | None, as_json: bool) -> None:
     """Ask what it costs to decode by the WaveNet in pieces, on the speech in DIRECTORY.
@@ -68,19 +27,19 @@ def seams(directory: Path, model: str | None, limit: int | None, as_json: bool) 
     intervals over the files.
     """
     import vqaudio
-    from vqaudio.evaluation import ways
+    from vqaudio.evaluation.probes import ways
 
     codec = vqaudio.load(model)
     _compare("seams", codec, ways.pieces_or_pass(codec), directory, limit, as_json)
 
 
-@probe.command()
+@click.command()
 @click.argument("directory", type=click.Path(path_type=Path))
 @options.model
 @click.option(
     "--decoder", type=click.Choice(["spectral", "wavenet"]), help="By default the one that the model prefers."
 )
-@few_files
+@options.few_files
 @options.as_json
 def precision(directory: Path, model: str | None, decoder: str | None, limit: int | None, as_json: bool) -> None:
     """Ask what it costs to multiply bfloat16, as is done where the processor can, on the speech in DIRECTORY.
@@ -88,7 +47,7 @@ def precision(directory: Path, model: str | None, decoder: str | None, limit: in
     Every file is encoded and decoded so, and in float32; differences come with 95 % bootstrap intervals over the files.
     """
     import vqaudio
-    from vqaudio.evaluation import ways
+    from vqaudio.evaluation.probes import ways
 
     codec = vqaudio.load(model)
     both = ways.short_or_exact(codec, decoder or codec.decoders[0])
@@ -100,9 +59,9 @@ def _compare(what: str, codec: Codec, both: tuple[Way, Way], directory: Path, li
     import json
 
     from vqaudio import audio
-    from vqaudio.evaluation.evaluate import audio_files
     from vqaudio.evaluation.metrics import METRICS, select, usable
-    from vqaudio.evaluation.ways import compare
+    from vqaudio.evaluation.probes.ways import compare
+    from vqaudio.evaluation.speech import audio_files
 
     files, rate = audio_files(directory, limit), codec.config.sample_rate
     chosen, notes = usable(select(METRICS))

@@ -1,0 +1,17 @@
+"""`vqaudio probe`: questions to a model that its users need not ask and its makers must. Each question is one file."""
+
+from __future__ import annotations
+
+import click
+
+from vqaudio.cli.probe.likelihood import likelihood
+from vqaudio.cli.probe.ways import precision, seams
+
+
+@click.group()
+def probe() -> None:
+    """Look into a trained model."""
+
+
+for question in (likelihood, seams, precision):
+    probe.add_command(question)

@@ -1,0 +1,88 @@
+"""The speech that is measured: the audio below a directory, and what a manifest says of it."""
+
+from __future__ import annotations
+
+import csv
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from vqaudio import audio
+from vqaudio.errors import AudioError, UsageError
+
+MANIFEST = "manifest.csv"
+
+
+@dataclass(frozen=True)
+class Item:
+    """A file of speech.
+
+    Attributes:
+        path: of the file.
+        speaker: from the manifest, else the folder that the file lies in.
+        text: what is said, from the manifest; None where it does not tell.
+    """
+
+    path: Path
+    speaker: str
+    text: str | None
+
+
+def audio_files(directory: Path, limit: int | None = None) -> list[Path]:
+    """The audio below a directory, sorted; of these `limit`, spread evenly, so that few files still hold many speakers.
+
+    Raises:
+        UsageError: where it is not a directory.
+        AudioError: where it holds no audio.
+    """
+    if not os.path.isdir(directory):
+        raise UsageError(f"'{directory}' is not a directory.")
+    files = sorted(
+        path for path in directory.rglob("*") if path.suffix.lower() in audio.SUFFIXES and os.path.isfile(path)
+    )
+    if not files:
+        raise AudioError(f"There is no audio in the directory '{directory}'.")
+    if limit is not None and limit < len(files):
+        files = [files[i * len(files) // limit] for i in range(limit)]
+    return files
+
+
+def items(directory: Path, limit: int | None = None, manifest: Path | None = None) -> list[Item]:
+    """The audio below a directory, as `audio_files` gives it, with speakers and transcripts.
+
+    Args:
+        manifest: a CSV with the columns path, relative to it, and speaker or text or both; by default the nearest
+            file `manifest.csv` in the directory or above it, where there is one.
+
+    Raises:
+        UsageError: where the directory is none, or the manifest is not there or is none.
+        AudioError: where the directory holds no audio.
+    """
+    files = audio_files(directory, limit)
+    told = _read(manifest) if manifest is not None else _nearest(directory)
+    found = []
+    for path in files:
+        row = told.get(os.path.realpath(path), {})
+        found.append(Item(path, row.get("speaker") or path.parent.name, row.get("text") or None))
+    return found
+
+
+def _nearest(directory: Path) -> dict[str, dict[str, str]]:
+    place = Path(os.path.realpath(directory))
+    for folder in (place, *place.parents):
+        if (folder / MANIFEST).is_file():
+            return _read(folder / MANIFEST)
+    return {}
+
+
+def _read(manifest: Path) -> dict[str, dict[str, str]]:
+    """The rows of a manifest by the real paths of their files."""
+    try:
+        with open(manifest, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"The manifest '{manifest}' cannot be read: {error}.") from error
+    if rows and "path" not in rows[0]:
+        raise UsageError(f"The manifest '{manifest}' has no column 'path'.")
+    root = os.path.dirname(os.path.realpath(manifest))
+    return {os.path.realpath(os.path.join(root, row["path"])): row for row in rows}
