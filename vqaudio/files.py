@@ -76,6 +76,11 @@ def writing(target: str | os.PathLike[str] | BinaryIO, force: bool = False) -> I
         yield file
 
 
+def user_cache(kind: str) -> Path:
+    """The folder in the user's cache for things of one kind; it need not be there yet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vqaudio" / kind
+
+
 def reason(problem: OSError) -> str:
     """What went wrong, in the words of the system, to stand after a colon: `no space left on device`."""
     text = problem.strerror or str(problem) or type(problem).__name__

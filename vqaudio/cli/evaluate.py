@@ -1,4 +1,4 @@
-"""`vqaudio evaluate`: measure a codec on a directory of speech."""
+"""`vqaudio evaluate`: measure a codec on a directory of speech, beside others."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from vqaudio.cli import options
 from vqaudio.cli.progress import progress
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from vqaudio.evaluation.evaluate import Evaluation
+    from vqaudio import Codec
+    from vqaudio.container import Coder
+    from vqaudio.evaluation.contenders import Own
 
 
 @click.command()
@@ -23,9 +23,21 @@ if TYPE_CHECKING:
 @click.option("--decoder", metavar="NAME", help="By default the one that the model prefers.")
 @options.coder
 @options.prior
+@click.option(
+    "--against",
+    metavar="CODEC:SETTING,...",
+    default="",
+    help="Codecs to compare with, for example opus:6,codec2:3200,speex:1,encodec:1.5: kb/s, b/s, quality, kb/s.",
+)
 @options.few_files
-@click.option("--metrics", metavar="NAME,...", help="By default all: pesq, estoi, stoi, mel, dnsmos, speaker.")
+@click.option(
+    "--manifest",
+    type=click.Path(path_type=Path),
+    help="A CSV with path and text or speaker; by default the nearest manifest.csv in DIRECTORY or above it.",
+)
+@click.option("--metrics", metavar="NAME,...", help="By default all; an unknown name lists them.")
 @click.option("--json", "target", type=click.Path(path_type=Path), help="Write everything, file by file, to this file.")
+@click.option("--cache/--no-cache", default=True, help="Whether what is known from an earlier run is measured again.")
 @options.jobs
 @options.force
 def evaluate(
@@ -34,25 +46,29 @@ def evaluate(
     decoder: str | None,
     coder: str | None,
     prior: str | None,
+    against: str,
     limit: int | None,
+    manifest: Path | None,
     metrics: str | None,
     target: Path | None,
+    cache: bool,
     jobs: int,
     force: bool,
 ) -> None:
-    """Measure a codec on the speech in DIRECTORY.
+    """Measure a codec on the speech in DIRECTORY, beside the original and other codecs.
 
-    Every file goes to the bytes of a .codes file and back. Means come with 95 % bootstrap intervals over the files;
-    speeds are those of one thread.
+    Every file goes to the bytes of a .codes file and back. Means come with 95 % bootstrap intervals over the files, and
+    differences between codecs with those of the paired differences; speeds are those of one thread.
     """
-    import functools
-
     from rich.console import Console
 
     import vqaudio
+    from vqaudio.cli import comparison
+    from vqaudio.evaluation import baselines
     from vqaudio.evaluation import evaluate as harness
+    from vqaudio.evaluation.cache import Cache
     from vqaudio.evaluation.metrics import METRICS, select, usable
-    from vqaudio.evaluation.speech import audio_files
+    from vqaudio.evaluation.speech import items
     from vqaudio.evaluation.versions import versions
     from vqaudio.files import check_target, replacing
     from vqaudio.prior import coder_for
@@ -60,25 +76,27 @@ def evaluate(
     if target is not None:
         check_target(target, force)
     chosen, notes = usable(select(metrics.split(",") if metrics is not None else METRICS))
-    files = audio_files(directory, limit)
+    others, missing = baselines.usable(baselines.parse_all(against))
+    notes += missing
+    speech = items(directory, limit, manifest)
     codec = vqaudio.load(model)
-    writer = coder_for(codec, coder, prior)
+    own = _own(codec, model, decoder, coder_for(codec, coder, prior))
     for note in notes:
         click.echo(note, err=True)
-    with progress("evaluate", len(files), quiet=False) as advance:
-        load = functools.partial(vqaudio.load, model, threads=1)
-        result = harness.evaluate(load, files, chosen, decoder=decoder, coder=writer, jobs=jobs, advance=advance)
+    with progress("evaluate", len(speech), quiet=False) as advance:
+        known = Cache() if cache else None
+        result = harness.evaluate([own, *others], speech, chosen, cache=known, jobs=jobs, advance=advance)
     for _, reason in result.skipped:
         click.echo(f"Skipped: {reason}", err=True)
-    name, fingerprint = codec.config.name, codec.fingerprint.hex()
-    decoder = decoder or codec.decoders[0]
-    written = f"under the prior {writer.fingerprint.hex()}" if writer else "of fixed width"
-    Console().print(_table(f"{name} ({fingerprint}), {decoder} decoder, files {written}", result))
+    console = Console()
+    files, seconds = len(result.original.utterances), result.original.seconds
+    console.print(f"{own.name}, {own.identity}; {files} files, {seconds:.1f} s", highlight=False)
+    comparison.show(result, console)
     if target is not None:
         record = {
-            "model": {"name": name, "fingerprint": fingerprint, "path": model},
-            "settings": {"directory": str(directory), "decoder": decoder, "limit": limit, "jobs": jobs},
-            "prior": writer.fingerprint.hex() if writer else None,
+            "model": {"name": own.name, "fingerprint": codec.fingerprint.hex(), "path": model},
+            "settings": {"directory": str(directory), "decoder": own.decoder, "limit": limit, "jobs": jobs},
+            "prior": own.coder.fingerprint.hex() if own.coder else None,
             "versions": versions(metric.package for metric in chosen),
             "notes": notes,
             **result.to_dict(),
@@ -87,25 +105,14 @@ def evaluate(
             temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
 
 
-def _table(title: str, result: Evaluation) -> Table:
-    from rich.table import Table
+def _own(codec: Codec, model: str | None, decoder: str | None, coder: Coder | None) -> Own:
+    """The codec as it is measured."""
+    import functools
 
-    table = Table("", "value", "95 % interval", "originals", title=title, title_justify="left")
-    size = result.histogram.shape[1]
-    table.add_row("speech", f"{len(result.utterances)} files, {result.seconds:.1f} s")
-    table.add_row("bit rate", f"{result.bit_rate:.0f} b/s")
-    for index, (used, effective) in enumerate(zip(result.used_codes, result.perplexities, strict=True), start=1):
-        table.add_row(f"codes of quantiser {index}", f"{used} of {size} used, perplexity {effective:.1f}")
-    table.add_row("encoder speed", f"{result.encode_speed:.1f} times real time")
-    table.add_row("decoder speed", f"{result.decode_speed:.1f} times real time")
-    for metric in result.metrics:
-        estimate = result.estimate(metric.name)
-        arrow = "higher" if metric.higher_is_better else "lower"
-        undefined = f" ({estimate.undefined} undefined)" if estimate.undefined else ""
-        table.add_row(
-            f"{metric.title}, {arrow} is better",
-            f"{estimate.mean:.3f} {metric.unit}".strip() + undefined,
-            f"{estimate.low:.3f} to {estimate.high:.3f}",
-            f"{result.original(metric.name).mean:.3f}" if metric.judges_decoded_alone else "",
-        )
-    return table
+    import vqaudio
+    from vqaudio.evaluation.contenders import Own
+
+    decoder = decoder or codec.decoders[0]
+    written = f"under the prior {coder.fingerprint.hex()}" if coder else "of fixed width"
+    identity = f"{codec.fingerprint.hex()}, {decoder} decoder, files {written}"
+    return Own(codec.config.name, identity, functools.partial(vqaudio.load, model, threads=1), decoder, coder)

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
+
+from vqaudio.codes import Codes
+from vqaudio.container import Coder
+from vqaudio.errors import AudioError
+
+WARM_UP_SECONDS = 0.5  # coded and decoded before anything is timed
+WAV_HEADER = 44  # bytes
 
 
 @dataclass(frozen=True)
@@ -16,14 +26,14 @@ class Coded:
         size: bytes that the codec wrote, headers included.
         decoded: (T,) float32 at the rate of the original and of its length; any delay is still in it.
         encode_seconds, decode_seconds: time that it took, in one thread; of a program, with its start.
-        codes: (quantizers, frames) integers, where the codec has such.
+        histogram: (quantizers, K), how often each code occurs, where the codec has such.
     """
 
     size: int
     decoded: np.ndarray
     encode_seconds: float
     decode_seconds: float
-    codes: np.ndarray | None = None
+    histogram: np.ndarray | None = None
 
 
 class Contender(Protocol):
@@ -47,3 +57,86 @@ class Contender(Protocol):
             UsageError: where nothing can be.
         """
         ...
+
+
+class SpeechCodec(Protocol):
+    """What `Own` measures: `vqaudio.Codec`, or anything that codes like it."""
+
+    def encode(self, waveform: np.ndarray, sample_rate: int) -> Codes:
+        """A waveform (T,) at `sample_rate` Hz to codes."""
+        ...
+
+    def decode(self, codes: Codes, *, decoder: str | None = None) -> np.ndarray | torch.Tensor:
+        """Codes to a waveform (T,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Original:
+    """The original as 16-bit WAV: the best that any codec can be."""
+
+    name: str = "original"
+    identity: str = "original"
+
+    def code(self, waveform: np.ndarray, sample_rate: int) -> Coded:
+        """Give the waveform (T,) back as it is."""
+        return Coded(WAV_HEADER + 2 * len(waveform), waveform, 0.0, 0.0)
+
+
+class Own:
+    """A codec of vqaudio: every utterance goes to the bytes of a `.codes` file and back.
+
+    Args:
+        name: of the model.
+        identity: fingerprints, and the decoder.
+        load: gives the codec, once in each process, so it must be picklable.
+        decoder: of the codec; by default its own choice.
+        coder: writes the files under a prior; by default codes are of fixed width.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        identity: str,
+        load: Callable[[], SpeechCodec],
+        decoder: str | None = None,
+        coder: Coder | None = None,
+    ) -> None:
+        self.name, self.identity = name, identity
+        self.load, self.decoder, self.coder = load, decoder, coder
+        self._codec: SpeechCodec | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        """Everything but the loaded codec, which stays in its process."""
+        return {**vars(self), "_codec": None}
+
+    def code(self, waveform: np.ndarray, sample_rate: int) -> Coded:
+        """Code and decode a waveform (T,).
+
+        Raises:
+            AudioError: where it cannot be coded, or comes back with another length.
+            UsageError: where the codec has no such decoder.
+        """
+        if self._codec is None:
+            self._codec = self.load()
+            self._there_and_back(np.zeros(int(WARM_UP_SECONDS * sample_rate), np.float32), sample_rate)
+        return self._there_and_back(waveform, sample_rate)
+
+    def _there_and_back(self, waveform: np.ndarray, sample_rate: int) -> Coded:
+        assert self._codec is not None
+        started = time.perf_counter()
+        data = self._codec.encode(waveform, sample_rate).to_bytes(self.coder)
+        encoded = time.perf_counter()
+        codes = Codes.from_bytes(data, coders=self._find)
+        decoded = np.asarray(self._codec.decode(codes, decoder=self.decoder))
+        finished = time.perf_counter()
+        if decoded.shape != waveform.shape:
+            raise AudioError(
+                f"{len(waveform)} samples come back from {self.name} with the shape {decoded.shape}, not as they were."
+            )
+        histogram = np.stack([np.bincount(row, minlength=codes.codebook_size) for row in codes.numpy()])
+        return Coded(len(data), decoded, encoded - started, finished - encoded, histogram)
+
+    def _find(self, fingerprint: bytes) -> Coder:
+        assert self.coder is not None  # the file was written by it
+        return self.coder

@@ -6,7 +6,6 @@ Packs lie in the user's cache. They are opened by memory map, and made again whe
 from __future__ import annotations
 
 import contextlib
-import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ from rich.console import Console
 from rich.progress import track
 
 from vqaudio.errors import TrainingError
-from vqaudio.files import reason, replacing
+from vqaudio.files import reason, replacing, user_cache
 from vqaudio.training.index import Index
 
 AHEAD = 256  # items worked on in parallel before their results are taken in order
@@ -31,7 +30,7 @@ Result = TypeVar("Result")
 
 def cache() -> Path:
     """The folder of all packs."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vqaudio" / "corpora"
+    return user_cache("corpora")
 
 
 def ready(directory: Path, key: str, load: Callable[[Path], AnyIndex], make: Callable[[Path], None]) -> AnyIndex:

@@ -1,0 +1,64 @@
+"""The tables of `vqaudio evaluate`: a row for each metric, a column for each codec, as many as the screen holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from vqaudio.evaluation.estimates import Estimate
+from vqaudio.evaluation.metrics import Metric
+from vqaudio.evaluation.results import Evaluation, Result
+
+LABEL_WIDTH, COLUMN_WIDTH = 30, 18  # characters
+
+Row = tuple[str, Callable[[Result], str]]  # a label, and what it says of a codec
+
+
+def show(evaluation: Evaluation, console: Console) -> None:
+    """Print an evaluation: what every codec measures, then how the others differ from the one that it is about."""
+    subject, metrics = evaluation.subject, evaluation.metrics
+    rows: list[Row] = [
+        ("bit rate, b/s", lambda result: f"{result.bit_rate:.0f}"),
+        ("codes used", lambda result: ", ".join(map(str, result.used_codes))),
+        ("perplexity of the codes", lambda result: ", ".join(f"{value:.0f}" for value in result.perplexities)),
+        ("encodes, times real time", lambda result: _speed(result.encode_speed)),
+        ("decodes, times real time", lambda result: _speed(result.decode_speed)),
+    ]
+    means: list[Row] = [(_title(m), lambda result, m=m: _cell(result.estimate(m.name), m)) for m in metrics]  # type: ignore[misc]
+    _print("means, ± half of the 95 % interval", evaluation.results, rows + means, console)
+    differences: list[Row] = [
+        (_title(m), lambda result, m=m: _cell(result.less(subject, m.name), m, "+"))  # type: ignore[misc]
+        for m in metrics
+    ]
+    _print(f"more than {subject.name} on the same files", evaluation.results[2:], differences, console)
+
+
+def _print(title: str, results: Sequence[Result], rows: Sequence[Row], console: Console) -> None:
+    beside = max(1, (console.width - LABEL_WIDTH) // COLUMN_WIDTH)
+    for start in range(0, len(results), beside):
+        shown = results[start : start + beside]
+        table = Table("", *(result.name for result in shown), title=title, title_justify="left")
+        for label, cell in rows:
+            table.add_row(label, *(cell(result) for result in shown))
+        console.print(table)
+
+
+def _title(metric: Metric) -> str:
+    unit = f", {metric.unit}" if metric.unit else ""
+    return f"{metric.title}{unit} {'↑' if metric.higher_is_better else '↓'}"
+
+
+def _cell(estimate: Estimate, metric: Metric, sign: str = "") -> str:
+    """A mean with half of its interval, and how often it is undefined."""
+    if math.isnan(estimate.mean):
+        return "-"
+    half = (estimate.high - estimate.low) / 2
+    undefined = f", {estimate.undefined} undefined" if estimate.undefined else ""
+    return f"{estimate.mean:{sign}.3f} ± {half:.3f}{undefined}"
+
+
+def _speed(times: float) -> str:
+    return "" if math.isinf(times) else f"{times:.1f}"
