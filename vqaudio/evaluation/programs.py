@@ -105,7 +105,12 @@ class ProgramCodec:
     def _read(self, path: Path) -> np.ndarray:
         if path.suffix == ".raw":
             return np.fromfile(path, "<i2").astype(np.float32) / 32768
-        return audio.read(path, self.sample_rate)
+        try:
+            return audio.read(path, self.sample_rate)
+        except AudioError as error:
+            raise AudioError(
+                f"The program {self.decoder[0]} of the codec '{self.name}' wrote no audio that can be read."
+            ) from error
 
     def _run(self, command: tuple[str, ...], folder: Path, patience: float) -> float:
         """Run a program in a folder; the seconds that it took."""
