@@ -67,6 +67,7 @@ class EncodecCodec:
         """Code and decode a waveform (T,) float32 at `sample_rate` Hz, in as many threads as torch is set to.
 
         Raises:
+            AudioError: where it decodes to what is no sound.
             UsageError: where the weights cannot be had.
         """
         network = self._network()
@@ -100,13 +101,17 @@ def _found(weights: str) -> EncodecModel | str:
     try:
         import huggingface_hub
         from transformers import EncodecModel
+        from transformers.utils import logging
     except Exception as error:  # a package built for another torch fails in its own way
         return f"its package transformers cannot be used ({_told(error)}); pip install 'vqaudio[peers]' brings it"
     try:
+        logging.disable_progress_bar()  # of reading weights; that of the download is left
         return EncodecModel.from_pretrained(weights, local_files_only=True).eval()
     except Exception as error:  # of transformers, of its file formats
         if Path(weights).is_dir():
             return f"its weights in '{weights}' cannot be read ({_told(error)})"
+    finally:
+        logging.enable_progress_bar()
     try:
         url = huggingface_hub.hf_hub_url(weights, "config.json")
         huggingface_hub.get_hf_file_metadata(url, timeout=REACHED_WITHIN)
