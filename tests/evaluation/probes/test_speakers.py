@@ -20,11 +20,11 @@ from vqaudio.cli import main
 from vqaudio.codec import Codec, unpack_indices
 from vqaudio.errors import AudioError, UsageError
 from vqaudio.evaluation.probes.speaker_features import TITLES, Speech, Utterance, features, listen
-from vqaudio.evaluation.probes.speakers import Report, deal, probe
+from vqaudio.evaluation.probes.speakers import deal, probe
 from vqaudio.evaluation.speech import Item, items
 from vqaudio.models.config import SpeakerConfig
 from vqaudio.models.vqvae import VQVAE
-from vqaudio.runtime.gpu import torch_networks
+from vqaudio.runtime.cpu import CpuNetworks
 
 pytest.importorskip("sklearn")
 pytest.importorskip("librosa")
@@ -33,7 +33,7 @@ RATE, HOP = 16000, 64
 Features = Callable[[int, int, np.random.Generator], np.ndarray]  # of a speaker and an utterance
 
 
-def speech(planted: Features, speakers: int = 6, utterances: int = 6, excerpts: int = 5) -> Speech:
+def planted_speech(planted: Features, speakers: int = 6, utterances: int = 6, excerpts: int = 5) -> Speech:
     """Utterances whose one kind of feature is planted, (excerpts, F) each."""
     rng = np.random.default_rng(0)
     made = []
@@ -61,7 +61,7 @@ def codec(tiny_codec: Path) -> Codec:
 
 def test_codes_that_name_the_speaker_are_read() -> None:
     shares = np.random.default_rng(1).dirichlet(np.full(32, 0.5), size=6)
-    report = probe(speech(lambda speaker, utterance, rng: histogram(shares[speaker], rng)))
+    report = probe(planted_speech(lambda speaker, utterance, rng: histogram(shares[speaker], rng)))
     (row,) = report.rows
     assert row.accuracy.low > 0.99
     assert (row.name, row.width, row.accuracy.count) == ("codes", 32, 36)
@@ -69,7 +69,7 @@ def test_codes_that_name_the_speaker_are_read() -> None:
 
 
 def test_codes_that_know_nothing_of_the_speaker_give_chance() -> None:
-    report = probe(speech(lambda speaker, utterance, rng: histogram(np.full(32, 1 / 32), rng), excerpts=20))
+    report = probe(planted_speech(lambda speaker, utterance, rng: histogram(np.full(32, 1 / 32), rng), excerpts=20))
     deviation = np.sqrt(1 / 6 * 5 / 6 / 720)  # of a binomial share, 720 excerpts
     assert report.chance == 1 / 6
     assert abs(report.rows[0].accuracy.mean - 1 / 6) < 4 * deviation
@@ -78,7 +78,7 @@ def test_codes_that_know_nothing_of_the_speaker_give_chance() -> None:
 @pytest.mark.parametrize("utterances", [2, 5, 8])
 def test_what_marks_an_utterance_is_of_no_use_in_another(utterances: int) -> None:
     """Excerpts of one utterance on both sides of the split would be named without fail."""
-    marked = speech(lambda speaker, utterance, rng: np.eye(6 * utterances)[utterance], utterances=utterances)
+    marked = planted_speech(lambda speaker, utterance, rng: np.eye(6 * utterances)[utterance], utterances=utterances)
     assert probe(marked).rows[0].accuracy.mean == pytest.approx(1 / 6)
 
 
@@ -107,7 +107,7 @@ def test_a_guess_without_looking_is_at_chance_however_unequal_the_speakers() -> 
 
 def test_accuracy_is_the_mean_over_speakers_of_the_utterances_shares() -> None:
     shares = np.random.default_rng(1).dirichlet(np.full(32, 5.0), size=6)
-    spoken = speech(lambda speaker, utterance, rng: histogram(0.7 / 32 + 0.3 * shares[speaker], rng))
+    spoken = planted_speech(lambda speaker, utterance, rng: histogram(0.7 / 32 + 0.3 * shares[speaker], rng))
     spoken = dataclasses.replace(spoken, utterances=spoken.utterances[3:])  # of the first speaker three are left
     report = probe(spoken)
     row = report.rows[0]
@@ -123,11 +123,11 @@ def test_accuracy_is_the_mean_over_speakers_of_the_utterances_shares() -> None:
 def test_many_speakers_of_few_excerpts_raise_no_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        probe(speech(lambda speaker, utterance, rng: rng.random(4), speakers=20, utterances=2, excerpts=1))
+        probe(planted_speech(lambda speaker, utterance, rng: rng.random(4), speakers=20, utterances=2, excerpts=1))
 
 
 def test_a_speaker_of_one_utterance_is_left_out_and_named() -> None:
-    spoken = speech(lambda speaker, utterance, rng: rng.random(4))
+    spoken = planted_speech(lambda speaker, utterance, rng: rng.random(4))
     alone = Utterance("x.wav", "hermit", spoken.utterances[0].features)
     report = probe(Speech([*spoken.utterances, alone], 1.0, ["Earlier."]))
     assert report.notes == ["Earlier.", "Left out: speakers of whom there is one utterance alone: hermit."]
@@ -137,7 +137,7 @@ def test_a_speaker_of_one_utterance_is_left_out_and_named() -> None:
 @pytest.mark.parametrize(("speakers", "utterances"), [(1, 5), (4, 1)])
 def test_fewer_than_two_speakers_are_refused(speakers: int, utterances: int) -> None:
     with pytest.raises(UsageError, match=r"takes two of them with two utterances each"):
-        probe(speech(lambda speaker, utterance, rng: rng.random(4), speakers, utterances))
+        probe(planted_speech(lambda speaker, utterance, rng: rng.random(4), speakers, utterances))
 
 
 def test_features_are_those_of_the_codec_as_it_runs(codec: Codec) -> None:
@@ -153,13 +153,17 @@ def test_features_are_those_of_the_codec_as_it_runs(codec: Codec) -> None:
         "conditioning_speaker": (40, 32),
         "speaker": (40, 8),
     }
+    networks = codec.networks
+    assert isinstance(networks, CpuNetworks)
     for i in (0, 35):
         codes = codec.encode(excerpts[i], RATE)
         shares = np.concatenate([np.bincount(row, minlength=32) / 50 for row in codes.numpy()])
         assert np.square(found["codes"][i]) == pytest.approx(shares, abs=1e-6)
         sent = unpack_indices(codes.speaker, codec.config.speaker.sizes)
         for name, speaker in (("conditioning", None), ("conditioning_speaker", sent)):
-            conditioning, vector = codec.networks.conditioned(codes.numpy(), speaker)
+            vector = networks.speakers.vector(speaker)
+            start = networks.conditioning.start(vector)
+            conditioning = networks.conditioning.push(start, networks.quantizer.latents(codes.numpy()), True)
             by_hand = np.concatenate([conditioning.mean(0), conditioning.std(0)])
             assert found[name][i] == pytest.approx(by_hand, abs=1e-4)
         assert vector is not None and found["speaker"][i] == pytest.approx(vector, abs=1e-5)
@@ -274,18 +278,9 @@ def test_the_command_refuses_in_a_sentence(
     assert missing.exit_code == 2 and "pip install 'vqaudio[eval]'" in missing.stderr
 
 
-def test_real_voices_are_told_apart_by_the_default_model(speech_folder: Path) -> None:
-    codec = vqaudio.load()
-    model = torch_networks(codec.config, codec.state)
-    report: Report = probe(listen(model, items(speech_folder, 20)))
+def test_real_voices_are_told_apart_by_the_default_model(speech: Path) -> None:
+    report = probe(listen(vqaudio.load().model, items(speech / "eval" / "librispeech", 20)))
     accuracy = {row.name: row.accuracy for row in report.rows}
     assert len(report.speakers) == 10
     assert accuracy["mel"].low > 0.7 and accuracy["speaker"].low > 0.7
     assert all(estimate.low > 3 * report.chance for estimate in accuracy.values())
-
-
-@pytest.fixture
-def speech_folder(request: pytest.FixtureRequest) -> Path:
-    """Ten speakers of LibriSpeech."""
-    folder: Path = request.getfixturevalue("speech") / "eval" / "librispeech"
-    return folder
