@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import click
@@ -37,6 +38,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache of its own for every test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """Three seconds of noise in three files."""
@@ -64,10 +71,48 @@ def test_evaluate_prints_a_table_and_writes_every_file_as_json(model: Path, dire
     record = json.loads(target.read_text())
     assert record["model"]["name"] == "small" and len(record["model"]["fingerprint"]) == 8
     assert record["settings"]["decoder"] == "spectral" and record["versions"]["torch"]
-    assert [Path(u["path"]).name for u in record["utterances"]] == ["0.wav", "1.wav"]
-    assert set(record["metrics"]) == {"mel", "stoi"}
+    original, small = record["codecs"]
+    assert (original["name"], small["name"]) == ("original", "small")
+    assert [Path(u["path"]).name for u in small["utterances"]] == ["0.wav", "1.wav"]
+    assert set(record["metrics"]) == set(small["means"]) == {"mel", "stoi"}
     # 250 frames of 9 bits, with header and checksums
-    assert 2250 < record["bit_rate"] < 2250 + 8 * 50
+    assert 2250 < small["bit_rate"] < 2250 + 8 * 50
+
+
+@pytest.mark.skipif(shutil.which("opusenc") is None, reason="opusenc (Debian package opus-tools) is not installed")
+def test_evaluate_puts_other_codecs_beside(model: Path, directory: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.json"
+    options = ("--model", model, "--metrics", "mel", "--limit", 2, "--json", target, "--against", "opus:12")
+    result = run("evaluate", directory, *options)
+    assert result.exit_code == 0, result.output
+    assert "more than small on the same files" in result.output
+    small, opus = json.loads(target.read_text())["codecs"][1:]
+    assert opus["name"] == "opus:12" and opus["bit_rate"] > 6000
+    gap = opus["means"]["mel"]["mean"] - small["means"]["mel"]["mean"]
+    assert opus["more_than_subject"]["mel"]["mean"] == pytest.approx(gap)
+
+
+def test_evaluate_is_quick_the_second_time(
+    model: Path, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = (
+        "evaluate",
+        directory,
+        "--model",
+        model,
+        "--metrics",
+        "mel",
+        "--force",
+        "--json",
+        tmp_path / "out.json",
+    )
+    assert run(*arguments).exit_code == 0
+    first = json.loads((tmp_path / "out.json").read_text())
+    monkeypatch.setattr("vqaudio.evaluation.contenders.Own.code", lambda *_: pytest.fail("coded again"))
+    assert run(*arguments).exit_code == 0
+    assert json.loads((tmp_path / "out.json").read_text()) == first
+    with pytest.raises(pytest.fail.Exception, match="coded again"):
+        run(*arguments, "--no-cache")
 
 
 def test_evaluate_replaces_nothing_unasked(model: Path, directory: Path, tmp_path: Path) -> None:

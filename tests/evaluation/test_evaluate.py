@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -16,9 +17,11 @@ from vqaudio import audio
 from vqaudio.codes import Codes
 from vqaudio.errors import AudioError, UsageError
 from vqaudio.evaluation import evaluate as harness
-from vqaudio.evaluation.estimates import Estimate
+from vqaudio.evaluation.cache import Cache
+from vqaudio.evaluation.contenders import Coded, Own
 from vqaudio.evaluation.metrics import Metric, select
-from vqaudio.evaluation.speech import audio_files
+from vqaudio.evaluation.results import Evaluation, perplexity
+from vqaudio.evaluation.speech import Item, audio_files, items
 
 RATE = 16000
 CHEAP = select(["estoi", "mel"])
@@ -32,8 +35,16 @@ def undefined_for_long(reference: np.ndarray, decoded: np.ndarray, sample_rate: 
     return math.nan if len(reference) > RATE else 1.0
 
 
-ALONE = Metric("energy", "energy", "", True, "numpy", "numpy", energy, judges_decoded_alone=True)
+ENERGY = Metric("energy", "energy", "", True, "numpy", "numpy", energy)
 SHORT = Metric("short", "short", "", True, "numpy", "numpy", undefined_for_long)
+
+
+def own(load: Callable[[], object], name: str = "fake") -> Own:
+    return Own(name, name, load)  # type: ignore[arg-type]
+
+
+def measure(load: Callable[[], object], directory: Path, metrics: tuple[Metric, ...] = (), jobs: int = 1) -> Evaluation:
+    return harness.evaluate([own(load)], items(directory), metrics, jobs=jobs)
 
 
 @pytest.fixture(scope="module")
@@ -63,29 +74,29 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_perfect_codec_scores_as_the_original(directory: Path, fakes: ModuleType) -> None:
-    result = harness.evaluate(fakes.Perfect, audio_files(directory), (*CHEAP, ALONE))
-    assert result.estimate("estoi").mean == pytest.approx(1.0)
-    assert result.estimate("mel").mean == 0.0
-    assert result.estimate("energy") == result.original("energy")
+    result = measure(fakes.Perfect, directory, (*CHEAP, ENERGY))
+    assert result.subject.estimate("estoi").mean == pytest.approx(1.0)
+    assert result.subject.estimate("mel").mean == 0.0
+    assert result.subject.estimate("energy") == result.original.estimate("energy")
     assert not result.skipped
 
 
 def test_white_noise_scores_worse(directory: Path, fakes: ModuleType) -> None:
-    result = harness.evaluate(fakes.Noise, audio_files(directory), (*CHEAP, ALONE))
-    assert result.estimate("estoi").high < 0.3
-    assert result.estimate("mel").low > 5.0
-    assert result.estimate("energy").mean > 2 * result.original("energy").mean
+    result = measure(fakes.Noise, directory, (*CHEAP, ENERGY))
+    assert result.subject.estimate("estoi").high < 0.3
+    assert result.subject.estimate("mel").low > 5.0
+    assert result.subject.estimate("energy").mean > 2 * result.original.estimate("energy").mean
 
 
 def test_swapped_files_are_caught(directory: Path, fakes: ModuleType) -> None:
-    assert harness.evaluate(fakes.Swapped, audio_files(directory), CHEAP).estimate("estoi").high < 0.3
+    assert measure(fakes.Swapped, directory, CHEAP).subject.estimate("estoi").high < 0.3
 
 
 def test_every_file_is_measured_in_order_with_its_own_length(directory: Path, fakes: ModuleType) -> None:
-    result = harness.evaluate(fakes.Perfect, audio_files(directory), ())
+    result = measure(fakes.Perfect, directory)
     lengths = {"speaker0/0.wav": 0.75, "speaker0/2.wav": 1.25, "speaker1/1.wav": 1.0, "speaker1/3.wav": 1.5}
     expected = [(str(directory / name), seconds) for name, seconds in lengths.items()]
-    assert [(u.path, u.seconds) for u in result.utterances] == expected
+    assert [(u.path, u.seconds) for u in result.subject.utterances] == expected
 
 
 def test_the_bit_rate_is_that_of_the_files_on_disk(directory: Path, fakes: ModuleType, tmp_path: Path) -> None:
@@ -93,7 +104,7 @@ def test_the_bit_rate_is_that_of_the_files_on_disk(directory: Path, fakes: Modul
     for index, path in enumerate(audio_files(directory)):
         fakes.Perfect().encode(audio.read(path), RATE).save(tmp_path / f"{index}.codes")
         size += (tmp_path / f"{index}.codes").stat().st_size
-    result = harness.evaluate(fakes.Perfect, audio_files(directory), ())
+    result = measure(fakes.Perfect, directory).subject
     assert result.size == size
     assert result.bit_rate == pytest.approx(8 * size / 4.5)
 
@@ -111,44 +122,33 @@ class Counting:
 
 
 def test_use_of_the_codes_is_counted_over_all_files(directory: Path) -> None:
-    result = harness.evaluate(Counting, audio_files(directory), ())
+    result = measure(Counting, directory).subject
     assert result.used_codes == [4, 1]
     assert result.perplexities == pytest.approx([4.0, 1.0], rel=1e-4)
-    assert result.histogram.sum() == 2 * 4.5 * RATE / 100
+    assert result.histogram is not None and result.histogram.sum() == 2 * 4.5 * RATE / 100
 
 
 def test_perplexity_of_a_histogram_by_hand() -> None:
-    assert harness.perplexity(np.array([5, 5, 5, 0])) == pytest.approx(3.0)
-    assert harness.perplexity(np.array([1, 3])) == pytest.approx(4 / 3**0.75)
-
-
-def test_the_interval_of_a_mean_is_about_two_standard_errors() -> None:
-    values = np.random.default_rng(7).normal(3.0, 0.5, 400)
-    estimate = Estimate.of(values)
-    error = values.std() / 20
-    assert estimate.mean == pytest.approx(values.mean())
-    assert estimate.low == pytest.approx(values.mean() - 1.96 * error, abs=0.2 * error)
-    assert estimate.high == pytest.approx(values.mean() + 1.96 * error, abs=0.2 * error)
-    assert estimate == Estimate.of(values)
+    assert perplexity(np.array([5, 5, 5, 0])) == pytest.approx(3.0)
+    assert perplexity(np.array([1, 3])) == pytest.approx(4 / 3**0.75)
 
 
 def test_undefined_values_are_left_out_of_the_mean_and_counted(directory: Path, fakes: ModuleType) -> None:
-    estimate = harness.evaluate(fakes.Perfect, audio_files(directory), (SHORT,)).estimate("short")
+    estimate = measure(fakes.Perfect, directory, (SHORT,)).subject.estimate("short")
     assert (estimate.mean, estimate.count, estimate.undefined) == (1.0, 2, 2)
-    assert math.isnan(Estimate.of([math.nan]).mean)
 
 
 def test_files_that_are_no_audio_are_named_and_skipped(directory: Path, fakes: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(b"this is no audio")
     (tmp_path / "b.wav").write_bytes((directory / "speaker0" / "0.wav").read_bytes())
-    result = harness.evaluate(fakes.Perfect, audio_files(tmp_path), ())
-    assert [u.path for u in result.utterances] == [str(tmp_path / "b.wav")]
+    result = measure(fakes.Perfect, tmp_path)
+    assert [u.path for u in result.subject.utterances] == [str(tmp_path / "b.wav")]
     assert [path for path, _ in result.skipped] == [str(tmp_path / "a.wav")] and "a.wav" in result.skipped[0][1]
 
 
 def test_a_codec_that_changes_the_length_is_not_measured(directory: Path, fakes: ModuleType) -> None:
     with pytest.raises(AudioError, match="None of the 4 files"):
-        harness.evaluate(fakes.Shorter, audio_files(directory), ())
+        measure(fakes.Shorter, directory)
 
 
 def test_directories_without_audio_are_errors(tmp_path: Path) -> None:
@@ -171,9 +171,9 @@ def test_processes_give_what_one_process_gives(
 
     done: list[int] = []
     metrics = select(["mel"])
-    files = audio_files(directory)
-    several = harness.evaluate(fake_codecs.Noise, files, metrics, jobs=2, advance=lambda: done.append(1))
-    one = harness.evaluate(fakes.Noise, files, metrics)
+    contender, speech = own(fake_codecs.Noise), items(directory)
+    several = harness.evaluate([contender], speech, metrics, jobs=2, advance=lambda: done.append(1)).subject
+    one = measure(fakes.Noise, directory, metrics).subject
     for ours, theirs in zip(several.utterances, one.utterances, strict=True):
         assert (ours.path, ours.values, ours.size) == (theirs.path, theirs.values, theirs.size)
     assert len(done) == 4
@@ -185,13 +185,124 @@ def test_an_error_that_is_not_a_file_s_fault_ends_the_evaluation(directory: Path
             raise UsageError(f"The model has no {decoder} decoder.")
 
     with pytest.raises(UsageError, match="no horn decoder"):
-        harness.evaluate(Refusing, audio_files(directory), (), decoder="horn")
+        harness.evaluate([Own("fake", "fake", Refusing, "horn")], items(directory), ())
 
 
 def test_the_record_is_strict_json_with_every_file(directory: Path, fakes: ModuleType) -> None:
-    record = harness.evaluate(fakes.Perfect, audio_files(directory), (SHORT, ALONE)).to_dict()
+    record = measure(fakes.Perfect, directory, (SHORT, ENERGY)).to_dict()
     read = json.loads(json.dumps(record, allow_nan=False))
-    assert [u["metrics"]["short"] for u in read["utterances"]] == [1.0, None, 1.0, None]
-    assert read["metrics"]["short"]["undefined"] == 2
-    assert read["metrics"]["energy"]["original"]["mean"] == pytest.approx(read["metrics"]["energy"]["mean"])
-    assert "original" not in read["metrics"]["short"]
+    original, subject = read["codecs"]
+    assert (original["name"], subject["name"]) == ("original", "fake")
+    assert [u["values"]["short"] for u in subject["utterances"]] == [1.0, None, 1.0, None]
+    assert subject["means"]["short"]["undefined"] == 2
+    assert original["means"]["energy"]["mean"] == pytest.approx(subject["means"]["energy"]["mean"])
+    assert original["bit_rate"] == pytest.approx(256_000, rel=1e-3)
+
+
+def test_differences_are_those_of_the_same_files(directory: Path, fakes: ModuleType) -> None:
+    contenders = [own(fakes.Perfect, "perfect"), own(fakes.Noise, "noise")]
+    result = harness.evaluate(contenders, items(directory), (ENERGY,))
+    perfect, noise = result.results[1:]
+    ours, theirs = ([u.values["energy"] for u in r.utterances] for r in (perfect, noise))
+    difference = noise.less(perfect, "energy")
+    assert difference.mean == pytest.approx(np.mean(theirs) - np.mean(ours))
+    assert difference.low > 0  # the intervals of both means hold the spread of the files, which the difference does not
+    assert perfect.less(perfect, "energy").high == 0.0
+
+
+class Late:
+    """Gives everything back, 20 ms late."""
+
+    name = identity = "late"
+
+    def code(self, waveform: np.ndarray, sample_rate: int) -> Coded:
+        late = np.concatenate([np.zeros(320, np.float32), waveform])[: len(waveform)]
+        return Coded(100, late, 1.0, 1.0)
+
+
+def test_a_delay_is_made_good_before_anything_is_judged() -> None:
+    sample = Path(audio.__file__).with_name("pretrained") / "sample.flac"
+    result = harness.evaluate([Late()], [Item(sample, "espeak", None)], select(["estoi", "mel"])).subject
+    assert abs(result.utterances[0].delay - 320) <= 16
+    assert result.estimate("estoi").mean > 0.95 and result.estimate("mel").mean < 1.5
+
+
+class Fussy:
+    """Codes one file and refuses the others."""
+
+    name = identity = "fussy"
+
+    def code(self, waveform: np.ndarray, sample_rate: int) -> Coded:
+        if len(waveform) != RATE:
+            raise AudioError("Fussy codes a second and no other.")
+        return Coded(1, waveform, 1.0, 1.0)
+
+
+def test_a_file_that_one_codec_refuses_is_left_out_for_all(directory: Path, fakes: ModuleType) -> None:
+    result = harness.evaluate([own(fakes.Perfect), Fussy()], items(directory), ())
+    assert [len(r.utterances) for r in result.results] == [1, 1, 1]
+    assert len(result.skipped) == 3 and all("a second and no other" in sentence for _, sentence in result.skipped)
+
+
+class Counted:
+    """A codec that counts how often it is asked."""
+
+    name = identity = "counted"
+    asked = 0
+
+    def code(self, waveform: np.ndarray, sample_rate: int) -> Coded:
+        type(self).asked += 1
+        return Coded(10, waveform / 2, 1.0, 2.0, np.array([[1, 2]]))
+
+
+def test_what_is_known_is_not_measured_again(directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Counted, "asked", 0)
+    cache, speech = Cache(tmp_path / "kept"), items(directory)
+
+    def again(
+        metrics: tuple[Metric, ...] = (ENERGY, SHORT), cache: Cache | None = cache
+    ) -> tuple[dict[str, object], int]:
+        before = Counted.asked
+        return harness.evaluate([Counted()], speech, metrics, cache=cache).to_dict(), Counted.asked - before
+
+    first, asked = again()
+    assert asked == 4
+    assert again() == (first, 0)
+    assert again((ENERGY,))[1] == 0  # of all that is known, a part
+    assert again(select(["mel"]))[1] == 4  # a metric that is not known
+    assert again() == (first, 0)  # and what was known still is
+    assert again(cache=None) == (first, 4)
+
+
+@pytest.mark.parametrize("change", ["audio", "text", "identity", "damage"])
+def test_whatever_a_measurement_depends_on_makes_it_new(
+    change: str, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.wav"
+    path.write_bytes((directory / "speaker0" / "0.wav").read_bytes())
+    cache, item = Cache(tmp_path / "kept"), Item(path, "a", "hello")
+    harness.evaluate([Counted()], [item], (ENERGY,), cache=cache)
+    if change == "audio":
+        path.write_bytes((directory / "speaker0" / "2.wav").read_bytes())
+    elif change == "text":
+        item = Item(path, "a", "good bye")
+    elif change == "identity":
+        monkeypatch.setattr(Counted, "identity", "counted, in another version")
+    else:
+        for kept in cache.folder.rglob("*.json"):
+            kept.write_text(kept.read_text()[:-20])
+    monkeypatch.setattr(Counted, "asked", 0)
+    result = harness.evaluate([Counted()], [item], (ENERGY,), cache=cache)
+    assert Counted.asked == 1
+    assert result.subject.utterances[0].seconds == (1.25 if change == "audio" else 0.75)
+
+
+def test_a_file_under_another_name_is_known(directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = Cache(tmp_path / "kept")
+    first, second = tmp_path / "a.wav", tmp_path / "b.wav"
+    for path in (first, second):
+        path.write_bytes((directory / "speaker0" / "0.wav").read_bytes())
+    harness.evaluate([Counted()], [Item(first, "a", None)], (ENERGY,), cache=cache)
+    monkeypatch.setattr(Counted, "asked", 0)
+    result = harness.evaluate([Counted()], [Item(second, "a", None)], (ENERGY,), cache=cache)
+    assert Counted.asked == 0 and result.subject.utterances[0].path == str(second)

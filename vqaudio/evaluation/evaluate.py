@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from vqaudio.evaluation.alignment import align
 
 from vqaudio import audio
 from vqaudio.errors import AudioError
-from vqaudio.evaluation.alignment import align
 from vqaudio.evaluation.cache import Cache, key
 from vqaudio.evaluation.contenders import Contender, Original
 from vqaudio.evaluation.metrics import Metric

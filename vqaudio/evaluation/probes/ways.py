@@ -16,8 +16,8 @@ import numpy as np
 
 from vqaudio.codec import Codec
 from vqaudio.errors import UsageError
+from vqaudio.evaluation.contenders import WARM_UP_SECONDS
 from vqaudio.evaluation.estimates import Estimate
-from vqaudio.evaluation.evaluate import WARM_UP_SECONDS
 from vqaudio.evaluation.metrics import Metric
 from vqaudio.runtime.cpu import CpuNetworks
 from vqaudio.runtime.product import PAIRED
