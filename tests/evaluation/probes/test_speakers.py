@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 import vqaudio
 from vqaudio import audio
 from vqaudio.cli import main
-from vqaudio.codec import Codec, unpack_indices
+from vqaudio.codec import Codec
 from vqaudio.errors import AudioError, UsageError
 from vqaudio.evaluation.probes.speaker_features import TITLES, Speech, Utterance, features, listen
 from vqaudio.evaluation.probes.speakers import deal, probe
@@ -153,17 +153,15 @@ def test_features_are_those_of_the_codec_as_it_runs(codec: Codec) -> None:
         "conditioning_speaker": (40, 32),
         "speaker": (40, 8),
     }
-    networks = codec.networks
-    assert isinstance(networks, CpuNetworks)
+    networks = CpuNetworks(codec.config, codec.state, threads=1, paired=False)
     for i in (0, 35):
-        codes = codec.encode(excerpts[i], RATE)
-        shares = np.concatenate([np.bincount(row, minlength=32) / 50 for row in codes.numpy()])
+        codes, sent = networks.encode([excerpts[i]], 2, True)
+        shares = np.concatenate([np.bincount(row, minlength=32) / 50 for row in codes])
         assert np.square(found["codes"][i]) == pytest.approx(shares, abs=1e-6)
-        sent = unpack_indices(codes.speaker, codec.config.speaker.sizes)
         for name, speaker in (("conditioning", None), ("conditioning_speaker", sent)):
             vector = networks.speakers.vector(speaker)
             start = networks.conditioning.start(vector)
-            conditioning = networks.conditioning.push(start, networks.quantizer.latents(codes.numpy()), True)
+            conditioning = networks.conditioning.push(start, networks.quantizer.latents(codes), True)
             by_hand = np.concatenate([conditioning.mean(0), conditioning.std(0)])
             assert found[name][i] == pytest.approx(by_hand, abs=1e-4)
         assert vector is not None and found["speaker"][i] == pytest.approx(vector, abs=1e-5)
@@ -249,7 +247,9 @@ def strict(path: Path) -> dict:
 def test_the_command_prints_writes_and_draws(run: Callable[..., Result], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     target, figure = tmp_path / "out.json", tmp_path / "out.png"
-    result = run("--json", target, "--figure", figure)
+    target.write_text("in the way")
+    assert run("--json", target, "--figure", figure).exit_code == 2
+    result = run("--json", target, "--figure", figure, "--force")
     assert result.exit_code == 0, result.output
     assert "3 speakers, 12 utterances" in result.stdout and "hermit" in result.stderr
     record = strict(target)
@@ -261,9 +261,6 @@ def test_the_command_prints_writes_and_draws(run: Callable[..., Result], tmp_pat
     assert record["excerpts"] == 48 and record["chance"] == pytest.approx(1 / 3)
     assert len(record["utterances"]) == 12 and record["versions"]["scikit-learn"]
     assert figure.read_bytes().startswith(b"\x89PNG\r\n")
-    assert run("--json", target).exit_code == 2
-    assert run("--json", target, "--force").exit_code == 0
-    assert strict(target)["rows"] == record["rows"]
 
 
 def test_the_command_refuses_in_a_sentence(
