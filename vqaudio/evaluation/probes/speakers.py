@@ -161,7 +161,7 @@ def _shares(name: str, utterances: Sequence[Utterance], folds: np.ndarray) -> li
             np.concatenate([utterance.features[name] for utterance in heard]).astype(np.float64),
             np.repeat([utterance.speaker for utterance in heard], [utterance.excerpts for utterance in heard]),
         )
-        for i in np.flatnonzero(folds == fold):
+        for i in np.flatnonzero(folds == fold).tolist():
             guesses = classifier.predict(utterances[i].features[name].astype(np.float64))
             shares[i] = (guesses == utterances[i].speaker).mean()
     return shares.tolist()
