@@ -36,27 +36,27 @@ RECIPE = Recipe(
     stages=(
         Stage(
             name="latents",
-            steps=1000,
+            steps=600,
             parts=LATENTS,
             weights=LossWeights(spectral=0.0, wavenet=0.0),
             quantize_after=100,
-            commitment_ramp=500,
-            kl_ramp=500,
+            commitment_ramp=300,
+            kl_ramp=300,
             crop_seconds=0.64,
             learning_rate=5e-3,
         ),
         Stage(
             name="bound",
-            steps=1500,
+            steps=1000,
             parts=(*LATENTS, "wavenet"),
             weights=LossWeights(spectral=0.0, mel=0.0),
-            kl_ramp=750,
+            kl_ramp=500,
             crop_seconds=0.64,
             batch_size=8,
-            learning_rate=1e-3,
+            learning_rate=2e-3,
         ),
     ),
-    optimizer=OptimizerConfig(final_share=0.02),
+    optimizer=OptimizerConfig(warmup_steps=100, final_share=0.02),
 )
 
 if __name__ == "__main__":
