@@ -30,7 +30,8 @@ Arrays = dict[str, NDArray[Any]]  # weights by name, in floating point or whole 
 FORMAT = "vqaudio codec 1"
 PRIOR_FORMAT = "vqaudio prior 1"
 VAE_FORMAT = "vqaudio vae 1"
-NAMES = {FORMAT: "codec", PRIOR_FORMAT: "prior", VAE_FORMAT: "continuous VAE, which has no codes"}
+NAMES = {FORMAT: "codec", PRIOR_FORMAT: "prior", VAE_FORMAT: "continuous VAE"}
+LACKS = {VAE_FORMAT: "; it has no codes and cannot encode"}
 MEANING = ("encoder", "quantizer", "speaker")  # the parts that give codes their meaning
 TRAINING_ONLY = (".counts", ".sums")  # the moving averages of the codebooks
 
@@ -197,7 +198,7 @@ def _opened(path: str | os.PathLike[str], expected: str) -> Iterator[tuple[dict[
             metadata = file.metadata() or {}
             found = metadata.get("format")
             if found in NAMES and found != expected:
-                raise ModelError(f"'{path}' is a {NAMES[found]}, not a {NAMES[expected]}.")
+                raise ModelError(f"'{path}' is a {NAMES[found]}, not a {NAMES[expected]}{LACKS.get(found, '')}.")
             if found != expected:
                 raise ModelError(f"'{path}' is not a {NAMES[expected]} of this version of vqaudio.")
             yield metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
