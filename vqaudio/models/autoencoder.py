@@ -117,12 +117,12 @@ class Autoencoder(nn.Module, ABC):
             decoder `spectral` and its terms `spectral_log_mel`, `spectral_log_magnitude` and `spectral_convergence`.
         """
         latents = self.encoder(waveform)
-        quantized, losses = None, {}
+        quantized, losses = None, dict[str, Tensor]()
         if quantize:
             carried, quantized, losses = self.squeeze(latents)
-        vector = self.speaker(latents, speaker)
-        if not quantize:
+        else:
             carried = self.bypass(latents)
+        vector = self.speaker(latents, speaker)
         conditioning = self.conditioning(carried, vector)
         if "mel" in wanted and objective is not None:
             losses["mel"] = objective.mel(self.conditioning.log_mel(conditioning), waveform)

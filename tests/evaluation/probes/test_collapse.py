@@ -19,6 +19,7 @@ from vqaudio.codec import Codec
 from vqaudio.errors import ModelError, UsageError
 from vqaudio.evaluation.probes.collapse import codes_in_use, collapse, column_names, load_vae, rows, units_in_use
 from vqaudio.evaluation.probes.likelihood import likelihood
+from vqaudio.models.config import CodecConfig
 from vqaudio.models.vae import VAE
 from vqaudio.models.vqvae import VQVAE
 from vqaudio.weights import save_vae
@@ -35,9 +36,9 @@ def speech_like(seed: int, seconds: float = 0.5) -> np.ndarray:
     return (levels * rng.uniform(-1, 1, samples)).astype(np.float32)
 
 
-def vae(**changes: object) -> VAE:
+def vae(config: CodecConfig = TINY) -> VAE:
     torch.manual_seed(0)
-    return VAE(dataclasses.replace(TINY, **changes)).eval()
+    return VAE(config).eval()
 
 
 def vqvae() -> VQVAE:
@@ -173,7 +174,7 @@ def test_columns_are_named_by_what_tells_the_files_apart():
 
 def test_rows_that_no_model_has_are_left_out():
     waveforms = [speech_like(0), speech_like(1)]
-    codes, continuous = collapse("a", vqvae(), waveforms), collapse("b", vae(wavenet=None), waveforms)
+    codes, continuous = collapse("a", vqvae(), waveforms), collapse("b", vae(dataclasses.replace(TINY, wavenet=None)), waveforms)
     both = dict(rows([codes, continuous]))
     assert both["nll, true latents"][1] == both["bound, nll and KL"][1] == both["perplexity"][1] == ""
     assert both["active units"] == ["", f"{continuous.bottleneck.active[0]} of 4"]

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vqaudio.cli import options
 from vqaudio.cli.progress import progress
+
+if TYPE_CHECKING:
+    from vqaudio.models.vae import VAE
+    from vqaudio.models.vqvae import VQVAE
 
 
 @click.command()
@@ -62,7 +67,7 @@ def collapse(
         prior_figure.check(figure)
     files = audio_files(directory, limit)
     codec = vqaudio.load(model, device)
-    models = [codec.model, *(probe.load_vae(path, device) for path in vaes)]
+    models: list[VQVAE | VAE] = [codec.model, *(probe.load_vae(path, device) for path in vaes)]
     names = probe.column_names([Path(model or codec.config.name), *vaes])
     columns = []
     with progress("collapse", len(models), quiet=False) as advance:
