@@ -6,7 +6,8 @@ is said: 250 frames per second, of a Gaussian of 16 dimensions each, or of a cod
 conditioning first learn to tell the log-mel alone; then everything learns by the bound, the WaveNet's likelihood with
 the KL divergence, whose weight rises slowly from zero (KL warm-up; Bowman et al. 2016, arXiv 1511.06349; Sonderby et
 al. 2016, arXiv 1602.02282), the best that is known for a VAE. The same run with codes, for which the KL divergence is
-a constant, is a matter of one setting, and so is that without warm-up:
+a constant, is a matter of one setting, and so is that without warm-up. The commitment of the codes has the same
+warm-up: while the WaveNet is still deaf, nothing else moves the encoder, and it would give its codes up to please it.
 
 Corpus: the manifest of the recipe `speech16k`.
 
@@ -49,7 +50,8 @@ RECIPE = Recipe(
             name="bound",
             steps=1000,
             parts=(*LATENTS, "wavenet"),
-            weights=LossWeights(spectral=0.0, mel=0.0),
+            weights=LossWeights(spectral=0.0, mel=0.0, commitment=0.25 / 64),  # per sample, as likelihood and KL are
+            commitment_ramp=500,
             kl_ramp=500,
             crop_seconds=0.64,
             batch_size=8,
