@@ -61,4 +61,4 @@ def _cell(estimate: Estimate, metric: Metric, sign: str = "") -> str:
 
 
 def _speed(times: float) -> str:
-    return "" if math.isinf(times) else f"{times:.1f}"
+    return "" if math.isnan(times) else f"{times:.1f}"

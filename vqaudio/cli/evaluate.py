@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 @click.option(
     "--against",
     metavar="CODEC:SETTING,...",
-    default="",
     help="Codecs to compare with, for example opus:6,codec2:3200,speex:1,encodec:1.5: kb/s, b/s, quality, kb/s.",
 )
 @options.few_files
@@ -46,7 +45,7 @@ def evaluate(
     decoder: str | None,
     coder: str | None,
     prior: str | None,
-    against: str,
+    against: str | None,
     limit: int | None,
     manifest: Path | None,
     metrics: str | None,
@@ -76,7 +75,7 @@ def evaluate(
     if target is not None:
         check_target(target, force)
     chosen, notes = usable(select(metrics.split(",") if metrics is not None else METRICS))
-    others, missing = baselines.usable(baselines.parse_all(against))
+    others, missing = baselines.usable(baselines.parse_all(against) if against is not None else [])
     notes += missing
     speech = items(directory, limit, manifest)
     codec = vqaudio.load(model)

@@ -41,11 +41,15 @@ def delay(reference: np.ndarray, decoded: np.ndarray, sample_rate: int) -> int:
 
 def aligned(reference: np.ndarray, decoded: np.ndarray, sample_rate: int) -> np.ndarray:
     """`decoded` (T',) without its delay, cut or padded with silence to the length of `reference` (T,)."""
-    lag = delay(reference, decoded, sample_rate)
-    if lag == 0 and len(decoded) == len(reference):
+    return earlier(decoded, delay(reference, decoded, sample_rate), len(reference))
+
+
+def earlier(decoded: np.ndarray, lag: int, samples: int) -> np.ndarray:
+    """`decoded` (T',) moved to the front by `lag` samples, cut or padded with silence to `samples`."""
+    if lag == 0 and len(decoded) == samples:
         return decoded
     moved = decoded[lag:] if lag > 0 else np.pad(decoded, (-lag, 0))
-    return np.pad(moved[: len(reference)], (0, max(0, len(reference) - len(moved))))
+    return np.pad(moved[:samples], (0, max(0, samples - len(moved))))
 
 
 def _energies(waveform: np.ndarray, sample_rate: int, hop: int) -> np.ndarray:

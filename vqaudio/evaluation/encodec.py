@@ -83,7 +83,7 @@ class EncodecCodec:
             raise AudioError(f"The codec '{self.name}' decoded samples that are not finite.")
         codes = encoded.audio_codes[0, 0].numpy()  # (quantizers, frames)
         size = math.ceil(codes.size * math.log2(network.config.codebook_size) / 8)
-        return Coded(size, fitted(decoded, rate, len(waveform), sample_rate), middle - start, end - middle, codes)
+        return Coded(size, fitted(decoded, rate, len(waveform), sample_rate), middle - start, end - middle)
 
     def _network(self) -> EncodecModel:
         found = _found(self.weights)

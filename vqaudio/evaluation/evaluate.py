@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from vqaudio.evaluation.alignment import align
 
 from vqaudio import audio
 from vqaudio.errors import AudioError
+from vqaudio.evaluation.alignment import delay, earlier
 from vqaudio.evaluation.cache import Cache, key
 from vqaudio.evaluation.contenders import Contender, Original
 from vqaudio.evaluation.metrics import Metric
@@ -101,14 +101,16 @@ class Bench:
             coded = contender.code(reference, rate)
         except AudioError as error:
             raise AudioError(f"'{item.path}' is left out: {error}") from error
-        decoded, delay = align(reference, np.clip(coded.decoded, -1.0, 1.0), rate)  # clipped as a file would hold it
+        decoded = np.clip(coded.decoded, -1.0, 1.0)  # as a file would hold it
+        lag = delay(reference, decoded, rate)
+        decoded = earlier(decoded, lag, len(reference))
         utterance = Utterance(
             path=str(item.path),
             seconds=len(reference) / rate,
             size=coded.size,
             encode_seconds=coded.encode_seconds,
             decode_seconds=coded.decode_seconds,
-            delay=delay,
+            delay=lag,
             values={m.name: m(reference, decoded, rate, item.text) for m in self.metrics},
             weights={m.name: m.weight(reference, rate, item.text) for m in self.metrics},
             histogram=coded.histogram,

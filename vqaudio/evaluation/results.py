@@ -70,12 +70,12 @@ class Result:
 
     @property
     def encode_speed(self) -> float:
-        """Times real time, in one thread."""
+        """Times real time, in one thread; NaN where it took no time."""
         return _ratio(self.seconds, sum(u.encode_seconds for u in self.utterances))
 
     @property
     def decode_speed(self) -> float:
-        """Times real time, in one thread."""
+        """Times real time, in one thread; NaN where it took no time."""
         return _ratio(self.seconds, sum(u.decode_seconds for u in self.utterances))
 
     @property
@@ -148,8 +148,7 @@ class Evaluation:
             "identity": result.identity,
             "bytes": result.size,
             "bit_rate": result.bit_rate,
-            "encode_speed": result.encode_speed,
-            "decode_speed": result.decode_speed,
+            **plain({"encode_speed": result.encode_speed, "decode_speed": result.decode_speed}),
             "used_codes": result.used_codes,
             "perplexity": result.perplexities,
             "means": {m.name: plain(vars(result.estimate(m.name))) for m in self.metrics},
@@ -189,4 +188,4 @@ def plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _ratio(over: float, under: float) -> float:
-    return over / under if under > 0 else math.inf
+    return over / under if under > 0 else math.nan
