@@ -48,9 +48,6 @@ def noise() -> np.ndarray:
 def test_the_size_is_that_of_packed_codes(bandwidth, weights, noise):
     coded = EncodecCodec(bandwidth, weights).code(noise, RATE)
     quantizers, frames = round(bandwidth / 0.75), -(-(20001 * 3 / 2) // 320)  # of 10 bits, 75 in a second
-    assert coded.codes is not None
-    assert coded.codes.shape == (quantizers, frames)
-    assert coded.codes.max() < 1024
     assert coded.size == -(-10 * quantizers * frames // 8)
     assert coded.decoded.shape == noise.shape
     assert coded.decoded.dtype == np.float32
