@@ -1,4 +1,4 @@
-"""What `encode`, `decode` and `convert` share: a file, a pipe or a tree goes through a codec, and one line tells what it cost.
+"""What `encode`, `decode` and `convert` share: a file, pipe or tree goes through a codec; one line tells what it cost.
 
 A tree is mirrored file by file. What is there already is skipped, so that a run that was cut short goes on where it
 stopped, and a bad file is named while the rest goes on.

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeGuard
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
@@ -69,7 +69,7 @@ def convert(
 
     if dst != PIPE and not os.path.isdir(src):
         check_target(dst, force)
-        if not _is_codes(Path(dst)):
+        if not _codes_file(Path(dst)):
             audio.check_suffix(dst)
     codec = loaded(model, device)
     voice = voice_of(codec, to)
@@ -94,7 +94,7 @@ def voice_of(codec: Codec, to: str) -> bytes:
         return codec.table_voice(int(to))
     if not os.path.exists(to):
         raise UsageError(f"'{to}' is neither a file with a voice nor the row of a speaker in a table.")
-    if _is_codes(path := Path(to)):
+    if path := _codes_file(Path(to)):
         return _sent_voice(codec, path)
     with audio.reading(to, codec.config.sample_rate) as recording:
         return codec.voice(iter(recording), codec.config.sample_rate)
@@ -120,26 +120,27 @@ def convert_one(
     from vqaudio import audio
     from vqaudio.prior import coder_for
 
-    rate, heard, sounds = codec.config.sample_rate, not _is_codes(source), not _is_codes(target)
-    if heard:
-        coder = None if sounds else coder_for(codec, path=prior)
-        with audio.reading(source, rate) as recording:
-            sound = watch(recording, (1 + sounds) * recording.seconds, rate)  # it goes in, and out again
-            codes = codec.encode(sound, rate, speaker=False)
-    else:
-        codes, coder = _read(source, prior)
+    rate, given, wanted = codec.config.sample_rate, _codes_file(source), _codes_file(target)
+    passes = (given is None) + (wanted is None)  # of the sound: in and out
+    if given:
+        codes, coder = _read(given, prior)
         codec.check_header(codes)
-    converted = codes.with_speaker(voice)
-    if not sounds:
-        converted.save(target, force, coder)
-        return Tally(codes.seconds, os.stat(target).st_size)
-    parts = watch(codec.decode_parts(converted, **settings), (1 + heard) * codes.seconds, rate)
+    else:
+        coder = coder_for(codec, path=prior) if wanted else None
+        with audio.reading(source, rate) as recording:
+            codes = codec.encode(watch(recording, passes * recording.seconds, rate), rate, speaker=False)
+    codes = codes.with_speaker(voice)
+    if wanted:
+        codes.save(wanted, force, coder)
+        return Tally(codes.seconds, wanted.stat().st_size)
+    parts = watch(codec.decode_parts(codes, **settings), passes * codes.seconds, rate)
     audio.write(target, parts, rate, force, codes.samples)
     return Tally(codes.seconds)
 
 
-def _is_codes(file: Path | BinaryIO) -> TypeGuard[Path]:
-    return isinstance(file, Path) and file.suffix.lower() == CODES
+def _codes_file(file: Path | BinaryIO) -> Path | None:
+    """The path of a `.codes` file; None for sound."""
+    return file if isinstance(file, Path) and file.suffix.lower() == CODES else None
 
 
 def _read(path: Path, prior: str | None) -> tuple[Codes, Coder | None]:

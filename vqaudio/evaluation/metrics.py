@@ -51,8 +51,11 @@ class Metric:
     function: Callable[[np.ndarray, np.ndarray, int], float]
     judges_decoded_alone: bool = False
 
-    def __call__(self, reference: np.ndarray, decoded: np.ndarray, sample_rate: int) -> float:
+    def __call__(self, reference: np.ndarray, decoded: np.ndarray, sample_rate: int, text: str | None = None) -> float:
         """The value for one utterance, (T,) and (T,) at `sample_rate` Hz; NaN where it is undefined.
+
+        Args:
+            text: what is said, where that is known.
 
         Raises:
             UsageError: where the waveforms have not the same length.
@@ -63,6 +66,10 @@ class Metric:
                 f"{decoded.shape}."
             )
         return self.function(reference, decoded, sample_rate)
+
+    def weight(self, reference: np.ndarray, sample_rate: int, text: str | None = None) -> float:
+        """What the utterance weighs in a mean."""
+        return 1.0
 
 
 def pesq(reference: np.ndarray, decoded: np.ndarray, sample_rate: int) -> float:
@@ -119,15 +126,17 @@ def dnsmos(reference: np.ndarray, decoded: np.ndarray, sample_rate: int) -> floa
 def speaker_similarity(reference: np.ndarray, decoded: np.ndarray, sample_rate: int) -> float:
     """Cosine between the Resemblyzer voice vectors of both, prepared as the package does: raised to -30 dBFS where they
     are quieter, long silences cut out. Undefined where that leaves nothing."""
+    ours, theirs = (voice_vector(waveform, sample_rate) for waveform in (reference, decoded))
+    return math.nan if ours is None or theirs is None else float(ours @ theirs)
+
+
+def voice_vector(waveform: np.ndarray, sample_rate: int) -> np.ndarray | None:
+    """The Resemblyzer voice vector (256,), of length 1, of a waveform (T,), prepared as for `speaker_similarity`; None
+    where that leaves nothing."""
     from resemblyzer import preprocess_wav
 
-    if not reference.any() or not decoded.any():
-        return math.nan
-    kept = [preprocess_wav(waveform, source_sr=sample_rate) for waveform in (reference, decoded)]
-    if any(len(waveform) == 0 for waveform in kept):
-        return math.nan
-    ours, theirs = (_voice_encoder().embed_utterance(waveform) for waveform in kept)
-    return float(ours @ theirs)
+    kept = preprocess_wav(waveform, source_sr=sample_rate) if waveform.any() else waveform[:0]
+    return _voice_encoder().embed_utterance(kept) if len(kept) else None
 
 
 METRICS: dict[str, Metric] = {
