@@ -147,7 +147,7 @@ class Codec:
         """The voice of a recording, heard in training or never, for `Codes.with_speaker`: what `encode` would send.
 
         Args:
-            reference: as the waveform of `encode`, of at least a second; some ten seconds tell more. An iterator may
+            reference: as the waveform of `encode`, of at least a second; five seconds tell much more. An iterator may
                 be of any length.
             sample_rate: of the reference, Hz.
 

@@ -63,7 +63,7 @@ def convert(
 
     SRC is an audio or .codes file, a directory of them, or - for audio on standard input. DST is an audio or .codes
     file, whose suffix gives the format, a directory, which gets WAV files, or - for WAV on standard output. The voice
-    need not have been heard in training; its recording takes a second at least, and some ten seconds tell more.
+    need not have been heard in training; its recording takes a second at least, and five seconds tell much more.
     """
     from vqaudio import audio
 
