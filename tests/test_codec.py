@@ -244,6 +244,113 @@ class TestSpeakerTable:
             with pytest.raises(UsageError, match="speaker"):
                 model.encode(noise, 16000, speaker=row)
 
+    def test_a_row_is_a_voice(self, table, noise):
+        voice = table.table_voice(2)
+        assert table.encode(noise, 16000).with_speaker(voice) == table.encode(noise, 16000, speaker=2)
+
+    def test_what_has_no_such_voice_says_what_it_has(self, table, codec, noise):
+        with pytest.raises(UsageError, match="rows 0 to 2"):
+            table.table_voice(3)
+        with pytest.raises(UsageError, match="rows 0 to 2"):
+            table.voice(noise, 16000)
+        with pytest.raises(UsageError, match="from a recording"):
+            codec.table_voice(0)
+        config = dataclasses.replace(codec.config, speaker=SpeakerConfig(kind="none"))
+        voiceless = Codec(config, VQVAE(config).arrays())
+        for ask in (lambda: voiceless.voice(noise, 16000), lambda: voiceless.table_voice(0)):
+            with pytest.raises(UsageError, match="its codes alone"):
+                ask()
+
+
+class TestVoices:
+    @pytest.fixture
+    def tones(self) -> np.ndarray:
+        phases = np.outer(np.arange(1, 30), 2 * np.pi * 130 * np.arange(24000) / 16000)
+        return (0.02 * np.sin(phases).sum(axis=0)).astype(np.float32)
+
+    @pytest.mark.parametrize("decoder", ["spectral", "wavenet"])
+    def test_its_own_voice_changes_nothing(self, codec, noise, decoder):
+        codes = codec.encode(noise[:20000], 16000)
+        own = codes.with_speaker(codec.voice(noise[:20000], 16000))
+        assert own == codes
+        np.testing.assert_array_equal(codec.decode(own, decoder=decoder), codec.decode(codes, decoder=decoder))
+
+    @pytest.mark.parametrize("decoder", ["spectral", "wavenet"])
+    def test_another_voice_is_heard_and_changes_no_code(self, codec, noise, tones, decoder):
+        codes, voice = codec.encode(noise[:20000], 16000), codec.voice(tones, 16000)
+        converted = codes.with_speaker(voice)
+        assert voice == codec.encode(tones, 16000).speaker != codes.speaker
+        np.testing.assert_array_equal(converted.numpy(), codes.numpy())
+        assert converted.samples == codes.samples
+        assert not np.array_equal(codec.decode(converted, decoder=decoder), codec.decode(codes, decoder=decoder))
+        assert codes.speaker == codec.voice(noise[:20000], 16000)  # what was there is as it was
+
+    def test_a_voice_does_not_depend_on_how_the_reference_comes(self, codec, noise, monkeypatch):
+        long = np.tile(noise, 3)
+        whole = codec.voice(long, 16000)
+        assert codec.voice(iter(np.split(long, [1, 300, 77777])), 16000) == whole
+        assert codec.voice(torch.from_numpy(np.stack([long, long])), 16000) == whole
+        monkeypatch.setattr(cpu, "BLOCK_SECONDS", 0.3)
+        assert codec.voice(long, 16000) == whole
+
+    def test_an_hour_is_heard_a_few_blocks_at_a_time(self, codec, noise, monkeypatch):
+        """Ten minutes in blocks of a second here: what is given is taken no faster than the networks work it off."""
+        monkeypatch.setattr(cpu, "BLOCK_SECONDS", 1.0)
+        monkeypatch.setattr(codec.networks, "threads", 1)
+        given, worked, most = 0, 0, 0
+        push = codec.networks.encoder.push
+
+        def watched(state, samples, last):
+            nonlocal worked
+            worked += len(samples)
+            return push(state, samples, last)
+
+        def parts():
+            nonlocal given, most
+            for _ in range(600):
+                given += 16000
+                most = max(most, given - worked)
+                yield noise[:16000]
+
+        monkeypatch.setattr(codec.networks.encoder, "push", watched)
+        codec.voice(parts(), 16000)
+        assert given == 600 * 16000
+        assert most <= 5 * 16000
+
+    @pytest.mark.parametrize(
+        ("reference", "hint"),
+        [
+            (np.full(15999, 0.1), "too short"),
+            (np.zeros(32000), "silent"),
+            (np.full(32000, 5e-4), "silent"),
+            (np.zeros(0), "no samples"),
+            (np.full(32000, np.nan), "not finite"),
+        ],
+    )
+    def test_references_that_tell_no_voice(self, codec, reference, hint):
+        with pytest.raises(AudioError, match=hint):
+            codec.voice(reference.astype(np.float32), 16000)
+
+    def test_a_voice_is_what_the_header_has_room_for(self, codec, noise):
+        codes = codec.encode(noise, 16000)
+        assert codes.with_speaker(b"") == codec.encode(noise, 16000, speaker=False)
+        for wrong in (bytes(256), "bob", None):
+            with pytest.raises(UsageError, match="speaker"):
+                codes.with_speaker(wrong)
+        with pytest.raises(ModelError, match="speaker"):
+            codec.decode(codes.with_speaker(b"bob"))
+
+    def test_the_shipped_model_hears_that_two_are_two(self, shipped, speech):
+        folders = sorted((speech / "eval" / "librispeech").iterdir())[:4]
+        found = []
+        for folder in folders:
+            both = [soundfile.read(path, dtype="float32")[0] for path in sorted(folder.iterdir())[:2]]
+            found.append([unpack_indices(shipped.voice(wave, 16000), (16,) * 16) for wave in both])
+        numbers = np.array(found)  # (speakers, 2, dims)
+        within = np.abs(numbers[:, 0] - numbers[:, 1]).mean()
+        between = np.abs(numbers[:, None] - numbers[None]).mean(axis=(2, 3))[~np.eye(4, dtype=bool)].mean()
+        assert within < between
+
 
 def test_half_precision_tensors_are_heard(codec, noise):
     codes = codec.encode(torch.from_numpy(noise).bfloat16(), 16000)

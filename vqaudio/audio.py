@@ -258,13 +258,21 @@ def write(
         parts, samples = iter([array]), len(array)
     chunks = _integers(parts)
     if isinstance(path, str | os.PathLike):
-        suffix = Path(path).suffix.lower()
-        if suffix not in _WRITTEN:
-            raise UsageError(f"'{path}' does not end in one of {', '.join(_WRITTEN)}, which name a format to write.")
+        check_suffix(path)
         with replacing(path, force, AudioError) as temporary:
-            _encode(temporary, chunks, sample_rate, suffix)
+            _encode(temporary, chunks, sample_rate, Path(path).suffix.lower())
     else:
         _send(path, chunks, _wav_header(sample_rate, samples))
+
+
+def check_suffix(path: str | os.PathLike[str]) -> None:
+    """See, before any work, that a path names a format that `write` writes.
+
+    Raises:
+        UsageError: where it does not.
+    """
+    if Path(path).suffix.lower() not in _WRITTEN:
+        raise UsageError(f"'{path}' does not end in one of {', '.join(_WRITTEN)}, which name a format to write.")
 
 
 def write_raw(stream: BinaryIO, parts: Iterator[np.ndarray]) -> None:

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from vqaudio import audio
 from vqaudio.codes import Codes
 from vqaudio.container import Header
-from vqaudio.errors import ModelError, UsageError
+from vqaudio.errors import AudioError, ModelError, UsageError
 from vqaudio.models.config import CodecConfig, check
 from vqaudio.runtime.cpu import CpuNetworks
 from vqaudio.streams import DecoderStream, EncoderStream
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from vqaudio.runtime.gpu import TorchNetworks
 
 DEFAULT_MODEL = "speech16k.safetensors"
+SHORTEST_REFERENCE = 1.0  # seconds that tell a voice
+QUIETEST_REFERENCE = 1e-3  # peak, -60 dB of full scale, below which there is nothing to hear
 
 
 def load(path: str | os.PathLike[str] | None = None, device: str = "cpu", threads: int | None = None) -> Codec:
@@ -128,31 +130,58 @@ class Codec:
             UsageError: for a number of quantisers or a speaker that the model does not have, or for no waveform.
         """
         stages = self._stages(quantizers)
-        row = self._row(speaker)
-        length, converter = 0, audio.Converter(sample_rate, self.config.sample_rate)
-
-        def samples() -> Iterator[np.ndarray]:
-            nonlocal length
-            for part in waveform if isinstance(waveform, Iterator) else [waveform]:
-                for block in audio.blocks(part):
-                    chunk = converter.push(block)
-                    length += len(chunk)
-                    yield chunk
-            rest = converter.finish()
-            length += len(rest)
-            yield rest
-
-        codes, indices = self.networks.encode(samples(), stages, speaker is True)
-        indices = indices if row is None else [row]
+        voice = b"" if isinstance(speaker, bool) else self.table_voice(speaker)
+        sound = _Sound(waveform, sample_rate, self.config.sample_rate)
+        codes, indices = self.networks.encode(sound, stages, speaker is True)
         return Codes(
             codes=_beside(waveform, codes.astype(np.int64)) if is_tensor(waveform) else codes,
             codebook_size=self.config.quantizer.codebook_size,
             hop=self.config.hop,
             sample_rate=self.config.sample_rate,
-            samples=length,
+            samples=sound.samples,
             model=self.fingerprint,
-            speaker=b"" if indices is None else pack_indices(indices, self.config.speaker.sizes),
+            speaker=voice if indices is None else pack_indices(indices, self.config.speaker.sizes),
         )
+
+    def voice(self, reference: ArrayLike | Tensor | Iterator[np.ndarray], sample_rate: int) -> bytes:
+        """The voice of a recording, heard in training or never, for `Codes.with_speaker`: what `encode` would send.
+
+        Args:
+            reference: as the waveform of `encode`, of at least a second; five seconds tell much more. An iterator may
+                be of any length.
+            sample_rate: of the reference, Hz.
+
+        Returns:
+            as in `Codes.speaker`.
+
+        Raises:
+            AudioError: for a reference that is too short or silent, or that `encode` would refuse.
+            UsageError: for a model that takes no voice from a recording; or as `encode`.
+        """
+        if self.config.speaker.kind != "reference":
+            raise UsageError(f"The model {self.config.name} takes no voice from a recording; {self._voices}.")
+        sound = _Sound(reference, sample_rate, self.config.sample_rate)
+        _, indices = self.networks.encode(sound, 1, True)
+        seconds = sound.samples / self.config.sample_rate
+        if seconds < SHORTEST_REFERENCE:
+            raise AudioError(f"A reference of {seconds:.2f} s is too short; a voice takes {SHORTEST_REFERENCE:g} s.")
+        if sound.peak < QUIETEST_REFERENCE:
+            raise AudioError("The reference is silent, so that there is no voice to hear.")
+        assert indices is not None  # which only other kinds of models leave out
+        return pack_indices(indices, self.config.speaker.sizes)
+
+    def table_voice(self, row: int) -> bytes:
+        """The voice of a row, counted from 0, of a model's table of speakers, for `Codes.with_speaker`.
+
+        Returns:
+            as in `Codes.speaker`.
+
+        Raises:
+            UsageError: for a model without a table, or a row beyond it.
+        """
+        if self.config.speaker.kind != "lookup" or not 0 <= row < self.config.speaker.speakers:
+            raise UsageError(f"The model {self.config.name} has no speaker {row} in a table; {self._voices}.")
+        return pack_indices([row], self.config.speaker.sizes)
 
     def decode(
         self, codes: Codes, *, decoder: str | None = None, seed: int = 0, temperature: float = 1.0
@@ -274,13 +303,39 @@ class Codec:
         """What a speaker's bytes stand for, None for the null speaker."""
         return unpack_indices(speaker, self.config.speaker.sizes) if speaker else None
 
-    def _row(self, speaker: bool | int) -> int | None:
-        """The row of the speaker table that the caller means, if any."""
-        if isinstance(speaker, bool):
-            return None
-        if self.config.speaker.kind != "lookup" or not 0 <= speaker < self.config.speaker.speakers:
-            raise UsageError(f"The model has no speaker {speaker} in a table.")
-        return speaker
+    @property
+    def _voices(self) -> str:
+        """Where the model has its voices from, to stand after a semicolon."""
+        return {
+            "none": "its codes alone carry the voice",
+            "lookup": f"its speakers are rows 0 to {self.config.speaker.speakers - 1}",
+            "reference": "it takes a voice from a recording",
+        }[self.config.speaker.kind]
+
+
+class _Sound:
+    """A waveform as the networks take it, to go through once in parts (n,).
+
+    Args: as for `Codec.encode`, and the rate of the networks in Hz.
+
+    Attributes:
+        samples, peak: how many so far, and the largest magnitude.
+    """
+
+    def __init__(self, waveform: Any, sample_rate: int, target_rate: int) -> None:
+        self.samples, self.peak = 0, 0.0
+        self._waveform, self._converter = waveform, audio.Converter(sample_rate, target_rate)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for part in self._waveform if isinstance(self._waveform, Iterator) else [self._waveform]:
+            for block in audio.blocks(part):
+                yield self._counted(self._converter.push(block))
+        yield self._counted(self._converter.finish())
+
+    def _counted(self, samples: np.ndarray) -> np.ndarray:
+        self.samples += len(samples)
+        self.peak = max(self.peak, float(np.abs(samples).max(initial=0)))
+        return samples
 
 
 def check_device(name: str) -> str:

@@ -6,7 +6,7 @@ import io
 import operator
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -107,6 +107,14 @@ class Codes:
             )
         samples = min(end * self.hop, self.samples) - start * self.hop
         return self._with(self.codes[:, start:end], samples)
+
+    def with_speaker(self, speaker: bytes) -> Codes:
+        """The same codes in another voice, as `Codec.voice` gives it, or for empty bytes in that of the null speaker.
+
+        Raises:
+            UsageError: for what is not at most 255 bytes.
+        """
+        return replace(self, speaker=speaker)
 
     @classmethod
     def concatenate(cls, parts: Sequence[Codes]) -> Codes:

@@ -20,12 +20,12 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(tmp_path: Path, tiny_codec: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run `vqaudio ARGUMENTS` in a fresh folder; encode and decode take the tiny codec unless told otherwise."""
+    """Run `vqaudio ARGUMENTS` in a fresh folder; those that code take the tiny codec unless told otherwise."""
     monkeypatch.chdir(tmp_path)
 
     def invoke(verb: str, *arguments: object, stdin: bytes | None = None) -> Result:
         words = [verb, *map(str, arguments)]
-        if verb in ("encode", "decode") and "--model" not in words:
+        if verb in ("encode", "decode", "convert") and "--model" not in words:
             words += ["--model", str(tiny_codec)]
         return CliRunner().invoke(main, words, input=stdin, catch_exceptions=False)
 

@@ -9,6 +9,7 @@ import click
 
 from vqaudio import __version__
 from vqaudio.cli.benchmark import benchmark
+from vqaudio.cli.convert import convert
 from vqaudio.cli.decode import decode
 from vqaudio.cli.demo import demo
 from vqaudio.cli.encode import encode
@@ -55,5 +56,18 @@ def main() -> None:
     """A neural speech codec: a few hundred bytes per second of speech, and back."""
 
 
-for verb in (encode, decode, info, sample, demo, train, train_prior, evaluate, evaluate_prior, benchmark, probe):
+for verb in (
+    encode,
+    decode,
+    convert,
+    info,
+    sample,
+    demo,
+    train,
+    train_prior,
+    evaluate,
+    evaluate_prior,
+    benchmark,
+    probe,
+):
     main.add_command(verb)

@@ -1,4 +1,4 @@
-"""What `encode` and `decode` share: a file, a pipe or a tree goes through a codec, and one line tells what it cost.
+"""What `encode`, `decode` and `convert` share: a file, pipe or tree goes through a codec; one line tells what it cost.
 
 A tree is mirrored file by file. What is there already is skipped, so that a run that was cut short goes on where it
 stopped, and a bad file is named while the rest goes on.
@@ -34,7 +34,7 @@ PIPE = "-"
 
 @dataclass(frozen=True)
 class Tally:
-    """How much speech went through, in how many bytes of `.codes`."""
+    """How much speech went through, in how many bytes of `.codes`, if any were read or written."""
 
     seconds: float = 0.0
     size: int = 0
@@ -43,10 +43,10 @@ class Tally:
         return Tally(self.seconds + other.seconds, self.size + other.size)
 
     def line(self, elapsed: float) -> str:
-        """For people: seconds, bytes, the rate that these are, and the speed."""
+        """For people: seconds, bytes and the rate that these are, and the speed."""
         rate = 8 * self.size / self.seconds / 1000
-        speed = self.seconds / elapsed
-        return f"{self.seconds:.2f} s, {self.size:,} bytes, {rate:.2f} kb/s, {speed:.1f} times real time"
+        coded = f"{self.size:,} bytes, {rate:.2f} kb/s, " if self.size else ""
+        return f"{self.seconds:.2f} s, {coded}{self.seconds / elapsed:.1f} times real time"
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class Conversion:
             goes through watch.
         suffixes: of the files that are taken from a directory.
         suffix: of the files that they become.
+        note: what the line in the end begins with.
     """
 
     verb: str
@@ -68,11 +69,12 @@ class Conversion:
     model: str | None
     device: str
     force: bool
+    note: str = ""
 
     @property
     def codec(self) -> Codec:
         """The codec, loaded once in each process."""
-        return _loaded(self.model, self.device)
+        return loaded(self.model, self.device)
 
     def attempt(self, source: Path, target: Path) -> Tally | str:
         """Turn one file of many: its tally, or a sentence that names it. What fails with every file is raised."""
@@ -101,7 +103,7 @@ def run(conversion: Conversion, source: str, target: str, jobs: int, quiet: bool
     else:
         line = _single(conversion, source, target, quiet)
     if not quiet:
-        click.echo(line, err=target == PIPE)
+        click.echo(conversion.note + line, err=target == PIPE)
 
 
 def _single(conversion: Conversion, source: str, target: str, quiet: bool) -> str:
@@ -154,7 +156,7 @@ def _tree(conversion: Conversion, source: Path, target: Path, jobs: int, quiet: 
                 click.echo(f"Error: {result}", err=True)
             advance()
     if failed:
-        raise VqaudioError(f"{failed} of {len(todo)} files could not be {conversion.verb}d; the others are done.")
+        raise VqaudioError(f"{failed} of {len(todo)} files failed to {conversion.verb}; the others are done.")
     return f"{len(todo)} files, {total.line(time.perf_counter() - started)}{skipped}"
 
 
@@ -220,7 +222,8 @@ def _unwind(*_: object) -> None:
 
 
 @functools.cache
-def _loaded(model: str | None, device: str) -> Codec:
+def loaded(model: str | None, device: str) -> Codec:
+    """A codec, loaded once."""
     import vqaudio
 
     return vqaudio.load(model, device)

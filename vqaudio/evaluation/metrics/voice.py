@@ -12,15 +12,17 @@ import numpy as np
 def speaker_similarity(reference: np.ndarray, decoded: np.ndarray, sample_rate: int) -> float:
     """Cosine between the Resemblyzer voice vectors of both, prepared as the package does: raised to -30 dBFS where they
     are quieter, long silences cut out. Undefined where that leaves nothing."""
+    ours, theirs = (voice_vector(waveform, sample_rate) for waveform in (reference, decoded))
+    return math.nan if ours is None or theirs is None else float(ours @ theirs)
+
+
+def voice_vector(waveform: np.ndarray, sample_rate: int) -> np.ndarray | None:
+    """The Resemblyzer voice vector (256,), of length 1, of a waveform (T,), prepared as for `speaker_similarity`; None
+    where that leaves nothing."""
     from resemblyzer import preprocess_wav
 
-    if not reference.any() or not decoded.any():
-        return math.nan
-    kept = [preprocess_wav(waveform, source_sr=sample_rate) for waveform in (reference, decoded)]
-    if any(len(waveform) == 0 for waveform in kept):
-        return math.nan
-    ours, theirs = (_voice_encoder().embed_utterance(waveform) for waveform in kept)
-    return float(ours @ theirs)
+    kept = preprocess_wav(waveform, source_sr=sample_rate) if waveform.any() else waveform[:0]
+    return _voice_encoder().embed_utterance(kept) if len(kept) else None
 
 
 @functools.cache
