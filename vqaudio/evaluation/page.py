@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TEMPLATES = Path(__file__).with_name("templates")
-NEEDED = {"jinja2": "jinja2", "matplotlib.figure": "matplotlib"}  # modules and the distributions that bring them
+NEEDED = ("jinja2", "matplotlib", "librosa")  # packages, the last for spectrograms
 
 
 def check() -> None:
     """See that pages can be made.
 
     Raises:
-        UsageError: where jinja2 or matplotlib is missing.
+        UsageError: where a package is missing.
     """
-    for module, package in NEEDED.items():
+    for package in NEEDED:
         try:
-            importlib.import_module(module)
+            importlib.import_module(package)
         except ImportError as error:
             raise UsageError(f"A page needs {package}; pip install 'vqaudio[eval]' brings it.") from error
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from vqaudio.evaluation.estimates import Estimate
 from vqaudio.evaluation.metrics import Metric
 from vqaudio.evaluation.results import Evaluation, Result
@@ -24,9 +26,11 @@ OTHERS = ("#0b5fa5", "#b35c00", "#00755e", "#7a3e9d", "#5c5c00", "#8c4a3c", "#3d
 GRID = "#e3e3e3"
 MARGIN = 1.6  # the bit rates shown reach so many times further, so that labels have room
 TITLE_SIZE, TICK_SIZE, LABEL_SIZE = 9.5, 8.5, 8.5  # points
-LABEL_DISTANCE, POINT = 7.0, 4.5  # points: from a codec's point to its label, and half of what a point takes
+LABEL_DISTANCE, LINE = 7.0, 4.0  # points: from a codec's point to its label; what a line takes for itself
 TICKS = (1.0, 2.0, 5.0)  # of each decade
-PLACES = [(1, 0), (0, 1), (0, -1), (-1, 0), (0.8, 0.8), (0.8, -0.8), (-0.8, 0.8), (-0.8, -0.8)]  # of a label
+NEAR = [(1, 0), (-1, 0), (0, 1), (0, -1), (0.8, 0.8), (0.8, -0.8), (-0.8, 0.8), (-0.8, -0.8)]
+PLACES = [*NEAR, *((right * 2, up * 2) for right, up in NEAR)]  # of a label around its point, the first as good as any
+OUTSIDE = 4  # how much worse it is to leave the panel than to cover something
 
 
 @dataclass(frozen=True)
@@ -186,19 +190,50 @@ def _dress(axes: Any, metric: Metric, rates: Sequence[float]) -> None:
 
 
 def _place(figure: Figure, panels: Sequence[Sequence[Any]]) -> None:
-    """Give every label the place around its point where it covers least of the points and of the texts there are."""
+    """Give every label the place around its point where it covers least of lines, points and labels already placed."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figure.draw_without_rendering()  # settles the layout
     figure.set_layout_engine("none")
-    renderer = FigureCanvasAgg(figure).get_renderer()
+    renderer, scale = FigureCanvasAgg(figure).get_renderer(), figure.dpi / 72
     for labels in panels:
-        others = [text for text in labels[0].axes.texts if text not in labels]
-        taken = [text.get_window_extent(renderer) for text in others] + [_around_point(label) for label in labels]
+        axes = labels[0].axes
+        taken = [box for line in _lines(axes) for box in _along(line, LINE * scale)]
+        taken += [text.get_window_extent(renderer).extents for text in axes.texts if text not in labels]
+        frame = axes.get_window_extent(renderer).extents
         for label in labels:
-            covered = [_covered(label, place, taken, renderer) for place in PLACES]
-            _move(label, PLACES[covered.index(min(covered))])
-            taken.append(label.get_window_extent(renderer))
+            size, point = label.get_window_extent(renderer).size, axes.transData.transform(label.xy)
+            boxes = [_box(point, place, size, LABEL_DISTANCE * scale) for place in PLACES]
+            obstacles = np.array(taken)
+            costs = [_shared(b, obstacles).sum() - OUTSIDE * _shared(b, frame[None]).sum() for b in boxes]
+            best = int(np.argmin(costs))
+            _move(label, PLACES[best])
+            taken.append(boxes[best])
+
+
+def _lines(axes: Any) -> list[np.ndarray]:
+    """The ends (n, 2) of all that is drawn as a line, in pixels: of families, intervals and the original."""
+    lines = [line.get_transform().transform(line.get_xydata()) for line in axes.lines]
+    intervals = [axes.transData.transform(ends) for bars in axes.collections for ends in bars.get_segments()]
+    return [ends for ends in (*lines, *intervals) if len(ends)]
+
+
+def _along(ends: np.ndarray, size: float) -> list[np.ndarray]:
+    """Boxes (left, bottom, right, top) of a size, in pixels, closely along a line through some points (n, 2)."""
+    pieces = [np.linspace(a, b, int(np.hypot(*(b - a)) / size) + 1) for a, b in itertools.pairwise(ends)]
+    return [np.concatenate([at - size / 2, at + size / 2]) for at in np.concatenate([ends, *pieces])]
+
+
+def _box(point: np.ndarray, place: tuple[float, float], size: np.ndarray, distance: float) -> np.ndarray:
+    """The box (left, bottom, right, top), in pixels, of a label of a size (2,) beside a point (2,)."""
+    corner = point + distance * np.array(place) - size * (1 - np.sign(place)) / 2
+    return np.concatenate([corner, corner + size])
+
+
+def _shared(box: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The areas (n,) that a box (4,) shares with others (n, 4)."""
+    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    return np.prod(np.maximum(sides, 0), axis=1)
 
 
 def _move(label: Any, place: tuple[float, float]) -> None:
@@ -206,23 +241,3 @@ def _move(label: Any, place: tuple[float, float]) -> None:
     label.set_position((right * LABEL_DISTANCE, up * LABEL_DISTANCE))
     label.set_horizontalalignment("left" if right > 0 else "right" if right < 0 else "center")
     label.set_verticalalignment("bottom" if up > 0 else "top" if up < 0 else "center")
-
-
-def _covered(label: Any, place: tuple[float, float], taken: Sequence[Any], renderer: Any) -> float:
-    """How much of what is taken, and of what lies outside the panel, a label covers in one place, in pixels."""
-    from matplotlib.transforms import Bbox
-
-    _move(label, place)
-    box, frame = label.get_window_extent(renderer), label.axes.get_window_extent(renderer)
-    shared = [Bbox.intersection(box, other) for other in (frame, *taken)]
-    areas = [common.width * common.height if common else 0.0 for common in shared]
-    return box.width * box.height - areas[0] + sum(areas[1:])
-
-
-def _around_point(label: Any) -> Any:
-    """The box of the point that a label belongs to."""
-    from matplotlib.transforms import Bbox
-
-    x, y = label.axes.transData.transform(label.xy)
-    half = POINT * label.figure.dpi / 72
-    return Bbox.from_extents(x - half, y - half, x + half, y + half)

@@ -72,7 +72,7 @@ def render(
         advance: called after each of the `report_cases.choose(evaluation)`.
     """
     metrics = rate_quality.shown(evaluation)
-    return page.render(
+    html = page.render(
         "report.html",
         evaluation=evaluation,
         run=run,
@@ -86,6 +86,7 @@ def render(
         decibels=DECIBELS,
         sections=sections,
     )
+    return str(html)
 
 
 def _svg(figure: Figure, kind: str, metric: Metric, evaluation: Evaluation) -> Markup:

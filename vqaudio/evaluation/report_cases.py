@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from vqaudio.evaluation.alignment import align
 
 from vqaudio import audio
 from vqaudio.errors import AudioError
+from vqaudio.evaluation.alignment import aligned
 from vqaudio.evaluation.clips import Clip, clips
 from vqaudio.evaluation.contenders import Contender, Original
 from vqaudio.evaluation.metrics import Metric
@@ -32,6 +32,7 @@ class Case:
         seconds: of audio.
         text: what is said, where the manifest tells.
         values: of each metric, by codec, as text.
+        notes: by codec, what the caption of its clip says beside the name: the value of the metric that ranks.
         clips: of the original and of every codec.
         problem: the sentence that says why there are no clips; else empty.
     """
@@ -41,6 +42,7 @@ class Case:
     seconds: float
     text: str | None
     values: list[tuple[str, list[str]]]
+    notes: dict[str, str]
     clips: list[Clip]
     problem: str = ""
 
@@ -85,6 +87,7 @@ def cases(
     """
     everybody = (Original(), *contenders)
     by_path = {str(item.path): item for item in items}
+    metric = ranking(evaluation)
     found = []
     for rank, index in choose(evaluation):
         ours = evaluation.subject.utterances[index]
@@ -96,8 +99,13 @@ def cases(
             (result.name, [_figure(result.utterances[index].values[m.name]) for m in evaluation.metrics])
             for result in evaluation.results
         ]
+        notes = {
+            result.name: f"{metric.title} {_figure(result.utterances[index].values[metric.name])}"
+            for result in evaluation.results
+            if metric is not None
+        }
         item = by_path.get(ours.path)
-        found.append(Case(rank, ours.path, ours.seconds, item.text if item else None, values, heard, problem))
+        found.append(Case(rank, ours.path, ours.seconds, item.text if item else None, values, notes, heard, problem))
         advance()
     return found
 
@@ -110,8 +118,7 @@ def _listen(path: Path, contenders: Sequence[Contender]) -> list[Clip]:
 def _decoded(contender: Contender, reference: np.ndarray) -> np.ndarray:
     """What the metrics judged: a waveform (T,) without delay, clipped as a file would hold it."""
     coded = contender.code(reference, audio.SAMPLE_RATE)
-    decoded, _ = align(reference, np.clip(coded.decoded, -1.0, 1.0), audio.SAMPLE_RATE)
-    return decoded
+    return aligned(reference, np.clip(coded.decoded, -1.0, 1.0), audio.SAMPLE_RATE)
 
 
 def _in_words(rank: int, count: int) -> str:
