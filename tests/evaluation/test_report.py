@@ -206,7 +206,6 @@ INSPECT = """
   }
   const pictures = [];
   for (const image of document.querySelectorAll("main img")) {
-    image.loading = "eager";
     await image.decode();
     pictures.push([image.naturalWidth, image.naturalHeight]);
   }
