@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
+import vqaudio
 from vqaudio.errors import ModelError, UsageError
-from vqaudio.models.config import Alphabet, PriorConfig, to_dict
+from vqaudio.models.config import Alphabet, CodecConfig, PriorConfig, to_dict
 from vqaudio.models.vqvae import VQVAE
 from vqaudio.weights import (
     FORMAT,
@@ -24,8 +25,10 @@ from vqaudio.weights import (
     is_prior,
     load_model,
     load_prior_file,
+    load_vae_file,
     save_model,
     save_prior,
+    save_vae,
 )
 
 PRIOR = PriorConfig(channels=4)
@@ -161,6 +164,19 @@ class TestPrior:
             load_model(path)
         with pytest.raises(ModelError, match="is a codec, not a prior"):
             load_prior_file(tiny_codec)
+
+    def test_a_vae_is_no_codec(self, tiny_codec, tmp_path):
+        path, config = tmp_path / "vae.safetensors", CodecConfig(name="vae")
+        save_vae(path, config, {"a": torch.ones(3) / 3}, card="# Card")
+        loaded = load_vae_file(path)
+        assert (loaded.config, loaded.card) == (config, "# Card")
+        np.testing.assert_array_equal(loaded.state["a"], np.full(3, np.float16(1 / 3), np.float32))
+        with pytest.raises(ModelError, match="is a continuous VAE, not a codec; it has no codes and cannot encode"):
+            vqaudio.load(path)
+        with pytest.raises(ModelError, match="is a codec, not a continuous VAE"):
+            load_vae_file(tiny_codec)
+        with pytest.raises(UsageError, match="exists"):
+            save_vae(path, config, {})
 
     @pytest.mark.parametrize(
         "metadata",

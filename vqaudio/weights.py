@@ -1,5 +1,5 @@
-"""Model files, of codecs and of priors: one safetensors file that holds the weights, the configuration as JSON and the
-model card. No pickle.
+"""Model files, of codecs, of priors and of VAEs: one safetensors file that holds the weights, the configuration as JSON
+and the model card. No pickle.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ Arrays = dict[str, NDArray[Any]]  # weights by name, in floating point or whole 
 
 FORMAT = "vqaudio codec 1"
 PRIOR_FORMAT = "vqaudio prior 1"
-NAMES = {FORMAT: "codec", PRIOR_FORMAT: "prior"}
+VAE_FORMAT = "vqaudio vae 1"
+NAMES = {FORMAT: "codec", PRIOR_FORMAT: "prior", VAE_FORMAT: "continuous VAE"}
+LACKS = {VAE_FORMAT: "; it has no codes and cannot encode"}
 MEANING = ("encoder", "quantizer", "speaker")  # the parts that give codes their meaning
 TRAINING_ONLY = (".counts", ".sums")  # the moving averages of the codebooks
 
@@ -66,7 +68,34 @@ def save_model(
         UsageError: where the file exists and `force` is not given.
         ModelError: where it cannot be written.
     """
-    metadata = {"format": FORMAT, "config": json.dumps(to_dict(config)), "card": card}
+    _save_networks(path, FORMAT, config, state, card, force)
+
+
+def save_vae(
+    path: str | os.PathLike[str],
+    config: CodecConfig,
+    state: Mapping[str, Tensor | NDArray[np.float32]],
+    card: str = "",
+    force: bool = False,
+) -> None:
+    """Write the file of a continuous VAE, as `save_model` does that of a codec.
+
+    Raises:
+        UsageError: where the file exists and `force` is not given.
+        ModelError: where it cannot be written.
+    """
+    _save_networks(path, VAE_FORMAT, config, state, card, force)
+
+
+def _save_networks(
+    path: str | os.PathLike[str],
+    form: str,
+    config: CodecConfig,
+    state: Mapping[str, Tensor | NDArray[np.float32]],
+    card: str,
+    force: bool,
+) -> None:
+    metadata = {"format": form, "config": json.dumps(to_dict(config)), "card": card}
     kept = {name: _half(weights) for name, weights in state.items() if not name.endswith(TRAINING_ONLY)}
     _write(path, kept, metadata, force)
 
@@ -77,7 +106,20 @@ def load_model(path: str | os.PathLike[str]) -> ModelFile:
     Raises:
         ModelError: where it is missing, unreadable, damaged, or not a codec of vqaudio.
     """
-    with _opened(path, FORMAT) as (metadata, arrays):
+    return _load_networks(path, FORMAT)
+
+
+def load_vae_file(path: str | os.PathLike[str]) -> ModelFile:
+    """Read the file of a continuous VAE; the weights come back as float32.
+
+    Raises:
+        ModelError: where it is missing, unreadable, damaged, or not a VAE of vqaudio.
+    """
+    return _load_networks(path, VAE_FORMAT)
+
+
+def _load_networks(path: str | os.PathLike[str], form: str) -> ModelFile:
+    with _opened(path, form) as (metadata, arrays):
         config = from_dict(CodecConfig, json.loads(metadata["config"]))
     return ModelFile(config, {name: _single(array) for name, array in arrays.items()}, metadata.get("card", ""))
 
@@ -156,7 +198,7 @@ def _opened(path: str | os.PathLike[str], expected: str) -> Iterator[tuple[dict[
             metadata = file.metadata() or {}
             found = metadata.get("format")
             if found in NAMES and found != expected:
-                raise ModelError(f"'{path}' is a {NAMES[found]}, not a {NAMES[expected]}.")
+                raise ModelError(f"'{path}' is a {NAMES[found]}, not a {NAMES[expected]}{LACKS.get(found, '')}.")
             if found != expected:
                 raise ModelError(f"'{path}' is not a {NAMES[expected]} of this version of vqaudio.")
             yield metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

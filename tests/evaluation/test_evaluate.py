@@ -151,18 +151,6 @@ def test_a_codec_that_changes_the_length_is_not_measured(directory: Path, fakes:
         measure(fakes.Shorter, directory)
 
 
-def test_directories_without_audio_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(AudioError, match="no audio"):
-        audio_files(tmp_path)
-    with pytest.raises(UsageError, match="not a directory"):
-        audio_files(tmp_path / "absent")
-
-
-def test_a_limit_spreads_over_the_sorted_files(directory: Path) -> None:
-    assert [path.name for path in audio_files(directory, 2)] == ["0.wav", "1.wav"]
-    assert [path.name for path in audio_files(directory, 9)] == ["0.wav", "2.wav", "1.wav", "3.wav"]
-
-
 def test_processes_give_what_one_process_gives(
     directory: Path, fakes: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ import torch
 
 pytest.importorskip("torchaudio")
 
+from vqaudio.models.autoencoder import PARTS
 from vqaudio.models.config import (
     CodecConfig,
     ConditioningConfig,
@@ -19,7 +20,7 @@ from vqaudio.models.config import (
     to_dict,
 )
 from vqaudio.models.objective import Objective
-from vqaudio.models.vqvae import PARTS, VQVAE
+from vqaudio.models.vqvae import VQVAE
 
 
 def config(strides: tuple[int, ...] = (8, 8), fft_size: int = 256, speaker="reference") -> CodecConfig:

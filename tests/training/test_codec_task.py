@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 import torch
@@ -10,11 +11,13 @@ import torch
 pytest.importorskip("torchaudio")
 
 import vqaudio
-from vqaudio.errors import RecipeError
+from vqaudio.errors import ModelError, RecipeError
+from vqaudio.models.vae import VAE
 from vqaudio.training import loop
 from vqaudio.training.codec_task import CodecTask
 from vqaudio.training.losses import ramped
 from vqaudio.training.recipe import LossWeights
+from vqaudio.weights import load_vae_file
 
 NO_LOSS = LossWeights(spectral=0.0, mel=0.0, wavenet=0.0)
 
@@ -68,6 +71,69 @@ def test_perplexity_is_that_of_all_steps_since_the_last_report():
     means = window.means(batch_seconds=1.0)
     assert means.pop("times_real_time") > 0
     assert means == {"total": 2.0, "perplexity_0": pytest.approx(2.0), "used_codes_0": 2.0}
+
+
+def test_the_weight_of_the_kl_rises_once_the_bottleneck_is_in_use(recipe):
+    stage = dataclasses.replace(recipe.stages[0], quantize_after=10, kl_ramp=4, weights=LossWeights(kl=2.0))
+    assert [ramped(stage, step).kl for step in (0, 9, 10, 11, 13, 14, 50)] == [0, 0, 0.5, 1.0, 2, 2, 2]
+    at_once = dataclasses.replace(stage, quantize_after=0, kl_ramp=0)
+    assert ramped(at_once, 0).kl == 2
+
+
+class TestGaussian:
+    @pytest.fixture
+    def plan(self, recipe):
+        """Four steps of everything but discriminators, the first two without noise."""
+        parts = ("encoder", "quantizer", "conditioning", "wavenet")
+        weights = LossWeights(spectral=0.0, mel=1.0)
+        stage = dataclasses.replace(
+            recipe.stages[0], steps=4, quantize_after=2, kl_ramp=2, parts=parts, weights=weights
+        )
+        often = dataclasses.replace(recipe.schedule, validate_every=1)
+        return dataclasses.replace(recipe, bottleneck="gaussian", stages=(stage,), schedule=often)
+
+    def test_leaves_a_vae_and_a_log(self, plan, tmp_path):
+        file = load_vae_file(loop.train(plan, tmp_path / "run", quiet=True))
+        assert file.config == plan.codec and file.state.keys() == VAE(plan.codec).state_dict().keys()
+        lines = map(json.loads, (tmp_path / "run" / "log.jsonl").read_text().splitlines())
+        log = {(line["kind"], line["step"]): line for line in lines if line["kind"] != "audio"}
+        assert not {"kl", "bound"} & (set(log["train", 2]) | set(log["validation", 2]))
+        last = log["train", 4]  # the weights of mel and likelihood are 1, and that of the KL divergence has come to it
+        assert last["total"] == pytest.approx(last["mel"] + last["wavenet"] + last["kl"], rel=1e-4)
+        assert log["train", 3]["total"] == pytest.approx(
+            log["train", 3]["mel"] + log["train", 3]["wavenet"] + log["train", 3]["kl"] / 2, rel=1e-4
+        )
+        judged = log["validation", 4]
+        assert judged["bound"] == pytest.approx(judged["wavenet"] + judged["kl"], rel=1e-4)
+        assert "wavenet_shuffled" in judged and "perplexity_0" not in judged
+
+    def test_resumes_bit_for_bit(self, plan, tmp_path):
+        whole = load_vae_file(loop.train(plan, tmp_path / "whole", quiet=True)).state
+        half = dataclasses.replace(plan, stages=(dataclasses.replace(plan.stages[0], steps=4),))
+        with pytest.MonkeyPatch.context() as patch:
+            step = loop.Run._train_step
+
+            def stop(run, stage):
+                run.interrupted = run.step == 2
+                return step(run, stage)
+
+            patch.setattr(loop.Run, "_train_step", stop)
+            with pytest.raises(KeyboardInterrupt):
+                loop.train(half, tmp_path / "halves", quiet=True)
+        resumed = load_vae_file(loop.train(half, tmp_path / "halves", resume=True, quiet=True)).state
+        assert all((resumed[name] == value).all() for name, value in whole.items())
+
+    def test_starts_from_another_vae_and_from_no_codec(self, plan, tmp_path, tiny_codec):
+        first = loop.train(plan, tmp_path / "first", quiet=True)
+        frozen = dataclasses.replace(plan.stages[0], parts=("wavenet",), quantize_after=0)
+        second = loop.train(
+            dataclasses.replace(plan, initial=str(first), stages=(frozen,)), tmp_path / "second", quiet=True
+        )
+        before, after = (load_vae_file(path).state for path in (first, second))
+        same = {name: bool((before[name] == after[name]).all()) for name in before}
+        assert all(same[name] for name in same if not name.startswith("wavenet")) and not all(same.values())
+        with pytest.raises(ModelError, match="is a codec, not a continuous VAE"):
+            loop.train(dataclasses.replace(plan, initial=str(tiny_codec)), tmp_path / "third", quiet=True)
 
 
 def test_the_commitment_weight_rises_once_quantisation_begins(recipe):

@@ -13,9 +13,10 @@ import vqaudio
 from vqaudio.models.vqvae import VQVAE
 from vqaudio.training import loop
 from vqaudio.training.recipe import PriorRecipe, Recipe, from_json, load_recipe, override, recipes_directory, to_json
-from vqaudio.weights import load_prior_file
+from vqaudio.weights import load_prior_file, load_vae_file
 
 PRIORS = ["speech16k_prior"]
+CONTINUOUS = ["vae"]  # recipes of models that are no codecs
 SHIPPED = sorted({path.stem for path in recipes_directory().glob("*.py")} - set(PRIORS))
 PUBLIC = ("librispeech", "vctk", "ljspeech")
 CODES = {"vctk": (64, 512), "librispeech": (128, 512), "phonemes": (640, 128)}  # the paper's samples per code, and K
@@ -36,7 +37,7 @@ def small(recipe, path):
 
 
 def test_the_promised_recipes_are_shipped():
-    assert {"speech16k", "vctk", "librispeech", "phonemes", "ljspeech", "folder"} <= set(SHIPPED)
+    assert {"speech16k", "vctk", "librispeech", "phonemes", "ljspeech", "folder", "vae"} <= set(SHIPPED)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -66,13 +67,20 @@ def test_takes_two_steps_of_each_stage(name, make_corpus, tmp_path):
         pytest.importorskip("torchaudio")
     recipe = small(recipe, make_corpus(recipe.corpus.kind))
     path = loop.train(recipe, tmp_path / "run", quiet=True)
-    codec = vqaudio.load(path).config
+    codec = load_vae_file(path).config if name in CONTINUOUS else vqaudio.load(path).config
     assert codec.hop == recipe.codec.hop
     assert codec.speaker.speakers == (3 if recipe.codec.speaker.kind == "lookup" else recipe.codec.speaker.speakers)
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     validated = {line["stage"]: line for line in log if line["kind"] == "validation"}
     assert set(validated) == {stage.name for stage in recipe.stages}
     assert all(math.isfinite(value) for line in log for value in line.values() if isinstance(value, float))
+
+
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_takes_codes_in_place_of_a_gaussian(name, make_corpus, tmp_path):
+    recipe = load_recipe(name)
+    recipe = override(small(recipe, make_corpus(recipe.corpus.kind)), ["bottleneck=codes"])
+    assert vqaudio.load(loop.train(recipe, tmp_path / "run", quiet=True)).config == recipe.codec
 
 
 @pytest.mark.parametrize("name", PRIORS)

@@ -76,13 +76,14 @@ def _nearest(directory: Path) -> dict[str, dict[str, str]]:
 
 
 def _read(manifest: Path) -> dict[str, dict[str, str]]:
-    """The rows of a manifest by the real paths of their files."""
+    """The rows of a manifest that name a file, by the real paths of these."""
+    root = os.path.dirname(os.path.realpath(manifest))
     try:
-        with open(manifest, newline="", encoding="utf-8") as file:
+        with open(manifest, newline="", encoding="utf-8-sig") as file:  # spreadsheets write a byte order mark
             rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        found = {os.path.realpath(os.path.join(root, row["path"])): row for row in rows if row.get("path")}
+    except (OSError, ValueError, csv.Error) as error:  # ValueError: not UTF-8, or no path of a file
         raise UsageError(f"The manifest '{manifest}' cannot be read: {error}.") from error
     if rows and "path" not in rows[0]:
         raise UsageError(f"The manifest '{manifest}' has no column 'path'.")
-    root = os.path.dirname(os.path.realpath(manifest))
-    return {os.path.realpath(os.path.join(root, row["path"])): row for row in rows}
+    return found

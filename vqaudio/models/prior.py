@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vqaudio.models.autoencoder import keep_variance
 from vqaudio.models.config import Alphabet, PriorConfig, check_prior
 from vqaudio.models.gated import GatedStack
-from vqaudio.models.vqvae import keep_variance
 
 
 class CodePrior(nn.Module):

@@ -1,47 +1,17 @@
-"""The whole model: encoder, quantiser, speaker, conditioning, decoders, and the loss by name (paper, section 3.2)."""
+"""The whole model of a codec: an autoencoder whose bottleneck is a quantiser (paper, section 3.2)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
-from vqaudio.models.conditioning import Conditioning
-from vqaudio.models.config import CodecConfig, check
-from vqaudio.models.encoder import Encoder, ResidualLayer
-from vqaudio.models.objective import Objective
+from vqaudio.models.autoencoder import Autoencoder
 from vqaudio.models.quantizer import Quantized, ResidualQuantizer
-from vqaudio.models.speaker import Speaker
-from vqaudio.models.spectral import SpectralDecoder
-from vqaudio.models.wavenet import WaveNet
-
-PARTS = ("encoder", "quantizer", "speaker", "conditioning", "wavenet", "spectral")
 
 
-@dataclass(frozen=True)
-class Output:
-    """One pass through the model.
-
-    Attributes:
-        quantized: the quantiser's result; None where quantisation was bypassed.
-        conditioning: (B, C, frames).
-        speaker: (B, S) or None.
-        decoded: the spectral decoder's waveform (B, 1, T), where it was asked for.
-        losses: by name, each a scalar; see `VQVAE.forward`.
-    """
-
-    quantized: Quantized | None
-    conditioning: Tensor
-    speaker: Tensor | None
-    decoded: Tensor | None
-    losses: dict[str, Tensor]
-
-
-class VQVAE(nn.Module):
+class VQVAE(Autoencoder):
     """A codec's networks.
 
     Args:
@@ -51,22 +21,11 @@ class VQVAE(nn.Module):
         ModelError: for a configuration of which no networks can be built.
     """
 
-    def __init__(self, config: CodecConfig) -> None:
-        super().__init__()
-        check(config)
-        self.config = config
-        latents, channels = config.encoder.latent_channels, config.conditioning.channels
-        self.encoder = Encoder(config.encoder)
-        self.quantizer = ResidualQuantizer(config.quantizer, latents)
-        self.speaker = Speaker(config.speaker, latents)
-        self.conditioning = Conditioning(config.conditioning, latents, self.speaker.channels)
-        self.wavenet = WaveNet(config.wavenet, channels, self.speaker.channels, config.hop) if config.wavenet else None
-        self.spectral = (
-            SpectralDecoder(config.spectral, channels, self.speaker.channels, config.hop) if config.spectral else None
-        )
-        for part in (self.encoder, self.quantizer, self.conditioning, self.spectral):
-            if part is not None:
-                part.apply(keep_variance)
+    quantizer: ResidualQuantizer
+
+    def add_bottleneck(self) -> nn.Module:
+        self.quantizer = ResidualQuantizer(self.config.quantizer, self.config.encoder.latent_channels)
+        return self.quantizer
 
     @property
     def uniform_kl(self) -> float:
@@ -74,54 +33,17 @@ class VQVAE(nn.Module):
         quantizer = self.config.quantizer
         return quantizer.quantizers * math.log(quantizer.codebook_size) / self.config.hop
 
-    def forward(
-        self,
-        waveform: Tensor,
-        speaker: Tensor | None = None,
-        *,
-        wanted: tuple[str, ...] = (),
-        objective: Objective | None = None,
-        quantize: bool = True,
-    ) -> Output:
-        """One training pass.
+    def squeeze(self, latents: Tensor) -> tuple[Tensor, Quantized | None, dict[str, Tensor]]:
+        quantized = self.quantizer(latents)
+        losses = {"commitment": quantized.commitment_loss, "codebook": quantized.codebook_loss}
+        return quantized.latents, quantized, losses
 
-        Args:
-            waveform: (B, 1, T), T a multiple of the hop.
-            speaker: (B,) rows of the speaker table, for a lookup.
-            wanted: which of the losses "mel", "spectral" and "wavenet" to compute.
-            objective: the targets of "mel" and "spectral"; without it they are left out, and "spectral" only decodes.
-            quantize: False lets the latents through unquantised.
+    def bypass(self, latents: Tensor) -> Tensor:
+        return self.quantizer.bypass(latents)
 
-        Returns:
-            an `Output` with the losses `commitment` and `codebook`, and as wanted: `mel`; with the WaveNet `wavenet`
-            (nats per sample), `wavenet_bits` (bits per sample), `uniform_kl` and `bound` (nats per sample, the bound
-            being likelihood and KL together); with the spectral decoder `spectral` and its terms `spectral_log_mel`,
-            `spectral_log_magnitude` and `spectral_convergence`.
-        """
-        latents = self.encoder(waveform)
-        quantized = self.quantizer(latents) if quantize else None
-        vector = self.speaker(latents, speaker)
-        carried = quantized.latents if quantized else self.quantizer.bypass(latents)
-        conditioning = self.conditioning(carried, vector)
-        losses: dict[str, Tensor] = {}
-        if quantized:
-            losses["commitment"], losses["codebook"] = quantized.commitment_loss, quantized.codebook_loss
-        if "mel" in wanted and objective is not None:
-            losses["mel"] = objective.mel(self.conditioning.log_mel(conditioning), waveform)
-        decoded = None
-        if "spectral" in wanted and self.spectral is not None:
-            decoded = self.spectral(conditioning, vector)
-            if objective is not None:
-                terms = objective.spectral(decoded, waveform)
-                losses["spectral"] = torch.stack(list(terms.values())).sum()
-                losses |= {f"spectral_{name}": value.detach() for name, value in terms.items()}
-        if "wavenet" in wanted and self.wavenet is not None:
-            nats = self.wavenet.loss(waveform, conditioning, vector).mean()
-            losses["wavenet"] = nats
-            losses["wavenet_bits"] = nats.detach() / math.log(2)
-            losses["uniform_kl"] = nats.new_tensor(self.uniform_kl)
-            losses["bound"] = nats.detach() + losses["uniform_kl"]
-        return Output(quantized, conditioning, vector, decoded, losses)
+    def bound(self, nats: Tensor, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        kl = nats.new_tensor(self.uniform_kl)
+        return {"uniform_kl": kl, "bound": nats + kl}
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
         """Take over the weights of a saved codec; the moving averages of its codebooks start anew.
@@ -133,29 +55,6 @@ class VQVAE(nn.Module):
         for stage in self.quantizer.stages:
             stage.start_average()
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """The weights by name, float32, as `vqaudio.Codec` takes them."""
-        return {name: value.detach().cpu().float().numpy() for name, value in self.state_dict().items()}
-
     def moving_averages(self) -> dict[str, Tensor]:
         """What only further training needs of the codebooks, by name."""
         return {name: value for name, value in self.state_dict().items() if name.endswith((".counts", ".sums"))}
-
-    def part(self, name: str) -> nn.Module | None:
-        """One of `PARTS`; None for a decoder that the configuration leaves out."""
-        return getattr(self, name)
-
-
-def keep_variance(module: nn.Module) -> None:
-    """Start a convolution so that its output has about the variance of its input (He et al. 2015, arXiv 1502.01852),
-    and a residual layer as the identity (Zhang et al. 2019, arXiv 1901.09321).
-
-    The usual start shrinks the signal at every layer, until the codes hear little but biases; residual layers that add
-    their own variance from the start learn more slowly.
-    """
-    if isinstance(module, nn.Conv1d):
-        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        assert module.bias is not None
-        nn.init.zeros_(module.bias)
-    if isinstance(module, ResidualLayer):
-        nn.init.zeros_(module.output.weight)

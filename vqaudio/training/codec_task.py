@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from vqaudio.errors import RecipeError
+from vqaudio.models.autoencoder import PARTS, Output
 from vqaudio.models.objective import Objective
 from vqaudio.models.quantizer import histogram, perplexity
-from vqaudio.models.vqvae import PARTS, VQVAE, Output
+from vqaudio.models.vae import VAE
+from vqaudio.models.vqvae import VQVAE
 from vqaudio.training import distributed
 from vqaudio.training.adversary import Adversary
 from vqaudio.training.checkpoint import with_prefix, without_prefix
@@ -21,7 +23,7 @@ from vqaudio.training.losses import ramped, wanted, weighted
 from vqaudio.training.recipe import Recipe, resolve
 from vqaudio.training.task import Task
 from vqaudio.training.validation import validate
-from vqaudio.weights import load_model, save_model
+from vqaudio.weights import load_model, load_vae_file, save_model, save_vae
 
 COUNTS = "counts_"  # and the number of a quantiser: how often each of its codes occurs
 INITIAL_BATCHES = 8  # batches of latents from which the codebook starts
@@ -55,7 +57,7 @@ class CodecTask(Task):
 
     def __init__(self, recipe: Recipe, corpus: Corpus, device: torch.device) -> None:
         self.recipe, self.corpus, self.device = recipe, corpus, device
-        self.model: VQVAE = VQVAE(recipe.codec)
+        self.model: VQVAE | VAE = VAE(recipe.codec) if recipe.bottleneck == "gaussian" else VQVAE(recipe.codec)
         if recipe.initial:
             load_parts(self.model, recipe.initial)
         self.model.to(device)
@@ -81,12 +83,12 @@ class CodecTask(Task):
 
     def begin_step(self, within: int) -> bool:
         """Start the codebook from the data, where the stage begins to quantise now."""
-        starts = 0 < self.stage.quantize_after == within
-        if starts:
-            with torch.no_grad():
-                batches = [self._batch(-1 - i)[0] for i in range(INITIAL_BATCHES)]
-                self.model.quantizer.initialize(torch.cat([self.model.encoder(batch) for batch in batches]))
-        return starts
+        if not (isinstance(self.model, VQVAE) and 0 < self.stage.quantize_after == within):
+            return False
+        with torch.no_grad():
+            batches = [self._batch(-1 - i)[0] for i in range(INITIAL_BATCHES)]
+            self.model.quantizer.initialize(torch.cat([self.model.encoder(batch) for batch in batches]))
+        return True
 
     def losses(self, forward: nn.Module, index: int, within: int) -> dict[str, Tensor]:
         """The losses by name, and how often each code occurs (K,)."""
@@ -148,7 +150,8 @@ class CodecTask(Task):
                 log.audio(step, name, sound[0, 0], self.recipe.codec.sample_rate)
 
     def save(self, path: Path, weights: dict[str, Tensor]) -> None:
-        save_model(path, self.recipe.codec, weights, force=True)
+        save = save_vae if isinstance(self.model, VAE) else save_model
+        save(path, self.recipe.codec, weights, force=True)
 
     def tensors(self) -> dict[str, Tensor]:
         return with_prefix("adversary", self.adversary.tensors()) if self.adversary else {}
@@ -165,15 +168,16 @@ class CodecTask(Task):
         return (waveform * 10 ** (level / 20)).clamp(-1, 1), speaker
 
 
-def load_parts(model: VQVAE, path: str) -> None:
-    """Start the parts that a saved codec has from its weights; parts that it lacks keep their own.
+def load_parts(model: VQVAE | VAE, path: str) -> None:
+    """Start the parts that a saved model of the same kind has from its weights; parts that it lacks keep their own.
 
     Raises:
-        ModelError: where there is no such codec.
+        ModelError: where there is no such model.
         RecipeError: where a part has another shape.
     """
     own = model.state_dict()
-    saved = {name: torch.from_numpy(value) for name, value in load_model(path).state.items() if name in own}
+    file = load_vae_file(path) if isinstance(model, VAE) else load_model(path)
+    saved = {name: torch.from_numpy(value) for name, value in file.state.items() if name in own}
     for name, value in saved.items():
         if own[name].shape != value.shape:
             raise RecipeError(f"'{path}' does not fit the recipe: '{name}' has another shape.")

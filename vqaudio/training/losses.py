@@ -16,9 +16,11 @@ def wanted(stage: Stage) -> tuple[str, ...]:
 
 
 def ramped(stage: Stage, step: int) -> LossWeights:
-    """The weights at a step of a stage: that of the commitment rises linearly once quantisation has begun."""
-    share = min(1.0, (step - stage.quantize_after + 1) / max(1, stage.commitment_ramp))
-    return dataclasses.replace(stage.weights, commitment=stage.weights.commitment * max(0.0, share))
+    """The weights at a step of a stage: those of commitment and KL rise linearly once quantisation has begun."""
+    weights, steps = stage.weights, max(0, step - stage.quantize_after + 1)
+    commitment = weights.commitment * min(1.0, steps / max(1, stage.commitment_ramp))
+    kl = weights.kl * min(1.0, steps / max(1, stage.kl_ramp))
+    return dataclasses.replace(weights, commitment=commitment, kl=kl)
 
 
 def weighted(losses: dict[str, Tensor], weights: LossWeights) -> Tensor:

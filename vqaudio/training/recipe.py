@@ -52,6 +52,7 @@ class LossWeights:
     mel: float = 1.0  # auxiliary log-mel from the conditioning
     commitment: float = 0.25
     codebook: float = 1.0  # only where the codebook learns by gradient
+    kl: float = 1.0  # of a Gaussian bottleneck, nats per sample
     wavenet: float = 1.0
     adversarial: float = 0.0  # above zero, the spectral decoder also trains against discriminators
     feature: float = 2.0  # discriminator feature matching, beside adversarial
@@ -76,6 +77,7 @@ class Stage(Steps):
     weights: LossWeights = field(default_factory=LossWeights)
     quantize_after: int = 0  # steps of the stage without quantisation, after which the codebook starts from the data
     commitment_ramp: int = 0  # steps from then on over which the commitment weight rises
+    kl_ramp: int = 0  # steps from then on over which the weight of the KL divergence rises: KL warm-up
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,7 @@ class Recipe(Plan):
 
     codec: CodecConfig
     stages: tuple[Stage, ...]
+    bottleneck: Literal["codes", "gaussian"] = "codes"  # "gaussian" makes a VAE, to compare with
     gain_range_db: tuple[float, float] = (-12.0, 6.0)  # random level of each training crop
 
     def check(self) -> None:

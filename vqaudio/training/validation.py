@@ -1,20 +1,20 @@
-"""Validation on held-out speech: the losses, the codes in use, and whether the WaveNet listens to them at all."""
+"""Validation on held-out speech: the losses, the codes in use, whether the WaveNet listens to its latents at all."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from vqaudio.models.autoencoder import Autoencoder
 from vqaudio.models.objective import Objective
 from vqaudio.models.quantizer import histogram, perplexity
-from vqaudio.models.vqvae import VQVAE
 from vqaudio.training.losses import wanted, weighted
 from vqaudio.training.recipe import Stage
 
 
 @torch.no_grad()
 def validate(
-    model: VQVAE, items: tuple[Tensor, Tensor], objective: Objective, stage: Stage, quantize: bool
+    model: Autoencoder, items: tuple[Tensor, Tensor], objective: Objective, stage: Stage, quantize: bool
 ) -> dict[str, float]:
     """Means over held-out crops.
 
@@ -37,7 +37,7 @@ def validate(
         losses["total"] = weighted(losses, stage.weights)
         if output.quantized is not None:
             codes.append(output.quantized.codes)
-            heard.append((waveform, output.quantized.latents, output.speaker))
+        heard.append((waveform, output.latents, output.speaker))
         for name, value in losses.items():
             means[name] = means.get(name, 0.0) + float(value) * len(waveform) / len(items[0])
     if codes:
@@ -45,17 +45,17 @@ def validate(
             counts = histogram(used, model.config.quantizer.codebook_size)
             means[f"perplexity_{i}"] = float(perplexity(counts))
             means[f"used_codes_{i}"] = float((counts > 0).sum())
-    if codes and "wavenet" in means and len(items[0]) > 1:
+    if quantize and "wavenet" in means and len(items[0]) > 1:
         means["wavenet_shuffled"] = shuffled_likelihood(model, heard)
     return means
 
 
-def shuffled_likelihood(model: VQVAE, heard: list[tuple[Tensor, Tensor, Tensor | None]]) -> float:
-    """The WaveNet's loss in nats per sample when every item is given the codes of the item before it.
+def shuffled_likelihood(model: Autoencoder, heard: list[tuple[Tensor, Tensor, Tensor | None]]) -> float:
+    """The WaveNet's loss in nats per sample when every item is given the latents of the item before it.
 
     Args:
         model: in evaluation mode.
-        heard: batches of waveforms (B, 1, T), quantised latents (B, D, frames) and speaker vectors (B, S), if any.
+        heard: batches of waveforms (B, 1, T), their latents (B, D, frames) and speaker vectors (B, S), if any.
     """
     assert model.wavenet is not None
     others = torch.cat([latents for _, latents, _ in heard]).roll(1, 0)  # across batches: the last may hold one item

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pytest
@@ -83,15 +83,8 @@ class Levels(torch.nn.Module):
     def encoder(self, waveform: torch.Tensor) -> torch.Tensor:
         return waveform.unflatten(2, (-1, HOP)).square().mean(3).sqrt()
 
-    @property
-    def quantizer(self) -> Any:
-        class Quantizer:
-            decode = staticmethod(lambda codes: codes * 2.0 - 1)  # a conditioning of zero is half way
-
-            def __call__(self, latents: torch.Tensor) -> Any:
-                return SimpleNamespace(codes=(latents > 0.01).long())
-
-        return Quantizer()
+    def squeeze(self, latents: torch.Tensor) -> tuple[torch.Tensor]:
+        return ((latents > 0.01) * 2.0 - 1,)  # a conditioning of zero is half way
 
     def conditioning(self, latents: torch.Tensor, speaker: None) -> torch.Tensor:
         return latents

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
+from vqaudio.cli.probe.collapse import collapse
 from vqaudio.cli.probe.likelihood import likelihood
+from vqaudio.cli.probe.speakers import speakers
 from vqaudio.cli.probe.ways import precision, seams
 
 
@@ -13,5 +15,5 @@ def probe() -> None:
     """Look into a trained model."""
 
 
-for question in (likelihood, seams, precision):
+for question in (likelihood, collapse, speakers, seams, precision):
     probe.add_command(question)

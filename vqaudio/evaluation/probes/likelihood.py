@@ -1,7 +1,8 @@
-"""Does the WaveNet listen to its codes? Its likelihood under the true codes beside that under wrong ones.
+"""Does the WaveNet listen to its latents? Its likelihood under the true codes beside that under wrong ones.
 
 A strong autoregressive decoder can predict the next sample without its latents (posterior collapse; van den Oord et al.
-2017, sections 2 and 4.2): then the likelihood is the same whatever the codes say.
+2017, sections 2 and 4.2): then the likelihood is the same whatever the codes say. A continuous VAE can be asked as
+well; its latents are sampled.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from vqaudio.errors import ModelError, UsageError
-from vqaudio.models.vqvae import VQVAE
+from vqaudio.models.autoencoder import Autoencoder
 
 EXCERPT_SECONDS = 4.0  # from the middle of each utterance, so that the memory for a pass is bounded
 
@@ -25,7 +26,7 @@ class Likelihood:
     """Negative log-likelihood in bits per sample, teacher forced, the mean over all samples; lower is better.
 
     Attributes:
-        true: under the codes of the utterance itself.
+        true: under the codes, or other latents, of the utterance itself.
         shuffled_in_time: under its codes in random order.
         other_utterance: under the codes of another utterance, repeated or cut to length.
         zero: under a conditioning of zeros.
@@ -41,22 +42,22 @@ class Likelihood:
 
 
 @dataclass(frozen=True)
-class _Coded:
-    """An excerpt (1, 1, T) of whole frames, its codes (1, quantizers, frames) and its speaker vector (1, S)."""
+class _Heard:
+    """An excerpt (1, 1, T) of whole frames, what its bottleneck lets through (1, D, frames), and its speaker (1, S)."""
 
     waveform: Tensor
-    codes: Tensor
+    latents: Tensor
     speaker: Tensor | None
 
 
 @torch.inference_mode()
-def likelihood(model: VQVAE, waveforms: Iterable[np.ndarray], seed: int = 0) -> Likelihood:
-    """Measure how much the WaveNet's likelihood owes to the codes; the speaker vector is the true one throughout.
+def likelihood(model: Autoencoder, waveforms: Iterable[np.ndarray], seed: int = 0) -> Likelihood:
+    """Measure how much the WaveNet's likelihood owes to the latents; the speaker vector is the true one throughout.
 
     Args:
         model: in evaluation mode.
         waveforms: (T,) float32 each, at the model's rate, in [-1, 1]; at least two.
-        seed: of the order of the shuffled codes.
+        seed: of the order of the shuffled latents, and of those that are sampled.
 
     Raises:
         ModelError: for a model without a WaveNet decoder.
@@ -64,42 +65,45 @@ def likelihood(model: VQVAE, waveforms: Iterable[np.ndarray], seed: int = 0) -> 
     """
     if model.wavenet is None:
         raise ModelError(f"The model {model.config.name} has no WaveNet decoder, whose likelihood could be measured.")
-    coded = [_code(model, waveform) for waveform in waveforms if len(waveform) >= model.config.hop]
-    if len(coded) < 2:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        heard = [_listen(model, wave) for wave in waveforms if len(wave) >= model.config.hop]
+    if len(heard) < 2:
         raise UsageError("The likelihood under the codes of another utterance needs at least two utterances.")
     generator = torch.Generator().manual_seed(seed)
     totals = dict.fromkeys(("true", "shuffled_in_time", "other_utterance", "zero"), 0.0)
-    for item, other in zip(coded, coded[1:] + coded[:1], strict=True):
-        frames = item.codes.shape[2]
-        order = torch.randperm(frames, generator=generator).to(item.codes.device)
-        repeated = torch.arange(frames, device=item.codes.device) % other.codes.shape[2]
-        true = _conditioning(model, item.codes, item.speaker)
+    for item, other in zip(heard, heard[1:] + heard[:1], strict=True):
+        latents, frames = item.latents, item.latents.shape[2]
+        order = torch.randperm(frames, generator=generator).to(latents.device)
+        repeated = torch.arange(frames, device=latents.device) % other.latents.shape[2]
+        true = model.conditioning(latents, item.speaker)
         conditionings = {
             "true": true,
-            "shuffled_in_time": _conditioning(model, item.codes[:, :, order], item.speaker),
-            "other_utterance": _conditioning(model, other.codes[:, :, repeated], item.speaker),
+            "shuffled_in_time": model.conditioning(latents[:, :, order], item.speaker),
+            "other_utterance": model.conditioning(other.latents[:, :, repeated], item.speaker),
             "zero": torch.zeros_like(true),
         }
         for name, conditioning in conditionings.items():
             nats = model.wavenet.loss(item.waveform, conditioning, item.speaker).item()
             totals[name] += nats * item.waveform.shape[2]
-    samples = sum(item.waveform.shape[2] for item in coded)
+    samples = sum(item.waveform.shape[2] for item in heard)
     bits = {name: total / samples / math.log(2) for name, total in totals.items()}
-    return Likelihood(**bits, utterances=len(coded), seconds=samples / model.config.sample_rate)
+    return Likelihood(**bits, utterances=len(heard), seconds=samples / model.config.sample_rate)
 
 
-def _code(model: VQVAE, waveform: np.ndarray) -> _Coded:
-    """The middle of a waveform (T,), coded."""
+def excerpt(model: Autoencoder, waveform: np.ndarray) -> Tensor:
+    """The middle of a waveform (T,), whole frames of it, as the model takes them: (1, 1, T)."""
     hop = model.config.hop
     samples = min(len(waveform), round(EXCERPT_SECONDS * model.config.sample_rate)) // hop * hop
     start = (len(waveform) - samples) // 2
     device = next(model.parameters()).device
-    excerpt = torch.from_numpy(waveform[start : start + samples].copy()).to(device)[None, None]
-    latents = model.encoder(excerpt)
+    return torch.from_numpy(waveform[start : start + samples].copy()).to(device)[None, None]
+
+
+def _listen(model: Autoencoder, waveform: np.ndarray) -> _Heard:
+    """The middle of a waveform (T,) through encoder and bottleneck."""
+    middle = excerpt(model, waveform)
+    latents = model.encoder(middle)
     hears = model.config.speaker.kind == "reference"
     speaker = model.speaker(latents) if hears else model.speaker.decode(None)  # a table has no row for new voices
-    return _Coded(excerpt, model.quantizer(latents).codes, speaker)
-
-
-def _conditioning(model: VQVAE, codes: Tensor, speaker: Tensor | None) -> Tensor:
-    return model.conditioning(model.quantizer.decode(codes), speaker)
+    return _Heard(middle, model.squeeze(latents)[0], speaker)
