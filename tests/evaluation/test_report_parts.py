@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
@@ -121,11 +122,12 @@ def test_panels_show_every_codec_at_its_rate_with_its_interval() -> None:
     measured = evaluation()
     (axes,) = rate_quality.panel(measured, MEL).axes
     assert axes.get_xscale() == "log"
-    drawn = {container.lines[0].get_xydata()[0].tolist()[0]: container for container in axes.containers}
+    bars = [container for container in axes.containers if isinstance(container, ErrorbarContainer)]
+    drawn = {float(np.asarray(bar.lines[0].get_xdata())[0]): bar for bar in bars}
     for result in measured.results[1:]:
         container = drawn[result.bit_rate / 1000]
         estimate = result.estimate("mel")
-        assert container.lines[0].get_ydata()[0] == pytest.approx(estimate.mean)
+        assert np.asarray(container.lines[0].get_ydata())[0] == pytest.approx(estimate.mean)
         (ends,) = container.lines[2][0].get_segments()
         assert ends[:, 1] == pytest.approx([estimate.low, estimate.high])
     labels = {text.get_text() for text in axes.texts}
@@ -134,7 +136,7 @@ def test_panels_show_every_codec_at_its_rate_with_its_interval() -> None:
 
 def test_settings_of_one_codec_are_joined_in_the_order_of_their_rates() -> None:
     (axes,) = rate_quality.panel(evaluation(), MEL).axes
-    lines = [list(line.get_xdata()) for line in axes.lines]
+    lines = [np.asarray(line.get_xdata()).tolist() for line in axes.lines]
     assert [line for line in lines if len(line) > 1] == [[0, 1], [6.0, 12.0]]  # the original, and opus
 
 
@@ -184,5 +186,5 @@ def test_boxes_are_the_quartiles_of_the_files() -> None:
     (axes,) = distribution(measured, ESTOI).axes
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["original", "ours", "opus:12", "opus:6"]
     values = [u.values["estoi"] for u in measured.subject.utterances]
-    corners = axes.patches[1].get_path().vertices[:, 0]
+    corners = np.asarray(axes.patches[1].get_path().vertices)[:, 0]
     assert [corners.min(), corners.max()] == pytest.approx(list(np.percentile(values, [25, 75])))
