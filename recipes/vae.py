@@ -3,11 +3,12 @@
 
 The networks of the default model without its speaker vector, so that nothing but the bottleneck tells the WaveNet what
 is said: 250 frames per second, of a Gaussian of 16 dimensions each, or of a code of 512. Encoder, bottleneck and
-conditioning first learn to tell the log-mel alone; then everything learns by the bound, the WaveNet's likelihood with
-the KL divergence, whose weight rises slowly from zero (KL warm-up; Bowman et al. 2016, arXiv 1511.06349; Sonderby et
-al. 2016, arXiv 1602.02282), the best that is known for a VAE. The same run with codes, for which the KL divergence is
-a constant, is a matter of one setting, and so is that without warm-up. The commitment of the codes has the same
-warm-up: while the WaveNet is still deaf, nothing else moves the encoder, and it would give its codes up to please it.
+conditioning first learn to tell the log-mel alone, and the WaveNet on what they then say; at last everything learns by
+the bound, the WaveNet's likelihood with the KL divergence, whose weight rises slowly from zero (KL warm-up; Bowman et
+al. 2016, arXiv 1511.06349; Sonderby et al. 2016, arXiv 1602.02282), the best that is known for a VAE. A WaveNet that
+has not learned yet must not move the encoder: within a hundred steps that gives its codes up to please a deaf listener.
+The same run with codes, for which the KL divergence is a constant, is a matter of one setting, and so is that without
+warm-up:
 
 Corpus: the manifest of the recipe `speech16k`.
 
@@ -47,15 +48,23 @@ RECIPE = Recipe(
             learning_rate=5e-3,
         ),
         Stage(
-            name="bound",
-            steps=1000,
-            parts=(*LATENTS, "wavenet"),
-            weights=LossWeights(spectral=0.0, mel=0.0, commitment=0.25 / 64),  # per sample, as likelihood and KL are
-            commitment_ramp=500,
-            kl_ramp=500,
+            name="decoder",
+            steps=400,
+            parts=("wavenet",),
+            weights=LossWeights(spectral=0.0, mel=0.0, commitment=0.0, codebook=0.0, kl=0.0),
             crop_seconds=0.64,
             batch_size=8,
             learning_rate=2e-3,
+        ),
+        Stage(
+            name="bound",
+            steps=500,
+            parts=(*LATENTS, "wavenet"),
+            weights=LossWeights(spectral=0.0, mel=0.0, commitment=0.25 / 64),  # per sample, as likelihood and KL are
+            kl_ramp=250,
+            crop_seconds=0.64,
+            batch_size=8,
+            learning_rate=3e-4,
         ),
     ),
     optimizer=OptimizerConfig(warmup_steps=100, final_share=0.02),

@@ -1,0 +1,61 @@
+"""How far decoded speech lags behind its original, and the decoded speech without that lag.
+
+Speech coders look ahead and resample, and many programs leave that delay in what they decode. Parametric coders do not
+keep the waveform, so that waveforms cannot be correlated; the energies in bands of the spectrum can, whatever the
+phase. All metrics that compare frame by frame need it (ESTOI, STOI, log-mel and mel-cepstral distance, F0, voicing);
+PESQ aligns by itself.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import fft
+
+LONGEST = 0.1  # seconds, either way
+STEP = 0.001  # seconds between frames, and so the resolution
+NEGLIGIBLE = 0.001  # seconds: speech that does not lag at all may seem to by so much
+WINDOW = 0.032  # seconds: longer than a period, lest one pulse of the voice is taken for the next
+EDGES = np.geomspace(150, 3600, 17)  # Hz, of 16 bands that telephone speech still has
+RANGE = 1e-5  # of the loudest energy in a band; what is below counts as silence
+
+
+def delay(reference: np.ndarray, decoded: np.ndarray, sample_rate: int) -> int:
+    """Samples by which `decoded` (T',) lags behind `reference` (T,), both at `sample_rate` Hz; negative where it leads.
+
+    It is the lag of at most 0.1 s, in whole milliseconds, at which the logarithmic energies in 16 bands correlate best
+    over time. That is known to about 1 ms, so that a lag of 1 ms counts as none. 0 where one of both is silent.
+    """
+    if not reference.any() or not decoded.any():
+        return 0
+    hop = round(STEP * sample_rate)
+    ours, theirs = (_energies(waveform, sample_rate, hop) for waveform in (reference, decoded))
+    frames = max(ours.shape[1], theirs.shape[1])
+    longest = round(LONGEST / STEP)
+    size = fft.next_fast_len(frames + longest, real=True)
+    spectrum = (fft.rfft(theirs, size) * fft.rfft(ours, size).conj()).sum(axis=0)
+    correlation = fft.irfft(spectrum, size)
+    lags = np.arange(-longest, longest + 1)
+    best = int(lags[correlation[lags].argmax()])
+    return best * hop if abs(best) > round(NEGLIGIBLE / STEP) else 0
+
+
+def aligned(reference: np.ndarray, decoded: np.ndarray, sample_rate: int) -> np.ndarray:
+    """`decoded` (T',) without its delay, cut or padded with silence to the length of `reference` (T,)."""
+    lag = delay(reference, decoded, sample_rate)
+    if lag == 0 and len(decoded) == len(reference):
+        return decoded
+    moved = decoded[lag:] if lag > 0 else np.pad(decoded, (-lag, 0))
+    return np.pad(moved[: len(reference)], (0, max(0, len(reference) - len(moved))))
+
+
+def _energies(waveform: np.ndarray, sample_rate: int, hop: int) -> np.ndarray:
+    """(bands, frames): logarithmic energies, each band without its mean over time."""
+    window = round(WINDOW * sample_rate)
+    padded = np.pad(waveform.astype(np.float32), window // 2)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop]
+    power = np.abs(fft.rfft(frames * np.hanning(window).astype(np.float32))) ** 2
+    starts = np.round(EDGES * window / sample_rate).astype(int)
+    bands = np.add.reduceat(power, starts, axis=1)[:, :-1].T
+    loudest = bands.max(axis=1, keepdims=True)
+    levels = np.log(np.maximum(bands, RANGE * loudest) + np.finfo(np.float32).tiny)  # a band may be empty
+    return levels - levels.mean(axis=1, keepdims=True)
