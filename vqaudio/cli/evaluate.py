@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +17,9 @@ from vqaudio.cli.progress import progress
 if TYPE_CHECKING:
     from vqaudio import Codec
     from vqaudio.container import Coder
-    from vqaudio.evaluation.contenders import Own
+    from vqaudio.evaluation.contenders import Contender, Own
+    from vqaudio.evaluation.results import Evaluation
+    from vqaudio.evaluation.speech import Item
 
 
 @click.command()
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
 )
 @click.option("--metrics", metavar="NAME,...", help="By default all; an unknown name lists them.")
 @click.option("--json", "target", type=click.Path(path_type=Path), help="Write everything, file by file, to this file.")
+@click.option("--report", type=click.Path(path_type=Path), help="Write tables, figures and sounds as one HTML page.")
 @click.option("--cache/--no-cache", default=True, help="Whether what is known from an earlier run is measured again.")
 @options.jobs
 @options.force
@@ -50,6 +56,7 @@ def evaluate(
     manifest: Path | None,
     metrics: str | None,
     target: Path | None,
+    report: Path | None,
     cache: bool,
     jobs: int,
     force: bool,
@@ -63,7 +70,7 @@ def evaluate(
 
     import vqaudio
     from vqaudio.cli import comparison
-    from vqaudio.evaluation import baselines
+    from vqaudio.evaluation import baselines, page
     from vqaudio.evaluation import evaluate as harness
     from vqaudio.evaluation.cache import Cache
     from vqaudio.evaluation.metrics import METRICS, select, usable
@@ -72,8 +79,11 @@ def evaluate(
     from vqaudio.files import check_target, replacing
     from vqaudio.prior import coder_for
 
-    if target is not None:
-        check_target(target, force)
+    for path in (target, report):
+        if path is not None:
+            check_target(path, force)
+    if report is not None:
+        page.check()
     chosen, notes = usable(select(metrics.split(",") if metrics is not None else METRICS))
     others, missing = baselines.usable(baselines.parse_all(against) if against is not None else [])
     notes += missing
@@ -102,6 +112,23 @@ def evaluate(
         }
         with replacing(target, force) as temporary:
             temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+    if report is not None:
+        html = _page(result, [own, *others], speech, directory, notes)
+        with replacing(report, force) as temporary:
+            temporary.write_text(html, encoding="utf-8", errors="replace")  # names of files need not be text
+
+
+def _page(
+    result: Evaluation, contenders: Sequence[Contender], speech: Sequence[Item], directory: Path, notes: Sequence[str]
+) -> str:
+    """The report, of the command line as it was given."""
+    from vqaudio.evaluation import report, report_cases
+    from vqaudio.evaluation.versions import versions
+
+    packages = versions(metric.package for metric in result.metrics)
+    run = report.Run(shlex.join(["vqaudio", *sys.argv[1:]]), str(directory), packages, notes)
+    with progress("report", len(report_cases.choose(result)), quiet=False) as advance:
+        return report.render(result, run, contenders, speech, advance=advance)
 
 
 def _own(codec: Codec, model: str | None, decoder: str | None, coder: Coder | None) -> Own:

@@ -1,0 +1,64 @@
+"""A piece of speech on a page: its spectrogram and its player."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vqaudio.evaluation import page
+
+SECONDS = 10.0  # of a clip; longer speech is cut
+MELS, WINDOW, HOP = 80, 512, 160  # bands, samples, samples
+DECIBELS = 80.0  # that the colours span, down from the loudest point
+COLOURS = 64  # fewer would show, more only make the page larger
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Speech as a page shows it.
+
+    Attributes:
+        name: the caption: of a codec, say.
+        seconds: how long it is.
+        spectrogram: data URI of a picture, log-mel, low frequencies at the bottom.
+        sound: data URI of a sound.
+    """
+
+    name: str
+    seconds: float
+    spectrogram: str
+    sound: str
+
+
+def clips(waveforms: dict[str, np.ndarray], sample_rate: int) -> list[Clip]:
+    """The beginnings of some waveforms (T,) at `sample_rate` Hz, by name, whose spectrograms have one scale.
+
+    Args:
+        waveforms: the first of them gives the scale: the brightest colour is its loudest point.
+    """
+    cut = {name: waveform[: int(SECONDS * sample_rate)] for name, waveform in waveforms.items()}
+    decibels = {name: _decibels(waveform, sample_rate) for name, waveform in cut.items()}
+    top = next(iter(decibels.values())).max()
+    return [
+        Clip(name, len(waveform) / sample_rate, _picture(decibels[name], top), page.sound(waveform, sample_rate))
+        for name, waveform in cut.items()
+    ]
+
+
+def _decibels(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
+    """The log-mel spectrogram (MELS, frames) of a waveform (T,)."""
+    import librosa
+
+    mel = librosa.feature.melspectrogram(
+        y=waveform, sr=sample_rate, n_fft=WINDOW, hop_length=HOP, n_mels=MELS, pad_mode="constant"
+    )
+    return 10 * np.log10(np.maximum(mel, 1e-10))
+
+
+def _picture(decibels: np.ndarray, top: float) -> str:
+    import matplotlib
+
+    levels = np.clip(1 + (decibels[::-1] - top) / DECIBELS, 0, 1)
+    colours = matplotlib.colormaps["magma"](np.linspace(0, 1, COLOURS), bytes=True)[:, :3]
+    return page.picture(np.rint(levels * (COLOURS - 1)).astype(np.uint8), colours)
