@@ -148,10 +148,12 @@ def _usage(codes: Sequence[np.ndarray], size: int) -> Usage:
 def project(vectors: np.ndarray) -> np.ndarray:
     """Vectors (K, d) in the plane (K, 2), by t-SNE on Euclidean distances; the same for the same vectors."""
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     start = "pca" if min(vectors.shape) > 1 else "random"
     tsne = TSNE(2, init=start, perplexity=min(30.0, (len(vectors) - 1) / 3), random_state=0)
-    return tsne.fit_transform(vectors.astype(np.float64))
+    with threadpool_limits(1):  # sums in another order would make another picture
+        return tsne.fit_transform(vectors.astype(np.float64))
 
 
 def neighbours(vectors: np.ndarray, counts: np.ndarray) -> Neighbours | None:

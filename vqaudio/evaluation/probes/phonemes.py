@@ -167,6 +167,7 @@ def _clusters(
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Codes by k-means on the features, learnt from the first half of the speakers and from the second."""
     from sklearn.cluster import MiniBatchKMeans
+    from threadpoolctl import threadpool_limits
 
     found = []
     for taught in (0, 1):
@@ -174,8 +175,9 @@ def _clusters(
         mean, deviation = frames.mean(axis=0), frames.std(axis=0) + 1e-9
         clusters = min(size, len(np.unique(frames, axis=0)))
         means = MiniBatchKMeans(clusters, batch_size=8192, n_init=3, random_state=seed)
-        means.fit((frames - mean) / deviation)
-        found.append([means.predict((u.features - mean) / deviation).astype(np.int64) for u in utterances])
+        with threadpool_limits(1):  # sums in another order would give other means
+            means.fit((frames - mean) / deviation)
+            found.append([means.predict((u.features - mean) / deviation).astype(np.int64) for u in utterances])
     return found[0], found[1]
 
 
