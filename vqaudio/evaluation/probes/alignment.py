@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from vqaudio.errors import AudioError, UsageError
+from vqaudio.errors import AudioError
 
 SAMPLE_RATE = 16000  # Hz, of the acoustic model
 SILENCE = "SIL"
@@ -32,13 +32,10 @@ CLASS_OF = {phone: name for name, members in CLASSES.items() for phone in member
 UNKNOWN = -1  # the label of a frame of which no phoneme is known
 
 _STEP, _WINDOW = 160, 410  # samples between the frames of the acoustic model, and under each of them
-_SPELLING = dict(
-    zip(
-        "abcdefghijklmnopqrstuvwxyz",
-        "AE B K D EH F G HH IH JH K L M N AA P K R S T AH V W K IY Z".split(),
-        strict=True,
-    )
+_SPELLED = (
+    "a:AE b:B c:K d:D e:EH f:F g:G h:HH i:IH j:JH k:K l:L m:M n:N o:AA p:P q:K r:R s:S t:T u:AH v:V w:W x:K y:IY z:Z"
 )
+_SPELLING = dict(pair.split(":") for pair in _SPELLED.split())  # one phone for a letter
 
 
 @dataclass(frozen=True)
@@ -69,16 +66,13 @@ class Alignment:
         return np.array([*labels, labels[-1]])[np.searchsorted(ends, samples, side="right")]
 
 
-def check() -> None:
-    """See that there is something to align with.
-
-    Raises:
-        UsageError: where pocketsphinx is missing.
-    """
+def missing() -> str | None:
+    """The sentence that says why nothing can be aligned, where pocketsphinx is missing."""
     try:
         import pocketsphinx  # noqa: F401
-    except ImportError as error:
-        raise UsageError("Phonemes need pocketsphinx; pip install 'vqaudio[eval]' brings it.") from error
+    except ImportError:
+        return "Phonemes need pocketsphinx; pip install 'vqaudio[eval]' brings it."
+    return None
 
 
 class Aligner:
@@ -153,7 +147,7 @@ class Aligner:
 
 def _words(text: str) -> Iterator[str]:
     """The words of a transcript as the dictionary has them: small letters, apostrophes, no accents."""
-    plain = unicodedata.normalize("NFKD", text.replace("’", "'")).encode("ascii", "ignore").decode().lower()
+    plain = unicodedata.normalize("NFKD", text.replace("\u2019", "'")).encode("ascii", "ignore").decode().lower()
     for word in re.findall(r"[a-z0-9']+", plain):
         if word.strip("'"):
             yield word

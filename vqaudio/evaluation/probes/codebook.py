@@ -5,6 +5,7 @@ first one, near each other where they stand for like sounds or not.
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,11 +13,16 @@ from typing import Any
 
 import numpy as np
 
+from vqaudio import audio
 from vqaudio.codec import Codec
-from vqaudio.evaluation.evaluate import perplexity
+from vqaudio.errors import UsageError
 from vqaudio.evaluation.probes.alignment import CLASS_OF, PHONES, UNKNOWN
 from vqaudio.evaluation.probes.labelled import Labelled
 from vqaudio.evaluation.probes.phonemes import count, most_frequent
+from vqaudio.evaluation.results import perplexity
+
+PACKAGES = ("scikit-learn", "pocketsphinx")
+EXCERPT_SECONDS = 1.6
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,25 @@ class Neighbours:
 
 
 @dataclass(frozen=True)
+class Excerpt:
+    """Some speech with its codes, to be looked at.
+
+    Attributes:
+        name: of its file.
+        waveform: (T,) at `sample_rate` Hz.
+        codes: (frames,) of the first quantiser, `hop` samples each.
+        phones: (frames,) as in `Labelled`.
+    """
+
+    name: str
+    waveform: np.ndarray
+    sample_rate: int
+    hop: int
+    codes: np.ndarray
+    phones: np.ndarray
+
+
+@dataclass(frozen=True)
 class Codebook:
     """A codebook on some speech.
 
@@ -100,7 +125,10 @@ class Codebook:
         if self.counts is None:
             return [None] * len(self.vectors)
         known = self.counts.any(axis=1)
-        return [PHONES[phone] if is_known else None for phone, is_known in zip(most_frequent(self.counts), known, strict=True)]
+        return [
+            PHONES[phone] if is_known else None
+            for phone, is_known in zip(most_frequent(self.counts), known, strict=True)
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON values."""
@@ -114,6 +142,16 @@ class Codebook:
             "projection": self.projection.tolist(),
             "phonemes": self.phonemes,
         }
+
+
+def check() -> None:
+    """See that what the probe stands on is there; phonemes can be done without.
+
+    Raises:
+        UsageError: where scikit-learn is missing.
+    """
+    if importlib.util.find_spec("sklearn") is None:
+        raise UsageError("The probe needs scikit-learn; pip install 'vqaudio[eval]' brings it.")
 
 
 def probe(codec: Codec, utterances: Sequence[Labelled]) -> Codebook:
@@ -136,6 +174,21 @@ def probe(codec: Codec, utterances: Sequence[Labelled]) -> Codebook:
         frames=sum(u.codes.shape[1] for u in utterances),
         frame_rate=codec.config.frame_rate,
     )
+
+
+def excerpt(codec: Codec, utterances: Sequence[Labelled]) -> Excerpt:
+    """The middle of the first utterance that has phonemes, or of the first one.
+
+    Raises:
+        AudioError: where its file can no longer be read.
+    """
+    chosen = next((u for u in utterances if (u.phones != UNKNOWN).any()), utterances[0])
+    rate, hop = codec.config.sample_rate, codec.config.hop
+    frames = min(chosen.codes.shape[1], round(EXCERPT_SECONDS * codec.config.frame_rate))
+    start = (chosen.codes.shape[1] - frames) // 2
+    waveform = audio.read(chosen.item.path, rate)[start * hop : (start + frames) * hop]
+    own = slice(start, start + frames)
+    return Excerpt(chosen.item.path.name, waveform, rate, hop, chosen.codes[0, own], chosen.phones[own])
 
 
 def _usage(codes: Sequence[np.ndarray], size: int) -> Usage:

@@ -5,22 +5,19 @@ Reading, coding and aligning run in several processes, each with a codec and an 
 
 from __future__ import annotations
 
-import concurrent.futures
 import functools
-import multiprocessing
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from vqaudio import audio
 from vqaudio.codec import Codec
-from vqaudio.errors import AudioError, VqaudioError
+from vqaudio.errors import AudioError
 from vqaudio.evaluation.probes import alignment
 from vqaudio.evaluation.probes.alignment import UNKNOWN, Aligner
 from vqaudio.evaluation.speech import Item
+from vqaudio.evaluation.workers import spread
 
 Features = Callable[[np.ndarray, int, int], np.ndarray]  # of a waveform (T,), its rate in Hz and a hop: (frames, D)
 
@@ -80,7 +77,7 @@ def label(
         AudioError: where not one utterance is left.
     """
     speech = Speech()
-    for item, result in zip(items, _all(Labeller(load, align, features), items, jobs), strict=True):
+    for item, result in zip(items, spread(Labeller(load, align, features), items, jobs), strict=True):
         if isinstance(result, Labelled):
             speech.utterances.append(result)
         else:
@@ -89,6 +86,13 @@ def label(
     if not speech.utterances:
         raise AudioError(f"None of the {len(items)} files can be used: {speech.skipped[0]}")
     return speech
+
+
+def untold(items: Sequence[Item]) -> str | None:
+    """The sentence that says that none of the items has a transcript, where that is so."""
+    if any(item.text is not None for item in items):
+        return None
+    return "No manifest.csv tells what is said, so that there are no phonemes."
 
 
 class Labeller:
@@ -103,7 +107,7 @@ class Labeller:
         """Loaded at first use, so that a labeller crosses to another process without it."""
         return self.load()
 
-    def attempt(self, item: Item) -> Labelled | str:
+    def __call__(self, item: Item) -> Labelled | str:
         """An utterance with its labels, or the sentence that says why there are none."""
         try:
             return self._label(item)
@@ -122,30 +126,3 @@ class Labeller:
             phones, unknown_words = aligned.at(middles), aligned.unknown_words
         features = self.features(waveform, rate, hop) if self.features else np.zeros((codes.shape[1], 0))
         return Labelled(item, codes, phones, features, unknown_words)
-
-
-def _all(labeller: Labeller, items: Sequence[Item], jobs: int) -> Iterator[Labelled | str]:
-    """The results in the order of the items, in this process where one will do."""
-    jobs = min(jobs, len(items))
-    if jobs == 1:
-        yield from map(labeller.attempt, items)
-        return
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(jobs, context, _start, (labeller,)) as pool:
-        try:
-            yield from pool.map(_work, items)
-        except BrokenProcessPool as error:
-            raise VqaudioError("A process ended unexpectedly, perhaps for want of memory; try fewer --jobs.") from error
-
-
-_labeller: Labeller
-
-
-def _start(labeller: Labeller) -> None:
-    global _labeller
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent alone answers Ctrl-C
-    _labeller = labeller
-
-
-def _work(item: Item) -> Labelled | str:
-    return _labeller.attempt(item)

@@ -7,6 +7,7 @@ The experiment of the VQ-VAE paper (van den Oord et al. 2017, section 4.3: 49.3 
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +16,12 @@ import numpy as np
 
 from vqaudio.errors import UsageError
 from vqaudio.evaluation.estimates import Estimate
+from vqaudio.evaluation.probes import alignment
 from vqaudio.evaluation.probes.alignment import PHONES, SILENCE, UNKNOWN
 from vqaudio.evaluation.probes.labelled import Labelled
 from vqaudio.evaluation.speech import Item
 
+PACKAGES = {"pocketsphinx": "pocketsphinx", "librosa": "librosa", "sklearn": "scikit-learn"}  # by module
 COEFFICIENTS = 13  # of the cepstrum
 WINDOW_SECONDS = 0.025  # of it, or a whole frame where that is longer
 PRIOR_FRAMES = 50.0  # that the phonemes of all frames are worth, where those of one code are counted
@@ -75,6 +78,20 @@ class Phonemes:
             if row.sum()
         ]
         return record
+
+
+def check() -> None:
+    """See that what the probe stands on is there.
+
+    Raises:
+        UsageError: where pocketsphinx, librosa or scikit-learn is missing.
+    """
+    sentence = alignment.missing()
+    if sentence is not None:
+        raise UsageError(sentence)
+    for module, package in PACKAGES.items():
+        if importlib.util.find_spec(module) is None:
+            raise UsageError(f"The probe needs {package}; pip install 'vqaudio[eval]' brings it.")
 
 
 def transcribed(items: Sequence[Item], limit: int | None = None) -> list[Item]:
@@ -244,3 +261,9 @@ def _ratio(parts: np.ndarray, wholes: np.ndarray) -> Estimate:
     """The sum of the parts (speakers,) over that of the wholes."""
     with np.errstate(invalid="ignore"):
         return Estimate.of(parts / wholes, wholes)
+
+
+def cells(estimate: Estimate) -> tuple[str, str]:
+    """A share in per cent and its interval, for a table."""
+    low, mean, high = (100 * value for value in (estimate.low, estimate.mean, estimate.high))
+    return f"{mean:.1f}", f"{low:.1f} to {high:.1f}"
