@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import click
 
+from vqaudio.cli.probe.codebook import codebook
 from vqaudio.cli.probe.collapse import collapse
 from vqaudio.cli.probe.likelihood import likelihood
+from vqaudio.cli.probe.phonemes import phonemes
 from vqaudio.cli.probe.speakers import speakers
 from vqaudio.cli.probe.ways import precision, seams
 
@@ -15,5 +17,5 @@ def probe() -> None:
     """Look into a trained model."""
 
 
-for question in (likelihood, collapse, speakers, seams, precision):
+for question in (likelihood, collapse, phonemes, speakers, codebook, seams, precision):
     probe.add_command(question)
