@@ -86,7 +86,7 @@ def evaluate_prior(
         if path is not None:
             check_target(path, force)
     if figure is not None:
-        prior_figure.check(figure)
+        figures.check(figure)
     metrics, notes = usable(select(["dnsmos"]))
     files = audio_files(directory, limit)
     codec = vqaudio.load(model, threads=1)  # the training speech is coded as many files at a time as there are cores

@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vqaudio.errors import UsageError
 from vqaudio.evaluation.context import BLOCK_SECONDS, Context
 from vqaudio.evaluation.generated import Generated
 from vqaudio.evaluation.prior import Cost
 from vqaudio.evaluation.prior_report import Report
 
-FORMATS = (".png", ".svg")
 INCHES = (11.0, 7.5)
-
-
-def check(path: Path) -> None:
-    """See that a figure can be drawn into a file of this name.
-
-    Raises:
-        UsageError: where its kind is not known, or matplotlib is missing.
-    """
-    if path.suffix.lower() not in FORMATS:
-        raise UsageError(f"A figure is written as {' or '.join(FORMATS)}, not as '{path.name}'.")
-    try:
-        importlib.import_module("matplotlib.figure")
-    except ImportError as error:
-        raise UsageError("A figure needs matplotlib; pip install 'vqaudio[eval]' brings it.") from error
 
 
 def draw(path: Path, kind: str, title: str, report: Report) -> None:

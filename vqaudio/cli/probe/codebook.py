@@ -44,7 +44,7 @@ def codebook(
     from rich.console import Console
 
     import vqaudio
-    from vqaudio.evaluation import prior_figure
+    from vqaudio.evaluation import figures
     from vqaudio.evaluation.probes import alignment, codebook_figure, labelled
     from vqaudio.evaluation.probes import codebook as probe
     from vqaudio.evaluation.speech import items
@@ -55,7 +55,7 @@ def codebook(
         if path is not None:
             check_target(path, force)
     if figure is not None:
-        prior_figure.check(figure)
+        figures.check(figure)
     probe.check()
     found = items(directory, limit)
     codec = vqaudio.load(model)

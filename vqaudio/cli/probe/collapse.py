@@ -53,7 +53,7 @@ def collapse(
 
     import vqaudio
     from vqaudio import audio
-    from vqaudio.evaluation import prior_figure
+    from vqaudio.evaluation import figures
     from vqaudio.evaluation.probes import collapse as probe
     from vqaudio.evaluation.probes import collapse_figure
     from vqaudio.evaluation.speech import audio_files
@@ -64,7 +64,7 @@ def collapse(
         if path is not None:
             check_target(path, force)
     if figure is not None:
-        prior_figure.check(figure)
+        figures.check(figure)
     files = audio_files(directory, limit)
     codec = vqaudio.load(model, device)
     models: list[VQVAE | VAE] = [codec.model, *(probe.load_vae(path, device) for path in vaes)]

@@ -42,7 +42,7 @@ def phonemes(
     from rich.table import Table
 
     import vqaudio
-    from vqaudio.evaluation import prior_figure
+    from vqaudio.evaluation import figures
     from vqaudio.evaluation.probes import labelled, phonemes_figure
     from vqaudio.evaluation.probes import phonemes as probe
     from vqaudio.evaluation.speech import items
@@ -53,7 +53,7 @@ def phonemes(
         if path is not None:
             check_target(path, force)
     if figure is not None:
-        prior_figure.check(figure)
+        figures.check(figure)
     probe.check()
     found = probe.transcribed(items(directory), limit)
     codec = vqaudio.load(model)

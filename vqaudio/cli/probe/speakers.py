@@ -41,7 +41,7 @@ def speakers(
     from rich.table import Table
 
     import vqaudio
-    from vqaudio.evaluation import prior_figure
+    from vqaudio.evaluation import figures
     from vqaudio.evaluation.probes import speakers as probe
     from vqaudio.evaluation.probes import speakers_figure
     from vqaudio.evaluation.probes.speaker_features import TITLES, listen
@@ -53,7 +53,7 @@ def speakers(
         if path is not None:
             check_target(path, force)
     if figure is not None:
-        prior_figure.check(figure)
+        figures.check(figure)
     probe.check()
     found = items(directory, limit)
     codec = vqaudio.load(model)
