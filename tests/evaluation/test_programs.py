@@ -22,7 +22,7 @@ from vqaudio.errors import AudioError, UsageError
 from vqaudio.evaluation import programs
 from vqaudio.evaluation.baselines import parse
 from vqaudio.evaluation.contenders import Coded
-from vqaudio.evaluation.metrics import stoi
+from vqaudio.evaluation.metrics.perceptual import stoi
 from vqaudio.evaluation.speech import audio_files
 
 RATE = 16000

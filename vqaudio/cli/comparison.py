@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from vqaudio.evaluation.conversion import REFERENCE, SPOKEN, Conversion
 from vqaudio.evaluation.estimates import Estimate
 from vqaudio.evaluation.metrics import Metric
 from vqaudio.evaluation.results import Evaluation, Result
@@ -27,13 +28,30 @@ def show(evaluation: Evaluation, console: Console) -> None:
         ("encodes, times real time", lambda result: _speed(result.encode_speed)),
         ("decodes, times real time", lambda result: _speed(result.decode_speed)),
     ]
-    means: list[Row] = [(_title(m), lambda result, m=m: _cell(result.estimate(m.name), m)) for m in metrics]  # type: ignore[misc]
+    means: list[Row] = [(_title(m), lambda result, m=m: _cell(result.estimate(m.name))) for m in metrics]  # type: ignore[misc]
     _print("means, ± half of the 95 % interval", evaluation.results, rows + means, console)
     differences: list[Row] = [
-        (_title(m), lambda result, m=m: _cell(result.less(subject, m.name), m, "+"))  # type: ignore[misc]
+        (_title(m), lambda result, m=m: _cell(result.less(subject, m.name), "+"))  # type: ignore[misc]
         for m in metrics
     ]
     _print(f"more than {subject.name} on the same files", evaluation.results[2:], differences, console)
+
+
+def voices(conversion: Conversion) -> Table:
+    """What voice conversion does: a row for each kind of speech."""
+    share = conversion.nearer()
+    title = (
+        f"voices of {len(conversion.pairs)} pairs; {100 * share.mean:.0f} % ({100 * share.low:.0f} to "
+        f"{100 * share.high:.0f} %) are nearer to the target than to the source once converted"
+    )
+    metrics = conversion.metrics
+    table = Table("", "like target", "like source", *map(_title, metrics), title=title, title_justify="left")
+    for speech in (*SPOKEN, REFERENCE):
+        cells = [_cell(conversion.likeness(speech, to)) for to in ("target", "source")]
+        if speech in SPOKEN:
+            cells += [_cell(conversion.estimate(metric.name, speech)) for metric in metrics]
+        table.add_row(speech, *cells)
+    return table
 
 
 def _print(title: str, results: Sequence[Result], rows: Sequence[Row], console: Console) -> None:
@@ -51,7 +69,7 @@ def _title(metric: Metric) -> str:
     return f"{metric.title}{unit} {'↑' if metric.higher_is_better else '↓'}"
 
 
-def _cell(estimate: Estimate, metric: Metric, sign: str = "") -> str:
+def _cell(estimate: Estimate, sign: str = "") -> str:
     """A mean with half of its interval, and how often it is undefined."""
     if math.isnan(estimate.mean):
         return "-"

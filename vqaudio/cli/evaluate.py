@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from vqaudio import Codec
     from vqaudio.container import Coder
     from vqaudio.evaluation.contenders import Contender, Own
+    from vqaudio.evaluation.conversion import Conversion
+    from vqaudio.evaluation.metrics import Metric
+    from vqaudio.evaluation.pairs import Pair
+    from vqaudio.evaluation.report import Section
     from vqaudio.evaluation.results import Evaluation
     from vqaudio.evaluation.speech import Item
 
@@ -41,8 +46,16 @@ if TYPE_CHECKING:
 )
 @click.option("--metrics", metavar="NAME,...", help="By default all; an unknown name lists them.")
 @click.option("--json", "target", type=click.Path(path_type=Path), help="Write everything, file by file, to this file.")
+@click.option("--figure", type=click.Path(path_type=Path), help="Draw quality over bit rate: a PNG or SVG file.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write tables, figures and sounds as one HTML page.")
-@click.option("--cache/--no-cache", default=True, help="Whether what is known from an earlier run is measured again.")
+@click.option(
+    "--conversion",
+    "pairs",
+    type=click.IntRange(min=1),
+    metavar="PAIRS",
+    help="Convert voices too, between so many pairs of the speakers of DIRECTORY, and measure that.",
+)
+@click.option("--cache/--no-cache", default=True, help="Use what an earlier run has measured.", show_default=True)
 @options.jobs
 @options.force
 def evaluate(
@@ -56,7 +69,9 @@ def evaluate(
     manifest: Path | None,
     metrics: str | None,
     target: Path | None,
+    figure: Path | None,
     report: Path | None,
+    pairs: int | None,
     cache: bool,
     jobs: int,
     force: bool,
@@ -70,18 +85,21 @@ def evaluate(
 
     import vqaudio
     from vqaudio.cli import comparison
-    from vqaudio.evaluation import baselines, page
+    from vqaudio.evaluation import baselines, figures, page, rate_quality
     from vqaudio.evaluation import evaluate as harness
     from vqaudio.evaluation.cache import Cache
     from vqaudio.evaluation.metrics import METRICS, select, usable
+    from vqaudio.evaluation.pairs import pairs as choose
     from vqaudio.evaluation.speech import items
     from vqaudio.evaluation.versions import versions
     from vqaudio.files import check_target, replacing
     from vqaudio.prior import coder_for
 
-    for path in (target, report):
+    for path in (target, figure, report):
         if path is not None:
             check_target(path, force)
+    if figure is not None:
+        figures.check(figure)
     if report is not None:
         page.check()
     chosen, notes = usable(select(metrics.split(",") if metrics is not None else METRICS))
@@ -89,18 +107,23 @@ def evaluate(
     notes += missing
     speech = items(directory, limit, manifest)
     codec = vqaudio.load(model)
-    own = _own(codec, model, decoder, coder_for(codec, coder, prior))
+    load = functools.partial(vqaudio.load, model, threads=1)
+    own = _own(codec, load, decoder or codec.decoders[0], coder_for(codec, coder, prior))
+    voices = choose(speech, pairs) if pairs is not None else []
     for note in notes:
         click.echo(note, err=True)
     with progress("evaluate", len(speech), quiet=False) as advance:
         known = Cache() if cache else None
         result = harness.evaluate([own, *others], speech, chosen, cache=known, jobs=jobs, advance=advance)
-    for _, reason in result.skipped:
+    converted = _convert(load, own.decoder, voices, chosen, jobs) if voices else None
+    for _, reason in [*result.skipped, *(converted.skipped if converted else [])]:
         click.echo(f"Skipped: {reason}", err=True)
     console = Console()
     files, seconds = len(result.original.utterances), result.original.seconds
     console.print(f"{own.name}, {own.identity}; {files} files, {seconds:.1f} s", highlight=False)
     comparison.show(result, console)
+    if converted is not None:
+        console.print(comparison.voices(converted))
     if target is not None:
         record = {
             "model": {"name": own.name, "fingerprint": codec.fingerprint.hex(), "path": model},
@@ -109,17 +132,37 @@ def evaluate(
             "versions": versions(metric.package for metric in chosen),
             "notes": notes,
             **result.to_dict(),
+            "conversion": converted.to_dict() if converted else None,
         }
         with replacing(target, force) as temporary:
             temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+    if figure is not None:
+        with replacing(figure, force) as temporary:
+            rate_quality.draw(temporary, figure.suffix[1:].lower(), result)
     if report is not None:
-        html = _page(result, [own, *others], speech, directory, notes)
+        sections = [_section(codec, own.decoder, converted)] if converted is not None else []
+        html = _page(result, [own, *others], speech, directory, notes, sections)
         with replacing(report, force) as temporary:
             temporary.write_text(html, encoding="utf-8", errors="replace")  # names of files need not be text
 
 
+def _convert(
+    load: Callable[[], Codec], decoder: str | None, voices: Sequence[Pair], metrics: tuple[Metric, ...], jobs: int
+) -> Conversion:
+    """Convert pairs of voices, and measure that."""
+    from vqaudio.evaluation import conversion
+
+    with progress("convert", len(voices), quiet=False) as advance:
+        return conversion.evaluate(load, voices, metrics, decoder=decoder, jobs=jobs, advance=advance)
+
+
 def _page(
-    result: Evaluation, contenders: Sequence[Contender], speech: Sequence[Item], directory: Path, notes: Sequence[str]
+    result: Evaluation,
+    contenders: Sequence[Contender],
+    speech: Sequence[Item],
+    directory: Path,
+    notes: Sequence[str],
+    sections: Sequence[Section],
 ) -> str:
     """The report, of the command line as it was given."""
     from vqaudio.evaluation import report, report_cases
@@ -128,17 +171,23 @@ def _page(
     packages = versions(metric.package for metric in result.metrics)
     run = report.Run(shlex.join(["vqaudio", *sys.argv[1:]]), str(directory), packages, notes)
     with progress("report", len(report_cases.choose(result)), quiet=False) as advance:
-        return report.render(result, run, contenders, speech, advance=advance)
+        return report.render(result, run, contenders, speech, sections, advance)
 
 
-def _own(codec: Codec, model: str | None, decoder: str | None, coder: Coder | None) -> Own:
+def _section(codec: Codec, decoder: str | None, converted: Conversion) -> Section:
+    """Voice conversion as a part of the report."""
+    from vqaudio.evaluation import report_conversion
+    from vqaudio.evaluation.report import Section
+
+    with progress("voices", report_conversion.HEARD, quiet=False) as advance:
+        body = report_conversion.render(converted, codec, decoder, advance)
+    return Section("conversion", "Voice conversion", body)
+
+
+def _own(codec: Codec, load: Callable[[], Codec], decoder: str, coder: Coder | None) -> Own:
     """The codec as it is measured."""
-    import functools
-
-    import vqaudio
     from vqaudio.evaluation.contenders import Own
 
-    decoder = decoder or codec.decoders[0]
     written = f"under the prior {coder.fingerprint.hex()}" if coder else "of fixed width"
     identity = f"{codec.fingerprint.hex()}, {decoder} decoder, files {written}"
-    return Own(codec.config.name, identity, functools.partial(vqaudio.load, model, threads=1), decoder, coder)
+    return Own(codec.config.name, identity, load, decoder, coder)

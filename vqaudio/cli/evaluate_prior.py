@@ -73,7 +73,7 @@ def evaluate_prior(
 
     import vqaudio
     from vqaudio.errors import UsageError
-    from vqaudio.evaluation import prior_figure, prior_report
+    from vqaudio.evaluation import figures, prior_figure, prior_report
     from vqaudio.evaluation.generated import Plan
     from vqaudio.evaluation.metrics import select, usable
     from vqaudio.evaluation.prior import count, encode

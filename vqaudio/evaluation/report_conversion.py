@@ -1,0 +1,92 @@
+"""Voice conversion as a section of the report: a table of what it does to the voice, and pairs to hear."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vqaudio import audio
+from vqaudio.evaluation import page
+from vqaudio.evaluation.clips import Clip, clips
+from vqaudio.evaluation.conversion import CONVERTED, REFERENCE, SPOKEN, Conversion, ConvertingCodec, Measured, sounds
+from vqaudio.evaluation.estimates import Estimate
+from vqaudio.evaluation.metrics import Metric
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+HEARD = 4  # pairs, from the least like the target to the most
+
+
+@dataclass(frozen=True)
+class Example:
+    """A pair to hear: its speakers, the likeness of the converted speech to both, and its clips."""
+
+    source: str
+    target: str
+    to_target: float
+    to_source: float
+    clips: list[Clip]
+
+
+def render(conversion: Conversion, codec: ConvertingCodec, decoder: str | None, advance: Callable[[], None]) -> Markup:
+    """The section's HTML.
+
+    Args:
+        codec, decoder: of the conversion, for the `HEARD` pairs that are converted once more.
+        advance: called after each of them.
+    """
+    return page.render(
+        "conversion.html",
+        pairs=len(conversion.pairs),
+        nearer=_percent(conversion.nearer()),
+        columns=[("similarity to target", "↑"), ("similarity to source", "↓"), *map(_column, conversion.metrics)],
+        rows=[(speech, _row(conversion, speech)) for speech in (*SPOKEN, REFERENCE)],
+        examples=[_example(measured, codec, decoder, advance) for measured in choose(conversion)],
+        skipped=[sentence for _, sentence in conversion.skipped],
+    )
+
+
+def choose(conversion: Conversion) -> list[Measured]:
+    """The pairs to hear: spread evenly from the least like the target to the most."""
+    ranked = [m for m in conversion.pairs if not math.isnan(m.likeness[CONVERTED].target)]
+    ranked.sort(key=lambda m: m.likeness[CONVERTED].target)
+    count = min(HEARD, len(ranked))
+    return [ranked[i * (len(ranked) - 1) // max(1, count - 1)] for i in range(count)]
+
+
+def _row(conversion: Conversion, speech: str) -> list[str]:
+    cells = [_cell(conversion.likeness(speech, to)) for to in ("target", "source")]
+    for metric in conversion.metrics:
+        cells.append(_cell(conversion.estimate(metric.name, speech)) if speech in SPOKEN else "")
+    return cells
+
+
+def _example(measured: Measured, codec: ConvertingCodec, decoder: str | None, advance: Callable[[], None]) -> Example:
+    heard = sounds(codec, measured.pair, decoder)
+    likeness = measured.likeness[CONVERTED]
+    advance()
+    return Example(
+        measured.pair.source.speaker,
+        measured.pair.reference.speaker,
+        likeness.target,
+        likeness.source,
+        clips(heard._asdict(), audio.SAMPLE_RATE),
+    )
+
+
+def _column(metric: Metric) -> tuple[str, str]:
+    title = f"{metric.title}, {metric.unit}" if metric.unit else metric.title
+    return title, "↑" if metric.higher_is_better else "↓"
+
+
+def _cell(estimate: Estimate) -> str:
+    if math.isnan(estimate.mean):
+        return "-"
+    return f"{estimate.mean:.3f} ({estimate.low:.3f} … {estimate.high:.3f})"
+
+
+def _percent(share: Estimate) -> str:
+    return f"{100 * share.mean:.0f} % ({100 * share.low:.0f} … {100 * share.high:.0f} %)"
