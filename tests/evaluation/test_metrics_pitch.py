@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,7 +77,7 @@ def test_an_original_is_tracked_once_for_several_codecs_and_both_metrics(monkeyp
 
     tracked, track = [], librosa.pyin
 
-    def counting(waveform: np.ndarray, **options: object) -> object:
+    def counting(waveform: np.ndarray, **options: Any) -> Any:
         tracked.append(waveform.copy())
         return track(waveform, **options)
 

@@ -31,8 +31,8 @@ def edits(reference: Sequence[str], heard: Sequence[str]) -> int:
 def transcribe(waveform: np.ndarray, sample_rate: int) -> tuple[str, ...]:
     """The words that are recognised in a waveform (T,) in [-1, 1] at `sample_rate` Hz, remembered for the last few.
 
-    They do not depend on what was recognised before: the cepstra are normalised by their mean over the utterance, not
-    by one that runs on from utterance to utterance.
+    They do not depend on what was recognised before: the cepstra are normalised by their mean over the utterance, and
+    what the decoder has learnt of the noise in other utterances is forgotten.
     """
     if sample_rate != SAMPLE_RATE:
         waveform = soxr.resample(waveform, sample_rate, SAMPLE_RATE)
@@ -45,6 +45,7 @@ def _recognise(samples: bytes) -> tuple[str, ...]:
     if not samples:  # which the package does not take
         return ()
     decoder = _decoder()
+    decoder.reinit_feat()  # which alone resets its estimate of the noise
     decoder.start_utt()
     try:
         decoder.process_raw(samples, full_utt=True)
