@@ -109,7 +109,7 @@ def evaluate(
     codec = vqaudio.load(model)
     load = functools.partial(vqaudio.load, model, threads=1)
     own = _own(codec, load, decoder or codec.decoders[0], coder_for(codec, coder, prior))
-    voices = choose(speech, pairs) if pairs is not None else []
+    voices = choose(items(directory, manifest=manifest), pairs) if pairs is not None else []
     for note in notes:
         click.echo(note, err=True)
     with progress("evaluate", len(speech), quiet=False) as advance:
