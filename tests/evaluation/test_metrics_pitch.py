@@ -15,7 +15,7 @@ from vqaudio.evaluation.metrics import pitch
 def voice(frequency: float | np.ndarray, seconds: float = 1.0) -> np.ndarray:
     """A tone with eight harmonics, of one frequency or of one for every sample, in Hz."""
     phase = 2 * np.pi * np.cumsum(np.broadcast_to(frequency, int(seconds * RATE))) / RATE
-    return (0.1 * sum(np.sin(k * phase) / k for k in range(1, 9))).astype(np.float32)
+    return (0.1 * np.sum([np.sin(k * phase) / k for k in range(1, 9)], axis=0)).astype(np.float32)
 
 
 def hiss(seconds: float = 1.0) -> np.ndarray:

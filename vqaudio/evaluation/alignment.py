@@ -23,7 +23,7 @@ def delay(reference: np.ndarray, decoded: np.ndarray, sample_rate: int) -> int:
     """Samples by which `decoded` (T',) lags behind `reference` (T,), both at `sample_rate` Hz; negative where it leads.
 
     It is the lag of at most 0.1 s, in whole milliseconds, at which the logarithmic energies in 16 bands correlate best
-    over time. That is known to about 1 ms, so that a lag of 1 ms counts as none. 0 where one of both is silent.
+    over time. That is known to 1 to 3 ms, so that a lag of 1 ms counts as none. 0 where one of both is silent.
     """
     if not reference.any() or not decoded.any():
         return 0

@@ -15,6 +15,7 @@ from rapidfuzz.distance import Levenshtein
 
 SAMPLE_RATE = 16000  # Hz, of the model
 REMEMBERED = 4  # waveforms: an original, what became of it, and the pair before
+MOST_HMMS, MOST_EXITS = 5000, 10  # per frame: half the time on unclear speech, and no more errors
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*'?")
 
 
@@ -57,4 +58,6 @@ def _recognise(samples: bytes) -> tuple[str, ...]:
 
 @functools.cache
 def _decoder() -> pocketsphinx.Decoder:
-    return pocketsphinx.Decoder(samprate=SAMPLE_RATE, cmn="batch", loglevel="FATAL")
+    return pocketsphinx.Decoder(
+        samprate=SAMPLE_RATE, cmn="batch", maxhmmpf=MOST_HMMS, maxwpf=MOST_EXITS, loglevel="FATAL"
+    )
