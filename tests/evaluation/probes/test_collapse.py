@@ -174,7 +174,10 @@ def test_columns_are_named_by_what_tells_the_files_apart():
 
 def test_rows_that_no_model_has_are_left_out():
     waveforms = [speech_like(0), speech_like(1)]
-    codes, continuous = collapse("a", vqvae(), waveforms), collapse("b", vae(dataclasses.replace(TINY, wavenet=None)), waveforms)
+    codes, continuous = (
+        collapse("a", vqvae(), waveforms),
+        collapse("b", vae(dataclasses.replace(TINY, wavenet=None)), waveforms),
+    )
     both = dict(rows([codes, continuous]))
     assert both["nll, true latents"][1] == both["bound, nll and KL"][1] == both["perplexity"][1] == ""
     assert both["active units"] == ["", f"{continuous.bottleneck.active[0]} of 4"]
