@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import math
+import pickle
 import sys
 from collections import Counter
 from pathlib import Path
@@ -15,12 +17,13 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+import vqaudio
 from vqaudio import audio
 from vqaudio.cli import main
 from vqaudio.errors import UsageError
 from vqaudio.evaluation.probes import alignment
 from vqaudio.evaluation.probes.alignment import PHONES, SILENCE, UNKNOWN
-from vqaudio.evaluation.probes.labelled import Labelled
+from vqaudio.evaluation.probes.labelled import Labelled, Labeller
 from vqaudio.evaluation.probes.phonemes import Phonemes, cepstrum, count, most_frequent, probe, transcribed
 from vqaudio.evaluation.speech import Item, items
 
@@ -173,7 +176,7 @@ def spoken_files(speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_the_command_prints_writes_and_draws(spoken_files: Path, tiny_codec: Path, tmp_path: Path) -> None:
     pytest.importorskip("pocketsphinx")
     image = pytest.importorskip("matplotlib.image")
-    words = ["probe", "phonemes", str(spoken_files), "--model", str(tiny_codec), "--jobs", "2"]
+    words = ["probe", "phonemes", str(spoken_files), "--model", str(tiny_codec)]
     out = ["--json", str(tmp_path / "out.json"), "--figure", str(tmp_path / "out.png")]
     result = CliRunner().invoke(main, [*words, *out], catch_exceptions=False)
     assert result.exit_code == 0, result.output
@@ -188,6 +191,12 @@ def test_the_command_prints_writes_and_draws(spoken_files: Path, tiny_codec: Pat
     assert refused.exit_code == 2 and "exists already" in refused.stderr
     other = CliRunner().invoke(main, [*words, "--figure", str(tmp_path / "out.gif")])
     assert other.exit_code == 2 and ".png or .svg" in other.stderr
+
+
+def test_the_work_crosses_to_other_processes(tiny_codec: Path) -> None:
+    load = functools.partial(vqaudio.load, str(tiny_codec), threads=1)
+    labeller = pickle.loads(pickle.dumps(Labeller(load, True, cepstrum)))
+    assert labeller.codec.config.name == "tiny" and labeller.features is cepstrum
 
 
 def test_the_command_refuses_speech_without_transcripts(tiny_codec: Path, tmp_path: Path, tone: np.ndarray) -> None:

@@ -30,7 +30,8 @@ def draw(path: Path, kind: str, title: str, result: Codebook, excerpt: Excerpt) 
     by_phoneme = result.counts is not None
     upper = ["usage", "phonemes"] if by_phoneme else ["usage", "rank"]
     lower = [["rank", "spectrogram"], ["rank", "codes"]] if by_phoneme else [["spectrogram"] * 2, ["codes"] * 2]
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1.25, 1)).tolist()
+    parts: Any = figure.subfigures(2, 1, height_ratios=(1.25, 1))
+    top, bottom = parts
     axes = top.subplot_mosaic([upper])
     axes |= bottom.subplot_mosaic(lower, width_ratios=(1, 2) if by_phoneme else (1, 1))
     _by_usage(axes["usage"], result)
