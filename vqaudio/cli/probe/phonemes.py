@@ -68,13 +68,12 @@ def phonemes(
     rate, size = codec.config.frame_rate, codec.config.quantizer.codebook_size
     title = f"{name} ({fingerprint}): {size} codes, {rate:g} a second"
     measured = f"{result.speakers} speakers, {result.utterances} utterances, {result.frames} frames with phonemes"
-    table = Table(title=f"{title}; {measured}")
-    table.add_column("frames right on other speakers, %")
-    for column in ("all", "95 % interval", "without silence", "95 % interval", "bits told", "of the phoneme"):
+    table = Table("", title=f"{title}\n{measured}")
+    for column in ("frames right, %", "without silence, %", "bits told"):
         table.add_column(column, justify="right")
     for score in result.scores:
-        cells = [f"{score.information.mean:.2f}", f"{100 * score.share:.1f} %"]
-        table.add_row(score.name, *probe.cells(score.accuracy), *probe.cells(score.without_silence), *cells)
+        told = f"{score.information.mean:.2f} ({100 * score.share:.0f} %)"
+        table.add_row(score.name, probe.percent(score.accuracy), probe.percent(score.without_silence), told)
     Console().print(table)
     if target is not None:
         record = {

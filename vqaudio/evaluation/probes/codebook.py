@@ -124,11 +124,8 @@ class Codebook:
         """The most frequent phoneme of each code of the first quantiser, None where it is not known."""
         if self.counts is None:
             return [None] * len(self.vectors)
-        known = self.counts.any(axis=1)
-        return [
-            PHONES[phone] if is_known else None
-            for phone, is_known in zip(most_frequent(self.counts), known, strict=True)
-        ]
+        pairs = zip(most_frequent(self.counts), self.counts.sum(axis=1), strict=True)
+        return [PHONES[phone] if frames else None for phone, frames in pairs]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON values."""

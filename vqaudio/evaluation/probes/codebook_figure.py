@@ -17,7 +17,7 @@ INCHES = (13.0, 11.0)
 COLOURS = dict(  # told apart by everybody (Okabe and Ito 2008)
     zip(CLASSES, ("#D55E00", "#E69F00", "#009E73", "#0072B2", "#CC79A7", "#56B4E9", "#000000"), strict=True)
 )
-NO_PHONEME = "#AAAAAA"
+NO_PHONEME = "#777777"
 WINDOW_SECONDS, DECIBELS = 0.025, 70.0  # of the spectrogram
 
 
@@ -30,7 +30,8 @@ def draw(path: Path, kind: str, title: str, result: Codebook, excerpt: Excerpt) 
     by_phoneme = result.counts is not None
     upper = ["usage", "phonemes"] if by_phoneme else ["usage", "rank"]
     lower = [["rank", "spectrogram"], ["rank", "codes"]] if by_phoneme else [["spectrogram"] * 2, ["codes"] * 2]
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1.25, 1))
+    parts: Any = figure.subfigures(2, 1, height_ratios=(1.25, 1))
+    top, bottom = parts
     axes = top.subplot_mosaic([upper])
     axes |= bottom.subplot_mosaic(lower, width_ratios=(1, 2) if by_phoneme else (1, 1))
     _by_usage(axes["usage"], result)
@@ -56,13 +57,14 @@ def _by_usage(axes: Any, result: Codebook) -> None:
     used, (x, y) = counts > 0, result.projection.T
     shares = 100 * counts / counts.sum()
     _plane(axes, "code vectors (t-SNE) by usage")
+    size = 45 if len(x) <= 150 else 22
     norm = LogNorm(shares[used].min(), shares.max())
-    points = axes.scatter(x[used], y[used], s=45, c=shares[used], cmap="viridis", norm=norm)
+    points = axes.scatter(x[used], y[used], s=size, c=shares[used], cmap="viridis", norm=norm)
     if not used.all():
-        axes.scatter(x[~used], y[~used], s=45, facecolors="none", edgecolors=NO_PHONEME, label="not used")
+        axes.scatter(x[~used], y[~used], s=size, facecolors="none", edgecolors=NO_PHONEME, label="not used")
         axes.legend(loc="best", fontsize=8)
     bar = axes.figure.colorbar(points, ax=axes, label="% of the frames", shrink=0.8)
-    bar.ax.yaxis.set_major_formatter("{x:g}")
+    _plain_decades(bar.ax.yaxis)
 
 
 def _by_phoneme(axes: Any, result: Codebook) -> None:
@@ -95,8 +97,17 @@ def _rank(axes: Any, result: Codebook) -> None:
     axes.set_title("how often each code is used", fontsize=10)
     axes.set_xlabel("codes, the most frequent first")
     axes.set_ylabel("% of the frames")
-    axes.yaxis.set_major_formatter("{x:g}")
+    _plain_decades(axes.yaxis)
     axes.legend(fontsize=8)
+
+
+def _plain_decades(axis: Any) -> None:
+    """Plain numbers on a logarithmic axis, at least one even on a short one."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter("{x:g}")
 
 
 def _spectrogram(axes: Any, excerpt: Excerpt) -> None:
@@ -104,9 +115,10 @@ def _spectrogram(axes: Any, excerpt: Excerpt) -> None:
     window = round(WINDOW_SECONDS * rate)
     silence = 1e-5 * np.random.default_rng(0).standard_normal(len(excerpt.waveform))  # has a logarithm
     waveform = np.pad(excerpt.waveform + silence, (0, max(0, window - len(excerpt.waveform))))
-    image = axes.specgram(waveform, window, rate, noverlap=window * 4 // 5, cmap="magma")[3]
+    image = axes.specgram(waveform, NFFT=window, Fs=rate, noverlap=window * 4 // 5, cmap="magma")[3]
     highest = image.get_array().max()
     image.set_clim(highest - DECIBELS, highest)
+    axes.set_facecolor("black")  # where the last window does not fit
     axes.set_xlim(0, len(excerpt.codes) * excerpt.hop / rate)
     axes.set_yticks(range(0, rate // 2 + 1, 2000), [f"{hz // 1000}" for hz in range(0, rate // 2 + 1, 2000)])
     axes.set_ylabel("kHz")

@@ -146,7 +146,7 @@ def probe(utterances: Sequence[Labelled], codebook_size: int, seed: int = 0) -> 
     kinds = {
         "codes": (own, own),
         "k-means of MFCCs": _clusters(said, half, codebook_size, seed),
-        "codes in random order": (shuffled := [rng.permutation(codes) for codes in own], shuffled),
+        "shuffled in time": (shuffled := [rng.permutation(codes) for codes in own], shuffled),
         "random codes": (drawn := [rng.integers(0, codebook_size, len(codes)) for codes in own], drawn),
     }
     counts = sum(count(codes, u.phones, codebook_size) for codes, u in zip(own, said, strict=True))
@@ -263,7 +263,7 @@ def _ratio(parts: np.ndarray, wholes: np.ndarray) -> Estimate:
         return Estimate.of(parts / wholes, wholes)
 
 
-def cells(estimate: Estimate) -> tuple[str, str]:
-    """A share in per cent and its interval, for a table."""
+def percent(estimate: Estimate) -> str:
+    """A share in per cent with its interval, for a table."""
     low, mean, high = (100 * value for value in (estimate.low, estimate.mean, estimate.high))
-    return f"{mean:.1f}", f"{low:.1f} to {high:.1f}"
+    return f"{mean:.1f} ({low:.1f} to {high:.1f})"

@@ -54,7 +54,7 @@ def _bars(axes: Any, result: Phonemes) -> None:
     axes.set_yticks(places, [score.name.replace(" ", "\n", 1) for score in result.scores])
     axes.invert_yaxis()
     axes.margins(x=0.12)
-    axes.set_xlabel("frames right on other speakers, %, with 95 % intervals")
+    axes.set_xlabel("frames right on other speakers, %")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
 
