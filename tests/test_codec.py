@@ -265,8 +265,9 @@ class TestSpeakerTable:
 class TestVoices:
     @pytest.fixture
     def tones(self) -> np.ndarray:
-        phases = np.outer(np.arange(1, 30), 2 * np.pi * 130 * np.arange(24000) / 16000)
-        return (0.02 * np.sin(phases).sum(axis=0)).astype(np.float32)
+        harmonics = np.arange(1, 30)[:, None]
+        phases = 2 * np.pi * 130 * harmonics * np.arange(24000) / 16000
+        return (0.1 * np.sin(phases) / harmonics).sum(axis=0).astype(np.float32)
 
     @pytest.mark.parametrize("decoder", ["spectral", "wavenet"])
     def test_its_own_voice_changes_nothing(self, codec, noise, decoder):
