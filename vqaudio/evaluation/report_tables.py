@@ -130,7 +130,7 @@ def _rows(evaluation: Evaluation, results: Sequence[Result], columns: Sequence[S
 
 
 def _speed(times: float) -> str:
-    return "" if math.isinf(times) else f"{times:.1f}"
+    return "" if math.isnan(times) else f"{times:.1f}"
 
 
 def _used(result: Result) -> str:
