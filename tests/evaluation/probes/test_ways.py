@@ -96,6 +96,15 @@ def test_bfloat16_is_another_way_to_nearly_the_same(codec: Codec, decoder: str) 
         short_or_exact(without_wavenet(codec), "wavenet")
 
 
+def test_a_rate_per_word_is_weighed_by_words(codec: Codec) -> None:
+    def length(reference: np.ndarray, decoded: np.ndarray, sample_rate: int, text: str | None) -> float:
+        return float(len(reference))
+
+    rate = Metric("rate", "rate", "", False, "numpy", "numpy", length, words=lambda w, _, text: len(w) / 1000)
+    pair = compare(pieces_or_pass(codec), [noise(0, 0.1), noise(1, 0.3)], (rate,), RATE).metrics["rate"]
+    assert pair.slow.mean == pair.fast.mean == pytest.approx((1600 * 1.6 + 4800 * 4.8) / 6.4)
+
+
 def test_without_bfloat16_there_is_nothing_to_compare(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vqaudio.evaluation.probes.ways.PAIRED", False)
     with pytest.raises(UsageError, match="does not multiply bfloat16"):

@@ -131,6 +131,7 @@ def compare(
         advance: called after each of them.
     """
     values: dict[str, list[list[float]]] = {metric.name: [] for metric in metrics}
+    weights: dict[str, list[float]] = {metric.name: [] for metric in metrics}
     seconds, times, apart = [], [], []
     for way in ways:
         way.code(np.zeros(round(WARM_UP_SECONDS * sample_rate), np.float32))
@@ -142,12 +143,13 @@ def compare(
         heard = [np.clip(coded.decoded[: len(waveform)], -1.0, 1.0) for coded in (fast, slow)]  # as a file holds it
         for metric in metrics:
             values[metric.name].append([metric(waveform, decoded, sample_rate) for decoded in heard])
+            weights[metric.name].append(metric.weight(waveform, sample_rate))
         advance()
     total = sum(seconds)
     fast_time, slow_time = np.sum(times, axis=0)
     return Comparison(
         ways=(ways[0].name, ways[1].name),
-        metrics={name: _pair(np.array(pairs)) for name, pairs in values.items()},
+        metrics={name: _pair(np.array(pairs), weights[name]) for name, pairs in values.items()},
         files=len(seconds),
         seconds=total,
         codes_apart=float(np.average(apart, weights=seconds)),
@@ -155,7 +157,7 @@ def compare(
     )
 
 
-def _pair(values: np.ndarray) -> Pair:
-    """Of values (files, 2)."""
+def _pair(values: np.ndarray, weights: list[float]) -> Pair:
+    """Of values (files, 2), and what each file weighs."""
     fast, slow = values.T
-    return Pair(Estimate.of(fast), Estimate.of(slow), Estimate.of(fast - slow))
+    return Pair(Estimate.of(fast, weights), Estimate.of(slow, weights), Estimate.of(fast - slow, weights))
