@@ -26,7 +26,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run(*arguments: object) -> Result:
     """The command's result; an exception that is no exit is raised."""
-    return CliRunner().invoke(main, ["evaluate", *map(str, arguments)], catch_exceptions=False)
+    return CliRunner().invoke(main, ["evaluate", *map(str, arguments), "--jobs", "1"], catch_exceptions=False)
 
 
 def test_the_report_lets_one_hear_every_file(directory: Path, tiny_codec: Path, tmp_path: Path) -> None:

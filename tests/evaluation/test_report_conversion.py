@@ -72,7 +72,7 @@ def test_evaluate_converts_voices_on_request(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     record, page, figure = (tmp_path / name for name in ("out.json", "out.html", "out.png"))
-    options = ["--model", str(tiny_codec), "--metrics", "mel", "--limit", "1", "--json", str(record)]
+    options = ["--jobs", "1", "--model", str(tiny_codec), "--metrics", "mel", "--limit", "1", "--json", str(record)]
     options += ["--conversion", "2", "--report", str(page), "--figure", str(figure)]
     result = CliRunner().invoke(main, ["evaluate", str(speakers), *options], catch_exceptions=False)
     assert result.exit_code == 0, result.output

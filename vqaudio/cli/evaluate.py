@@ -43,7 +43,11 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="A CSV with path and text or speaker; by default the nearest manifest.csv in DIRECTORY or above it.",
 )
-@click.option("--metrics", metavar="NAME,...", help="By default all; an unknown name lists them.")
+@click.option(
+    "--metrics",
+    metavar="NAME,...",
+    help="By default all: pesq, estoi, stoi, mel, mcd, f0, voicing, dnsmos, speaker, wer.",
+)
 @click.option("--json", "target", type=click.Path(path_type=Path), help="Write everything, file by file, to this file.")
 @click.option("--figure", type=click.Path(path_type=Path), help="Draw quality over bit rate: a PNG or SVG file.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write tables, figures and sounds as one HTML page.")
@@ -55,7 +59,7 @@ if TYPE_CHECKING:
     help="Convert voices too, between so many pairs of the speakers of DIRECTORY, and measure that.",
 )
 @click.option("--cache/--no-cache", default=True, help="Use what an earlier run has measured.", show_default=True)
-@options.jobs
+@options.all_cores
 @options.force
 def evaluate(
     directory: Path,

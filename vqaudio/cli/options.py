@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 
 import click
 
@@ -32,6 +33,13 @@ force = click.option("--force", is_flag=True, help="Replace files that exist.")
 quiet = click.option("--quiet", is_flag=True, callback=_hush, help="Print nothing but errors.")
 jobs = click.option(
     "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that share a directory's files."
+)
+all_cores = click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=lambda: os.cpu_count() or 1,
+    show_default="one for each core",
+    help="Processes that share the files.",
 )
 few_files = click.option(
     "--limit", type=click.IntRange(min=1), help="So many files only, spread evenly over the directory."

@@ -143,7 +143,7 @@ def test_the_command_prints_writes_and_draws(
     pytest.importorskip("matplotlib")
     for index in range(3):
         audio.write(tmp_path / f"{index}.wav", tone, RATE)
-    words = ["probe", "codebook", str(tmp_path), "--model", str(tiny_codec), "--limit", "2"]
+    words = ["probe", "codebook", str(tmp_path), "--model", str(tiny_codec), "--limit", "2", "--jobs", "1"]
     out = ["--json", str(tmp_path / "out.json"), "--figure", str(tmp_path / "out.png")]
     result = CliRunner().invoke(main, [*words, *out], catch_exceptions=False)
     assert result.exit_code == 0, result.output
@@ -162,5 +162,5 @@ def test_the_command_prints_writes_and_draws(
 
 
 def test_the_command_refuses_a_folder_without_audio(tiny_codec: Path, tmp_path: Path) -> None:
-    result = CliRunner().invoke(main, ["probe", "codebook", str(tmp_path), "--model", str(tiny_codec)])
+    result = CliRunner().invoke(main, ["probe", "codebook", str(tmp_path), "--model", str(tiny_codec), "--jobs", "1"])
     assert result.exit_code == 1 and "no audio" in result.stderr

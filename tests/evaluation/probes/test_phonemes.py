@@ -176,7 +176,7 @@ def spoken_files(speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_the_command_prints_writes_and_draws(spoken_files: Path, tiny_codec: Path, tmp_path: Path) -> None:
     pytest.importorskip("pocketsphinx")
     image = pytest.importorskip("matplotlib.image")
-    words = ["probe", "phonemes", str(spoken_files), "--model", str(tiny_codec)]
+    words = ["probe", "phonemes", str(spoken_files), "--model", str(tiny_codec), "--jobs", "1"]
     out = ["--json", str(tmp_path / "out.json"), "--figure", str(tmp_path / "out.png")]
     result = CliRunner().invoke(main, [*words, *out], catch_exceptions=False)
     assert result.exit_code == 0, result.output
@@ -202,7 +202,7 @@ def test_the_work_crosses_to_other_processes(tiny_codec: Path) -> None:
 def test_the_command_refuses_speech_without_transcripts(tiny_codec: Path, tmp_path: Path, tone: np.ndarray) -> None:
     pytest.importorskip("pocketsphinx")
     audio.write(tmp_path / "a.wav", tone, 16000)
-    result = CliRunner().invoke(main, ["probe", "phonemes", str(tmp_path), "--model", str(tiny_codec)])
+    result = CliRunner().invoke(main, ["probe", "phonemes", str(tmp_path), "--model", str(tiny_codec), "--jobs", "1"])
     assert result.exit_code == 2 and result.stderr.startswith("Error: Phonemes are found by transcripts")
     assert result.stderr.count("\n") == 1
 
@@ -210,5 +210,5 @@ def test_the_command_refuses_speech_without_transcripts(tiny_codec: Path, tmp_pa
 def test_the_command_says_what_is_missing(tiny_codec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pocketsphinx", None)
     assert alignment.missing() is not None
-    result = CliRunner().invoke(main, ["probe", "phonemes", str(tmp_path), "--model", str(tiny_codec)])
+    result = CliRunner().invoke(main, ["probe", "phonemes", str(tmp_path), "--model", str(tiny_codec), "--jobs", "1"])
     assert result.exit_code == 2 and "pip install 'vqaudio[eval]'" in result.stderr

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.argument("directory", type=click.Path(path_type=Path))
 @options.model
 @options.few_files
-@options.jobs
+@options.all_cores
 @click.option("--json", "target", type=click.Path(path_type=Path), help="Write everything, code by code, to this file.")
 @click.option("--figure", type=click.Path(path_type=Path), help="Draw it: a PNG or SVG file.")
 @options.force

@@ -16,7 +16,7 @@ from vqaudio.cli.progress import progress
 @click.option(
     "--limit", type=click.IntRange(min=2), help="So many files with transcripts only, spread evenly over the directory."
 )
-@options.jobs
+@options.all_cores
 @click.option("--json", "target", type=click.Path(path_type=Path), help="Write everything, code by code, to this file.")
 @click.option("--figure", type=click.Path(path_type=Path), help="Draw it: a PNG or SVG file.")
 @options.force
