@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,9 +66,9 @@ def benchmark(
     import vqaudio
     from vqaudio.codec import check_device
     from vqaudio.evaluation import benchmark as harness
-    from vqaudio.evaluation import peers
+    from vqaudio.evaluation import peers, records
     from vqaudio.evaluation.versions import versions
-    from vqaudio.files import check_target, replacing
+    from vqaudio.files import check_target
     from vqaudio.prior import for_codec
     from vqaudio.runtime.cpu import available_threads
 
@@ -131,8 +130,7 @@ def benchmark(
             "notes": notes,
             "measurements": [{**m.to_dict(), "ratios": r} for m, r in zip(measured, ratios, strict=True)],
         }
-        with replacing(target, force) as temporary:
-            temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+        records.write(target, record, force)
 
 
 def _numbers(text: str) -> list[int]:

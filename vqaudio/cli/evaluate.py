@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -85,7 +84,7 @@ def evaluate(
 
     import vqaudio
     from vqaudio.cli import comparison
-    from vqaudio.evaluation import baselines, figures, page, rate_quality
+    from vqaudio.evaluation import baselines, figures, page, rate_quality, records
     from vqaudio.evaluation import evaluate as harness
     from vqaudio.evaluation.cache import Cache
     from vqaudio.evaluation.metrics import METRICS, select, usable
@@ -134,8 +133,7 @@ def evaluate(
             **result.to_dict(),
             "conversion": converted.to_dict() if converted else None,
         }
-        with replacing(target, force) as temporary:
-            temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+        records.write(target, record, force)
     if figure is not None:
         with replacing(figure, force) as temporary:
             rate_quality.draw(temporary, figure.suffix[1:].lower(), result)

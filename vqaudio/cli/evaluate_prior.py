@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,7 +72,7 @@ def evaluate_prior(
 
     import vqaudio
     from vqaudio.errors import UsageError
-    from vqaudio.evaluation import figures, prior_figure, prior_report
+    from vqaudio.evaluation import figures, prior_figure, prior_report, records
     from vqaudio.evaluation.generated import Plan
     from vqaudio.evaluation.metrics import select, usable
     from vqaudio.evaluation.prior import count, encode
@@ -124,8 +123,7 @@ def evaluate_prior(
             "notes": notes,
             **result.to_dict(),
         }
-        with replacing(target, force) as temporary:
-            temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+        records.write(target, record, force)
     if figure is not None:
         with replacing(figure, force) as temporary:
             prior_figure.draw(temporary, figure.suffix[1:].lower(), title, result)

@@ -23,6 +23,7 @@ from vqaudio.evaluation.estimates import Estimate
 from vqaudio.evaluation.metrics import Metric
 from vqaudio.evaluation.metrics.voice import voice_vector
 from vqaudio.evaluation.pairs import Pair
+from vqaudio.evaluation.records import plain
 from vqaudio.evaluation.speech import Item
 from vqaudio.evaluation.workers import spread
 
@@ -127,7 +128,7 @@ class Conversion:
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON values; NaN becomes None."""
         both = ("target", "source")
-        return _plain(
+        return plain(
             {
                 "pairs": len(self.pairs),
                 "seconds": sum(m.seconds for m in self.pairs),
@@ -285,11 +286,3 @@ def _paths(pair: Pair) -> dict[str, str]:
         "source_evidence": str(pair.source_evidence.path),
         "target_evidence": str(pair.target_evidence.path),
     }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from vqaudio.evaluation.estimates import Estimate
 from vqaudio.evaluation.generated import Generated, Plan
 from vqaudio.evaluation.metrics import Metric
 from vqaudio.evaluation.prior import Cost, Speech, costs, saving, ways
+from vqaudio.evaluation.records import plain
 from vqaudio.prior import Prior
 
 PASSES = 2  # over the speech: what it costs, and its context
@@ -62,8 +62,8 @@ class Report:
             ],
             "skipped": [{"path": path, "reason": reason} for path, reason in speech.skipped],
         }
-        plain: dict[str, Any] = _plain(record)
-        return plain
+        plain_record: dict[str, Any] = plain(record)
+        return plain_record
 
 
 def measure(
@@ -99,11 +99,3 @@ def measure(
         context=context.measure(prior, codes, advance),
         generated=list(generated.compare(codes, counted, prior, codec, plan, metrics, advance)),
     )
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

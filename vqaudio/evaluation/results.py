@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from vqaudio.evaluation.estimates import Estimate
 from vqaudio.evaluation.metrics import Metric
+from vqaudio.evaluation.records import plain
 
 
 @dataclass(frozen=True)
@@ -180,11 +181,6 @@ def together(results: Sequence[Result], measured: Sequence[Sequence[Utterance]])
     for utterances in measured:
         for result, utterance in zip(results, utterances, strict=True):
             result.utterances.append(utterance)
-
-
-def plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """As JSON holds it: NaN becomes None."""
-    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values.items()}
 
 
 def _ratio(over: float, under: float) -> float:

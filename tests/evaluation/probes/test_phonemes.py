@@ -121,7 +121,7 @@ def test_codes_never_seen_stand_for_the_commonest_phoneme() -> None:
     assert most_frequent(np.array([[0, 3, 1], [0, 0, 0], [2, 0, 2], [0, 0, 5]])).tolist() == [1, 2, 0, 2]
 
 
-def test_the_probe_repeats_itself_whatever_the_threads() -> None:
+def test_the_probe_repeats_itself() -> None:
     rng = np.random.default_rng(0)
     speech = [
         utterance(f"s{i}", rng.integers(0, 8, 300), spoken(i, 300), rng.standard_normal((300, 13))) for i in range(4)

@@ -39,12 +39,11 @@ def codebook(
     forced alignment.
     """
     import functools
-    import json
 
     from rich.console import Console
 
     import vqaudio
-    from vqaudio.evaluation import figures
+    from vqaudio.evaluation import figures, records
     from vqaudio.evaluation.probes import alignment, codebook_figure, labelled
     from vqaudio.evaluation.probes import codebook as probe
     from vqaudio.evaluation.speech import items
@@ -79,8 +78,7 @@ def codebook(
             "skipped": speech.skipped,
             **result.to_dict(),
         }
-        with replacing(target, force) as temporary:
-            temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+        records.write(target, record, force)
     if figure is not None:
         with replacing(figure, force) as temporary:
             excerpt = probe.excerpt(codec, speech.utterances)

@@ -46,14 +46,13 @@ def collapse(
     under wrong ones; if all are the same, the latents have collapsed. The KL divergence is that from the prior: of
     codes, which are taken as uniform, a constant. A model without WaveNet has only the rows that need none.
     """
-    import json
 
     from rich.console import Console
     from rich.table import Table
 
     import vqaudio
     from vqaudio import audio
-    from vqaudio.evaluation import figures
+    from vqaudio.evaluation import figures, records
     from vqaudio.evaluation.probes import collapse as probe
     from vqaudio.evaluation.probes import collapse_figure
     from vqaudio.evaluation.speech import audio_files
@@ -94,8 +93,7 @@ def collapse(
             "versions": versions(("torch",)),
             "models": [column.to_dict() for column in columns],
         }
-        with replacing(target, force) as temporary:
-            temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+        records.write(target, record, force)
     if figure is not None:
         with replacing(figure, force) as temporary:
             collapse_figure.draw(temporary, figure.suffix[1:].lower(), title, columns)

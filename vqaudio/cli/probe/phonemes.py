@@ -36,13 +36,12 @@ def phonemes(
     frames, with 95 % bootstrap intervals over speakers. What a code tells is a lower bound of the mutual information.
     """
     import functools
-    import json
 
     from rich.console import Console
     from rich.table import Table
 
     import vqaudio
-    from vqaudio.evaluation import figures
+    from vqaudio.evaluation import figures, records
     from vqaudio.evaluation.probes import labelled, phonemes_figure
     from vqaudio.evaluation.probes import phonemes as probe
     from vqaudio.evaluation.speech import items
@@ -89,8 +88,7 @@ def phonemes(
             "skipped": speech.skipped,
             **result.to_dict(),
         }
-        with replacing(target, force) as temporary:
-            temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+        records.write(target, record, force)
     if figure is not None:
         with replacing(figure, force) as temporary:
             phonemes_figure.draw(temporary, figure.suffix[1:].lower(), title, result)

@@ -35,13 +35,12 @@ def speakers(
     from. Where each speaker was recorded in one place, it may know the place and not the voice. Means are over
     speakers, with 95 % bootstrap intervals over utterances.
     """
-    import json
 
     from rich.console import Console
     from rich.table import Table
 
     import vqaudio
-    from vqaudio.evaluation import figures
+    from vqaudio.evaluation import figures, records
     from vqaudio.evaluation.probes import speakers as probe
     from vqaudio.evaluation.probes import speakers_figure
     from vqaudio.evaluation.probes.speaker_features import TITLES, listen
@@ -81,8 +80,7 @@ def speakers(
             "versions": versions(probe.PACKAGES.values()),
             **result.to_dict(),
         }
-        with replacing(target, force) as temporary:
-            temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+        records.write(target, record, force)
     if figure is not None:
         with replacing(figure, force) as temporary:
             speakers_figure.draw(temporary, figure.suffix[1:].lower(), title, result)

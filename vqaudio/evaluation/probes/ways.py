@@ -19,6 +19,7 @@ from vqaudio.errors import UsageError
 from vqaudio.evaluation.contenders import WARM_UP_SECONDS
 from vqaudio.evaluation.estimates import Estimate
 from vqaudio.evaluation.metrics import Metric
+from vqaudio.evaluation.records import plain
 from vqaudio.runtime.cpu import CpuNetworks
 from vqaudio.runtime.product import PAIRED
 
@@ -69,7 +70,7 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON values; NaN becomes None."""
-        return _plain(dataclasses.asdict(self))
+        return plain(dataclasses.asdict(self))
 
 
 def pieces_or_pass(codec: Codec) -> tuple[Way, Way]:
@@ -158,9 +159,3 @@ def _pair(values: np.ndarray) -> Pair:
     """Of values (files, 2)."""
     fast, slow = values.T
     return Pair(Estimate.of(fast), Estimate.of(slow), Estimate.of(fast - slow))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return None if isinstance(value, float) and np.isnan(value) else value

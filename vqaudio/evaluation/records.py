@@ -1,0 +1,31 @@
+"""Measurements as JSON that every reader takes: numbers that are undefined become null."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vqaudio.files import replacing
+
+
+def plain(value: Any) -> Any:
+    """Plain JSON values: NaN becomes None, at any depth of dictionaries and lists."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def write(target: Path, record: Mapping[str, Any], force: bool) -> None:
+    """Write a record of plain values to a file.
+
+    Raises:
+        UsageError: where it exists and `force` is not given.
+        VqaudioError: where it cannot be written.
+    """
+    with replacing(target, force) as temporary:
+        temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
