@@ -20,12 +20,13 @@ from vqaudio.evaluation.metrics import Metric, select
 from vqaudio.evaluation.results import Evaluation, Result, Utterance
 
 ESTOI, MEL = select(["estoi", "mel"])
+ORIGINAL_RATE = 256000  # b/s
 
 
 def utterance(index: int, rate: float, values: dict[str, float], histogram: np.ndarray | None = None) -> Utterance:
-    """Ten seconds at a rate in b/s."""
-    size = round(rate * 10 / 8)
-    return Utterance(f"{index}.wav", 10.0, size, 0.1, 0.2, 0, values, dict.fromkeys(values, 1.0), histogram)
+    """Ten seconds at a rate in b/s, coded and decoded in no time where they are the original."""
+    size, takes = round(rate * 10 / 8), 0.0 if rate == ORIGINAL_RATE else 0.1
+    return Utterance(f"{index}.wav", 10.0, size, takes, 2 * takes, 0, values, dict.fromkeys(values, 1.0), histogram)
 
 
 def codec(name: str, rate: float, estoi: list[float], mel: list[float], codes: int = 0) -> Result:
@@ -40,7 +41,7 @@ def evaluation(metrics: tuple[Metric, ...] = (ESTOI, MEL)) -> Evaluation:
     return Evaluation(
         metrics,
         [
-            codec("original", 256000, [1.0] * 10, [0.0] * 10),
+            codec("original", ORIGINAL_RATE, [1.0] * 10, [0.0] * 10),
             codec("ours", 1000, list(0.6 + spread), list(5 + spread), codes=16),
             codec("opus:12", 12000, list(0.8 + spread), list(3 + spread)),
             codec("opus:6", 6000, list(0.6 + spread[::-1]), list(5.5 + spread)),
@@ -64,6 +65,7 @@ def test_the_table_shows_means_with_their_intervals() -> None:
     assert cells(table, "ESTOI")["noise"].text == "-" and "undefined for 10" in cells(table, "ESTOI")["noise"].hint
     assert cells(table, "bit rate")["opus:12"].text == "12\u202f000"
     assert cells(table, "encodes")["ours"].text == "100.0" and cells(table, "decodes")["ours"].text == "50.0"
+    assert cells(table, "encodes")["original"].text == ""  # it takes no time
     assert cells(table, "codes used")["ours"].text == "1 of 16" and cells(table, "codes used")["noise"].text == ""
 
 
@@ -151,7 +153,7 @@ def test_what_is_undefined_for_a_codec_is_left_out_of_its_panel() -> None:
 @pytest.mark.parametrize("seed", [0, 2, 3, 4])  # whose labels would overlap if all stood on the same side
 def test_labels_of_a_crowd_keep_apart(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    results = [codec("original", 256000, [1.0], [0.0])]
+    results = [codec("original", ORIGINAL_RATE, [1.0], [0.0])]
     results += [codec(f"codec{i}:1", 1000 * 2 ** rng.uniform(0, 3), [rng.uniform(0.5, 0.9)], [1.0]) for i in range(7)]
     figure = rate_quality.panel(Evaluation((ESTOI,), results), ESTOI)
     placed, frame = overlap(figure), figure.axes[0].get_window_extent()
