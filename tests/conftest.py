@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,9 @@ from vqaudio.models.vqvae import VQVAE
 
 settings.register_profile("unhurried", deadline=None)  # a test must not fail because the machine is busy
 settings.load_profile("unhurried")
+
+# in the background of a shell Ctrl-C is ignored, by all processes that are started from there, and some tests send it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SPEECH = Path(__file__).parents[2] / "shared" / "speech"
 
