@@ -13,7 +13,7 @@ import pytest
 from vqaudio.errors import UsageError, VqaudioError
 from vqaudio.evaluation import run_log
 from vqaudio.evaluation.run_log import Entry, latest, read_log, read_run, shipped_curves, thin, write_curves
-from vqaudio.training.recipe import load_recipe, to_json
+from vqaudio.training.recipe import Plan, load_recipe, to_json
 
 
 def line(step: int, kind: str = "train", stage: str = "codes", **figures: Any) -> str:
@@ -127,14 +127,9 @@ def test_a_damaged_recipe(tmp_path: Path, content: str) -> None:
     assert caught.value.exit_code == 1 and str(caught.value).count(". ") == 0
 
 
-def test_curves_are_shipped_for_known_recipes_only() -> None:
-    assert shipped_curves("no such recipe") is None
-    for path in (Path(run_log.__file__).parents[1] / "pretrained").glob("*.curves.jsonl"):
+def test_curves_that_are_shipped_are_those_of_a_recipe_and_found_by_its_name() -> None:
+    for path in run_log.PRETRAINED.glob("*.curves.jsonl"):
         name = path.name.removesuffix(".curves.jsonl")
-        assert shipped_curves(name) == path and load_any(name) and read_log(path)
-
-
-def load_any(name: str) -> bool:
-    from vqaudio.training.recipe import Plan
-
-    return load_recipe(name, Plan).name == name
+        assert load_recipe(name, Plan).name == name
+        assert shipped_curves(name) == path and read_log(path)
+    assert shipped_curves("no such recipe") is None
