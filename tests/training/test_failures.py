@@ -87,6 +87,12 @@ def plan(recipe):
 
 
 @pytest.fixture
+def short(plan):
+    """Five steps of one stage."""
+    return dataclasses.replace(plan, stages=plan.stages[:1])
+
+
+@pytest.fixture
 def long(plan):
     """Sixteen steps of one stage."""
     stage = dataclasses.replace(plan.stages[0], steps=16)
@@ -171,9 +177,8 @@ class TestSkippedSteps:
         train_step, unchanged = loop.Run._train_step, set()
 
         def now(run):
-            run.save()
-            tensors = state(run.folder)[1]
-            return {name: tensor for name, tensor in tensors.items() if not name.startswith("random")}
+            tensors = run.tensors()
+            return {name: tensor.clone() for name, tensor in tensors.items() if not name.startswith("random")}
 
         def watched(run, stage):
             before = now(run)
@@ -323,14 +328,14 @@ def child(script, plan, folder, *before):
     return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=Path(__file__).parents[2])
 
 
-def test_a_kill_in_the_middle_of_a_checkpoint(plan, tmp_path):
-    killed = child(KILLED, plan, tmp_path / "killed")
+def test_a_kill_in_the_middle_of_a_checkpoint(short, tmp_path):
+    killed = child(KILLED, short, tmp_path / "killed")
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert state(tmp_path / "killed")[0]["step"] == 2
     assert len(list((tmp_path / "killed").glob(".*.part"))) == 1
-    loop.train(plan, tmp_path / "killed", resume=True, quiet=True)
+    loop.train(short, tmp_path / "killed", resume=True, quiet=True)
     assert not list((tmp_path / "killed").glob(".*"))
-    loop.train(plan, tmp_path / "whole", quiet=True)
+    loop.train(short, tmp_path / "whole", quiet=True)
     assert_same_run(tmp_path / "killed", tmp_path / "whole")
 
 
@@ -348,21 +353,20 @@ def cramped(monkeypatch):
 
 
 class TestFullDisk:
-    def test_leaves_the_checkpoint_before_to_resume_from(self, plan, tmp_path):
+    def test_leaves_the_checkpoint_before_to_resume_from(self, short, tmp_path):
         if subprocess.run(["sh", "-c", "unshare -rm true"], capture_output=True).returncode:
             pytest.skip("no disk can be mounted here")
-        plan = dataclasses.replace(plan, schedule=ScheduleConfig(100, 100, 100, 2))
-        filled = child(FULL, plan, tmp_path / "filled", "unshare", "-rm")
+        short = dataclasses.replace(short, schedule=ScheduleConfig(100, 100, 100, 2))  # the log would be full first
+        filled = child(FULL, short, tmp_path / "filled", "unshare", "-rm")
         assert filled.returncode == 0, filled.stderr
         sentence, files = filled.stdout.splitlines()
         assert sentence.endswith("last.safetensors' cannot be written: no space left on device.")
         assert files == "['last.safetensors']"
-        loop.train(plan, tmp_path / "whole", quiet=True)
+        loop.train(short, tmp_path / "whole", quiet=True)
         assert_same_run(tmp_path / "filled", tmp_path / "whole")
 
-    def test_at_the_first_checkpoint_leaves_the_folder_free(self, plan, tmp_path, cramped):
-        corpus.pack(plan.corpus, plan.codec.sample_rate, quiet=True)
-        short = dataclasses.replace(plan, stages=plan.stages[:1])
+    def test_at_the_first_checkpoint_leaves_the_folder_free(self, short, tmp_path, cramped):
+        corpus.pack(short.corpus, short.codec.sample_rate, quiet=True)
         cramped(1000)
         with pytest.raises(TrainingError, match=r"last\.safetensors' cannot be written: file too large"):
             loop.train(short, tmp_path / "run", quiet=True)
@@ -371,14 +375,14 @@ class TestFullDisk:
         loop.train(short, tmp_path / "run", quiet=True)
 
 
-def test_a_run_on_a_corpus_with_a_broken_file_resumes_on_the_same_pack(plan, tmp_path, monkeypatch, caplog):
-    broken = Path(plan.corpus.path) / "ann" / "1.wav"
+def test_a_run_on_a_corpus_with_a_broken_file_resumes_on_the_same_pack(short, tmp_path, monkeypatch, caplog):
+    broken = Path(short.corpus.path) / "ann" / "1.wav"
     broken.write_text("This is no sound.")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         interrupt_before(patch, 3)
-        loop.train(plan, tmp_path / "parts", quiet=True)
+        loop.train(short, tmp_path / "parts", quiet=True)
     assert [name in caplog.text for name in (str(broken), "1 of the 5 files")] == [True, True]
     monkeypatch.setattr(corpus, "_read", lambda *_: pytest.fail("packed again"))
-    loop.train(plan, tmp_path / "parts", resume=True, quiet=True)
-    loop.train(plan, tmp_path / "whole", quiet=True)
+    loop.train(short, tmp_path / "parts", resume=True, quiet=True)
+    loop.train(short, tmp_path / "whole", quiet=True)
     assert_same_run(tmp_path / "parts", tmp_path / "whole")

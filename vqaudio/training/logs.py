@@ -90,7 +90,9 @@ def drop_torn_line(file: BinaryIO) -> None:
     """Cut off the end of a file of lines that a full disk or a kill left without its newline."""
     end = file.seek(0, os.SEEK_END)
     start = file.seek(max(0, end - LONGEST_LINE))
-    file.truncate(start + file.read().rfind(b"\n") + 1)
+    whole = start + file.read(end - start).rfind(b"\n") + 1
+    if whole < end:
+        file.truncate(whole)
 
 
 def spectrogram(waveform: Tensor) -> Tensor:

@@ -118,10 +118,7 @@ def run_plan(
             run.restore(*load_checkpoint(folder / "last.safetensors"))
         elif distributed.rank() == 0:
             run.save()
-            with replacing(
-                folder / "recipe.json", error=TrainingError
-            ) as path:  # from here on there is a run to resume
-                path.write_text(to_json(plan))
+            _take_folder(folder, plan)
         with Log(folder, quiet) if distributed.rank() == 0 else contextlib.nullcontext() as log:
             return run.train(log)
     finally:
@@ -146,6 +143,12 @@ def _start_folder(folder: Path) -> None:
         remove_torn(folder)
     except OSError as error:
         raise TrainingError(f"The run folder '{folder}' cannot be written: {reason(error)}.") from error
+
+
+def _take_folder(folder: Path, plan: Plan) -> None:
+    """Leave the resolved recipe: from here on the folder holds a run to resume."""
+    with replacing(folder / "recipe.json", error=TrainingError) as path:
+        path.write_text(to_json(plan))
 
 
 class Run:
@@ -224,6 +227,13 @@ class Run:
         """Write the checkpoint `last.safetensors`."""
         if distributed.rank() != 0:
             return
+        in_a_row = self.skips.in_a_row % MOST_IN_A_ROW  # who resumes after the last gets as many tries again
+        progress = {"step": self.step, "best": self.best, "stage": self.stage_index}
+        progress |= {"skipped": self.skips.total, "in_a_row": in_a_row}
+        save_checkpoint(self.folder / "last.safetensors", progress, self.tensors())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything needed to go on but for the progress, by name."""
         tensors = with_prefix("model", self.model.state_dict()) | with_prefix("average", self.average)
         for optimizer in self.optimizers:
             tensors |= with_prefix("optimizer", optimizer_tensors(optimizer, self.model))
@@ -231,10 +241,7 @@ class Run:
         tensors["random"] = torch.get_rng_state()
         if self.device.type == "cuda":
             tensors["random_cuda"] = torch.cuda.get_rng_state(self.device)
-        in_a_row = self.skips.in_a_row % MOST_IN_A_ROW  # who resumes after the last gets as many tries again
-        progress = {"step": self.step, "best": self.best, "stage": self.stage_index}
-        progress |= {"skipped": self.skips.total, "in_a_row": in_a_row}
-        save_checkpoint(self.folder / "last.safetensors", progress, tensors)
+        return tensors
 
     def restore(self, progress: dict[str, float], tensors: dict[str, Tensor]) -> None:
         """Go back to the state of a checkpoint."""
