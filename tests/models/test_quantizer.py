@@ -115,6 +115,13 @@ def test_start_from_the_data_finds_the_clusters():
     assert (centres @ stage.codebook.t()).max(1).values.min() > 0.99
 
 
+def test_a_start_from_what_is_not_finite_leaves_the_codebook():
+    stage = identity(QuantizerConfig(codebook_size=4, code_dim=2))
+    before = stage.codebook.clone()
+    stage.initialize(torch.randn(1, 2, 50).index_fill(2, torch.tensor([7]), torch.nan))
+    assert torch.equal(stage.codebook, before)
+
+
 def test_residual_quantisers_add_up():
     torch.manual_seed(0)
     quantizer = ResidualQuantizer(QuantizerConfig(quantizers=3, codebook_size=16, code_dim=4), 6).eval()

@@ -160,7 +160,7 @@ class VectorQuantizer(nn.Module):
 
     @torch.no_grad()
     def initialize(self, latents: Tensor) -> None:
-        """Start the codebook from latents (B, D, T) by k-means."""
+        """Start the codebook from latents (B, D, T) by k-means; it stays as it is where they are not finite."""
         points = self.project(latents).transpose(1, 2).flatten(0, 1)
         vectors = draw(points, self.config.codebook_size)
         for _ in range(KMEANS_STEPS):
@@ -171,7 +171,7 @@ class VectorQuantizer(nn.Module):
             empty = (counts == 0).unsqueeze(1)
             vectors = torch.where(empty, draw(points, len(vectors)), sums / counts.clamp(min=1).unsqueeze(1))
             vectors = F.normalize(vectors, dim=1) if self.config.normalize else vectors
-        self.codebook.copy_(vectors)
+        self.codebook.copy_(torch.where(torch.isfinite(vectors).all(), vectors, self.codebook))
         self.start_average()
 
     @torch.no_grad()
