@@ -9,7 +9,7 @@ import stat
 import pytest
 
 from vqaudio.errors import AudioError, UsageError, VqaudioError
-from vqaudio.files import replacing, writing
+from vqaudio.files import remove_torn, replacing, writing
 
 
 def test_the_target_appears_only_at_the_end(tmp_path):
@@ -54,6 +54,15 @@ def test_what_exists_is_replaced_only_by_force(tmp_path):
     with replacing(path, force=True) as temporary:
         temporary.write_bytes(b"new")
     assert path.read_bytes() == b"new"
+
+
+def test_what_a_kill_left_is_removed_and_nothing_else(tmp_path):
+    killed = replacing(tmp_path / "file")
+    killed.__enter__().write_bytes(b"half")
+    (tmp_path / "other.part").write_bytes(b"whole")
+    assert len(os.listdir(tmp_path)) == 2
+    remove_torn(tmp_path)
+    assert os.listdir(tmp_path) == ["other.part"]
 
 
 @pytest.mark.parametrize("force", [False, True])

@@ -30,4 +30,4 @@ class RecipeError(UsageError):
 
 
 class TrainingError(VqaudioError):
-    """Training that cannot go on: a corpus without audio, a loss that is not finite, a full disk."""
+    """Training that cannot go on: a corpus without audio, losses that are not finite, a full disk."""

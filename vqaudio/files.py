@@ -11,6 +11,8 @@ from typing import BinaryIO
 
 from vqaudio.errors import UsageError, VqaudioError
 
+TEMPORARY = ".part"  # end of the name of a file that is not whole yet
+
 
 def check_target(path: str | os.PathLike[str], force: bool) -> None:
     """Find, before any work, what would stop a result from being written to `path`.
@@ -48,7 +50,7 @@ def replacing(
         if os.path.exists(path) and not force:
             raise UsageError(f"'{path}' exists already and is replaced only by force.")
         target = Path(os.path.realpath(path))
-        temporary = target.with_name(f".{secrets.token_hex(8)}.part")
+        temporary = target.with_name(f".{secrets.token_hex(8)}{TEMPORARY}")
     try:
         yield temporary
         if temporary != target:
@@ -61,6 +63,16 @@ def replacing(
         if temporary != target:
             with contextlib.suppress(OSError):
                 temporary.unlink()
+
+
+def remove_torn(folder: Path) -> None:
+    """Remove what `replacing` left in a folder when the process was killed; only for a folder with one writer.
+
+    Raises:
+        OSError: where a file cannot be removed.
+    """
+    for torn in folder.glob(f".*{TEMPORARY}"):
+        torn.unlink()
 
 
 @contextlib.contextmanager

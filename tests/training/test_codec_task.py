@@ -67,7 +67,7 @@ def test_a_stage_that_makes_no_sense_is_an_error(recipe, tmp_path, change):
 def test_perplexity_is_that_of_all_steps_since_the_last_report():
     window = loop.Window(CodecTask.figures)
     for counts in ([4.0, 0.0, 0.0, 0.0], [0.0, 4.0, 0.0, 0.0]):  # each step by itself uses one code
-        window.add({"total": torch.tensor(counts[0]), "counts_0": torch.tensor(counts)})
+        window.add({"total": torch.tensor(counts[0]), "counts_0": torch.tensor(counts)}, torch.tensor(0.0))
     means = window.means(batch_seconds=1.0)
     assert means.pop("times_real_time") > 0
     assert means == {"total": 2.0, "perplexity_0": pytest.approx(2.0), "used_codes_0": 2.0}

@@ -176,13 +176,26 @@ class TestPack:
         np.testing.assert_array_equal(pack(config, 8000, tmp_path / "pack").samples, wanted)
         assert {file.name for file in (tmp_path / "pack").iterdir()} == {"samples.int16", "index.npz"}
 
-    def test_unreadable_file_is_named_and_left_out(self, make_corpus, caplog):
+    def test_unreadable_files_are_named_counted_and_left_out(self, make_corpus, caplog, monkeypatch):
         config = CorpusConfig("folder", make_corpus("folder"))
-        (Path(config.path) / "cy" / "broken.wav").write_bytes(b"RIFF but not really")
+        whole = pack(config, 16000)
+        folder = Path(config.path) / "cy"
+        noise = 0.1 * np.random.default_rng(0).standard_normal(32000)
+        (folder / "text.wav").write_text("This is no sound.\n" * 100)
+        (folder / "empty.wav").write_bytes(b"")
+        soundfile.write(folder / "silent.wav", noise[:0], 16000)
+        soundfile.write(folder / "infinite.wav", np.where(noise > 0.3, np.nan, noise), 16000, subtype="FLOAT")
+        soundfile.write(folder / "torn.flac", noise, 16000)
+        (folder / "torn.flac").write_bytes((folder / "torn.flac").read_bytes()[:20000])
         with caplog.at_level(logging.WARNING):
             corpus = pack(config, 16000)
-        assert len(corpus) == 5
-        assert [record.getMessage() for record in caplog.records if "broken.wav" in record.getMessage()]
+        told = [record.getMessage() for record in caplog.records]
+        names = ["empty.wav", "infinite.wav", "silent.wav", "text.wav", "torn.flac"]
+        assert [name in line for name, line in zip(names, told, strict=False)] == [True] * 5
+        assert told[5:] == ["5 of the 10 files of the corpus were left out."]
+        np.testing.assert_array_equal(corpus.samples, whole.samples)
+        monkeypatch.setattr(corpus_module, "_read", lambda *_: pytest.fail("packed again"))
+        np.testing.assert_array_equal(pack(config, 16000).samples, corpus.samples)
 
     def test_corpus_without_readable_audio(self, tmp_path):
         (tmp_path / "corpus").mkdir()

@@ -28,6 +28,15 @@ SPY = """
 import torch
 from vqaudio.cli import main
 from vqaudio.training import distributed, loop
+from vqaudio.training.corpus import Crops
+
+cut = Crops.batch
+
+def broken(crops, index, size):
+    waveform, speaker = cut(crops, index, size)
+    return (waveform * torch.nan if (index, distributed.rank()) == (4, 1) else waveform), speaker
+
+Crops.batch = broken
 
 class Spied(loop.Run):
     def save(self):
@@ -98,7 +107,7 @@ def test_the_others_wait_until_a_corpus_is_fetched(monkeypatch):
 def torchrun(make_corpus, tmp_path, monkeypatch):
     """A command that trains the recipe for folders in two processes, small, and the run folder.
 
-    Each process leaves its weights there as it saves.
+    Each process leaves its weights there as it saves. What process 1 hears in step 4 is broken.
     """
     pytest.importorskip("torchaudio")
     settings = {
@@ -136,6 +145,9 @@ def test_two_processes_train_one_codec(torchrun):
     run = subprocess.run(command(), capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
     assert steps(folder) == list(range(1, 10))
+    assert (
+        '"skipped_steps": 1.0' in (folder / "log.jsonl").read_text().splitlines()[-2]
+    )  # one of them, in both processes
     assert vqaudio.load(folder / "model.safetensors").config.quantizer.codebook_size == 16
     for one, other in zip(*(torch.load(folder / f"{rank}.pt") for rank in (0, 1)), strict=True):
         assert [name for name, value in one.items() if not torch.equal(value, other[name])] == []

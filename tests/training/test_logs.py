@@ -47,6 +47,17 @@ def test_sounds_that_find_the_disk_full(tmp_path):
         log.audio(1, "tone", torch.zeros(4000), 16000)
 
 
+def test_half_a_line_of_a_run_that_was_killed_is_dropped(tmp_path):
+    for step in (1, 2):
+        with Log(tmp_path, quiet=True) as log:
+            log.numbers(step, "first", "train", {"loss": 1.0})
+        with open(tmp_path / "log.jsonl", "a") as file:
+            file.write('{"time": 1.0, "st')
+    Log(tmp_path, quiet=True).__exit__(None, None, None)
+    entries = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in entries] == [1, 2]
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_numbers_that_find_the_disk_full(tmp_path):
     (tmp_path / "log.jsonl").symlink_to("/dev/full")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from vqaudio.training.optimizer import NARROWEST, Muon, matrices, optimizers, orthogonal
+from vqaudio.training.optimizer import NARROWEST, Muon, matrices, optimizers, orthogonal, update
 from vqaudio.training.recipe import OptimizerConfig
 
 
@@ -78,6 +78,25 @@ def test_weight_decay_shrinks_by_a_share_of_the_learning_rate():
     weight.grad = torch.zeros(16, 16)
     Muon([weight], weight_decay=0.5, lr=0.1).step()
     assert torch.allclose(weight, torch.full((16, 16), 0.95))
+
+
+def test_a_skipped_step_changes_nothing_and_another_is_as_without_skips():
+    torch.manual_seed(0)
+    models = [nn.Sequential(nn.Linear(32, 32), nn.Linear(32, 4)) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    built = [optimizers(model, OptimizerConfig()) for model in models]
+    for values in (1.0, torch.nan, torch.inf, 2.0, 3.0):
+        finite = bool(torch.isfinite(torch.tensor(values)))
+        for model, own in zip(models, built, strict=True):
+            for parameter in model.parameters():
+                parameter.grad = torch.arange(float(parameter.numel())).reshape(parameter.shape).cos() * values
+            if finite or own is built[0]:
+                update(own, 0.1, torch.tensor(0.0 if finite else 1.0))
+    for one, other in zip(*(model.parameters() for model in models), strict=True):
+        assert torch.equal(one, other)
+    for one, other in zip(*built, strict=True):
+        for mine, theirs in zip(one.state.values(), other.state.values(), strict=True):
+            assert all(torch.equal(mine[key], theirs[key]) for key in mine)
 
 
 def test_it_learns_what_the_directions_of_a_bad_scaling_hide():

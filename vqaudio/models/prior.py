@@ -32,6 +32,8 @@ class CodePrior(nn.Module):
         ModelError: for an architecture of which no network can be built.
     """
 
+    offsets: Tensor
+
     def __init__(self, config: PriorConfig, alphabet: Alphabet) -> None:
         super().__init__()
         check_prior(config, alphabet)
@@ -49,6 +51,8 @@ class CodePrior(nn.Module):
         if alphabet.speaker:
             self.speakers = nn.Embedding(sum(alphabet.speaker) + 1, config.speaker_channels)  # the last row is no one
             nn.init.zeros_(self.speakers.weight)
+            offsets = torch.tensor(alphabet.speaker).cumsum(0) - torch.tensor(alphabet.speaker)
+            self.register_buffer("offsets", offsets, persistent=False)
         self.earlier = nn.ModuleList(nn.Embedding(q * size, skips) for q in range(1, quantizers))
         self.hidden = cast(Sequence[nn.Conv1d], nn.ModuleList(nn.Conv1d(skips, skips, 1) for _ in range(quantizers)))
         self.output = cast(Sequence[nn.Conv1d], nn.ModuleList(nn.Conv1d(skips, size, 1) for _ in range(quantizers)))
@@ -91,14 +95,12 @@ class CodePrior(nn.Module):
 
     def _voice(self, speaker: Tensor | None, batch: int) -> Tensor | None:
         """Speaker vectors (B, S) of indices (B, indices); None where the codec has no speakers."""
-        sizes = self.alphabet.speaker
-        if not sizes:
+        if not self.alphabet.speaker:
             return None
         nobody = self.speakers.weight[-1].expand(batch, -1)
         if speaker is None:
             return nobody
-        offsets = torch.tensor([sum(sizes[:i]) for i in range(len(sizes))], device=speaker.device)
-        vectors = self.speakers(speaker + offsets).sum(1)
+        vectors = self.speakers(speaker + self.offsets).sum(1)
         if not self.training:
             return vectors
         dropped = torch.rand(batch, 1, device=speaker.device) < self.config.speaker_dropout

@@ -46,8 +46,9 @@ def nearest(latents: Tensor, codebook: Tensor) -> Tensor:
 
 
 def histogram(codes: Tensor, codebook_size: int) -> Tensor:
-    """How often each code occurs: integers of any shape to float (K,)."""
-    return torch.bincount(codes.flatten(), minlength=codebook_size).float()
+    """How often each code occurs: integers of any shape to float (K,). On a GPU `bincount` would make the host wait."""
+    counts = torch.zeros(codebook_size, device=codes.device)
+    return counts.index_add_(0, codes.flatten(), torch.ones(codes.numel(), device=codes.device))
 
 
 def perplexity(counts: Tensor) -> Tensor:
@@ -129,7 +130,6 @@ class VectorQuantizer(nn.Module):
         counts = histogram(codes, self.config.codebook_size)
         sums = torch.zeros_like(self.sums).index_add_(0, codes, latents)
         all_reduce(counts, sums)
-        finite = torch.isfinite(sums).all()  # a step that fails must not take the codebook with it
         counts = self.counts.lerp(counts, 1 - self.config.decay)
         sums = self.sums.lerp(sums, 1 - self.config.decay)
         uniform = counts.sum() / self.config.codebook_size
@@ -140,15 +140,14 @@ class VectorQuantizer(nn.Module):
         means = sums / counts.unsqueeze(1)
         codebook = F.normalize(means, dim=1) if self.config.normalize else means
         for own, new in ((self.counts, counts), (self.sums, sums), (self.codebook, codebook)):
-            own.copy_(torch.where(finite, new, own))
+            own.copy_(new)
 
     @torch.no_grad()
     def restart(self, latents: Tensor) -> None:
         """Replace the codes that `count` has found in little use by some of the latents (N, d)."""
         uniform = self.counts.mean()
         replacement = draw(latents, self.config.codebook_size)
-        finite = torch.isfinite(replacement).all(1)  # a step that fails must not take the codebook with it
-        dead = (self.counts < self.config.restart_below * uniform) & finite
+        dead = self.counts < self.config.restart_below * uniform
         self.counts.copy_(torch.where(dead, uniform, self.counts))
         self.codebook.copy_(torch.where(dead.unsqueeze(1), replacement, self.codebook))
 
@@ -161,7 +160,7 @@ class VectorQuantizer(nn.Module):
 
     @torch.no_grad()
     def initialize(self, latents: Tensor) -> None:
-        """Start the codebook from latents (B, D, T) by k-means."""
+        """Start the codebook from latents (B, D, T) by k-means; it stays as it is where they are not finite."""
         points = self.project(latents).transpose(1, 2).flatten(0, 1)
         vectors = draw(points, self.config.codebook_size)
         for _ in range(KMEANS_STEPS):
@@ -172,7 +171,7 @@ class VectorQuantizer(nn.Module):
             empty = (counts == 0).unsqueeze(1)
             vectors = torch.where(empty, draw(points, len(vectors)), sums / counts.clamp(min=1).unsqueeze(1))
             vectors = F.normalize(vectors, dim=1) if self.config.normalize else vectors
-        self.codebook.copy_(vectors)
+        self.codebook.copy_(torch.where(torch.isfinite(vectors).all(), vectors, self.codebook))
         self.start_average()
 
     @torch.no_grad()

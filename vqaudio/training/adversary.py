@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from vqaudio.models.discriminators import Discriminators, adversarial_loss, discriminator_loss, feature_loss
 from vqaudio.training.checkpoint import optimizer_tensors, restore_optimizer, with_prefix, without_prefix
 from vqaudio.training.distributed import average_gradients
+from vqaudio.training.optimizer import adamw, update
 from vqaudio.training.recipe import OptimizerConfig
 
 
@@ -16,10 +17,8 @@ class Adversary:
 
     def __init__(self, config: OptimizerConfig, device: torch.device) -> None:
         self.networks = Discriminators().to(device)
-        self.clip_norm = config.clip_norm
-        self.optimizer = torch.optim.AdamW(
-            self.networks.parameters(), betas=config.betas, weight_decay=config.weight_decay
-        )
+        self.config = config
+        self.optimizer = adamw(self.networks.parameters(), config)
 
     def judge(self, decoded: Tensor, waveform: Tensor) -> dict[str, Tensor]:
         """The decoder's losses `adversarial` and `feature` for waveforms (B, 1, T)."""
@@ -30,18 +29,23 @@ class Adversary:
         self.networks.requires_grad_(True)
         return {"adversarial": adversarial_loss(fake), "feature": feature_loss(real, fake)}
 
-    def learn(self, decoded: Tensor, waveform: Tensor, learning_rate: float) -> Tensor:
-        """One update of the discriminators on waveforms (B, 1, T) without gradient; their loss, NaN if left."""
+    def learn(self, decoded: Tensor, waveform: Tensor) -> Tensor:
+        """Add the gradients of one micro-batch of waveforms (B, 1, T) without gradient; the discriminators' loss."""
         loss = discriminator_loss(self.networks(waveform), self.networks(decoded))
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        average_gradients(self.networks)
-        if not torch.isfinite(nn.utils.clip_grad_norm_(self.networks.parameters(), self.clip_norm)):
-            return torch.full_like(loss, torch.nan)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        self.optimizer.step()
+        (loss / self.config.accumulate).backward()
         return loss.detach()
+
+    def clip(self) -> list[Tensor]:
+        """Make the gradients the same in all processes and bound them; their norm, if there are any."""
+        if all(parameter.grad is None for parameter in self.networks.parameters()):
+            return []
+        average_gradients(self.networks)
+        return [nn.utils.clip_grad_norm_(self.networks.parameters(), self.config.clip_norm)]
+
+    def step(self, learning_rate: float, skipped: Tensor) -> None:
+        """Move the discriminators, unless `skipped` is 1.0, and forget the gradients."""
+        update([self.optimizer], learning_rate, skipped)
+        self.optimizer.zero_grad(set_to_none=True)
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything needed to go on, by name."""

@@ -69,7 +69,5 @@ def restore_optimizer(optimizer: Optimizer, model: nn.Module, tensors: dict[str,
     for name, tensor in tensors.items():
         parameter, key = name.rsplit("/", 1)
         target = parameters[parameter]
-        if id(target) not in own:
-            continue
-        on_device = key != "step" or optimizer.defaults.get("fused")
-        optimizer.state[target][key] = tensor.to(target.device) if on_device else tensor
+        if id(target) in own:
+            optimizer.state[target][key] = tensor.to(target.device)

@@ -114,10 +114,21 @@ class CodecTask(Task):
             losses |= {f"{COUNTS}{i}": histogram(stream, size) for i, stream in enumerate(codes)}
         return losses
 
-    def after_backward(self, rate: float) -> dict[str, Tensor]:
-        """Let the discriminators take their own step."""
+    def after_backward(self) -> dict[str, Tensor]:
+        """Let the discriminators hear the same."""
         judged, self.judged = self.judged, None
-        return {"discriminator": self.adversary.learn(*judged, rate)} if self.adversary and judged else {}
+        return {"discriminator": self.adversary.learn(*judged)} if self.adversary and judged else {}
+
+    def clip(self) -> list[Tensor]:
+        return self.adversary.clip() if self.adversary else []
+
+    def update(self, rate: float, skipped: Tensor) -> None:
+        if self.adversary:
+            self.adversary.step(rate, skipped)
+
+    def moving(self) -> list[Tensor]:
+        """Also the codebooks that learn by gradient: their dead codes restart as they are passed."""
+        return super().moving() + [p for name, p in self.model.named_parameters() if name.endswith(".codebook")]
 
     @staticmethod
     def figures(means: dict[str, Tensor]) -> dict[str, float]:

@@ -159,7 +159,8 @@ def pack(config: CorpusConfig, sample_rate: int, directory: str | Path | None = 
     """Pack a corpus into `samples.int16` and `index.npz`, or open the pack that is there of the same files.
 
     By default the pack lies in the user's cache, under a key made of the files and the rate, so that runs share it and
-    a changed corpus is packed again. A file that cannot be read is named in a warning and left out.
+    a changed corpus is packed again. A file that cannot be read is named in a warning and left out; another warning
+    tells how many.
 
     Raises:
         TrainingError: for a corpus without audio, or a pack that cannot be written.
@@ -179,6 +180,8 @@ def pack(config: CorpusConfig, sample_rate: int, directory: str | Path | None = 
                     lengths.append(len(samples))
             if not kept:
                 raise TrainingError(f"No audio file of the corpus at '{config.path}' can be read.")
+            if len(kept) < len(found):
+                log.warning("%d of the %d files of the corpus were left out.", len(found) - len(kept), len(found))
         speaker_names, speakers = np.unique([source.speaker for source in kept], return_inverse=True)
         packs.write_index(
             folder,

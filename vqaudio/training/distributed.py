@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 
 PATIENCE = datetime.timedelta(days=1)  # others wait while process 0 fetches and packs the corpus, which may take hours
 
@@ -49,6 +49,13 @@ def anywhere(flag: bool) -> bool:
     flags = torch.tensor(float(flag), device=device)
     distributed.all_reduce(flags)
     return bool(flags > 0)
+
+
+def largest(value: Tensor) -> Tensor:
+    """The largest of the values (any shape) of all processes; all of them must ask, and no host waits for it."""
+    if world() > 1:
+        distributed.all_reduce(value, distributed.ReduceOp.MAX)
+    return value
 
 
 def together() -> None:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 import torch
 from rich.console import Console
@@ -21,6 +23,8 @@ from vqaudio.errors import AudioError, TrainingError
 from vqaudio.extras import tensorboard
 from vqaudio.files import reason
 from vqaudio.training.samples import sample_path
+
+LONGEST_LINE = 1 << 16  # bytes
 
 
 class Log:
@@ -37,7 +41,8 @@ class Log:
     def __init__(self, directory: Path, quiet: bool = False) -> None:
         self._directory = directory
         with self._writing():
-            self._file = open(directory / "log.jsonl", "a", encoding="utf-8")  # noqa: SIM115
+            self._file = open(directory / "log.jsonl", "a+b")  # noqa: SIM115
+            drop_torn_line(self._file)
             self._board = tensorboard().SummaryWriter(directory / "tensorboard")
         self._console = Console(stderr=True, quiet=quiet, highlight=False)
 
@@ -59,7 +64,7 @@ class Log:
         entry = {"time": round(time.time(), 1), "step": step, "stage": stage, "kind": kind}
         line = json.dumps(entry | {name: float(f"{value:.6g}") for name, value in values.items()})
         with self._writing():
-            self._file.write(line + "\n")
+            self._file.write(line.encode() + b"\n")
             self._file.flush()
             for name, value in values.items():
                 self._board.add_scalar(f"{kind}/{name}", value, step)
@@ -89,6 +94,15 @@ class Log:
             raise TrainingError(str(error)) from error
         except OSError as error:
             raise TrainingError(f"The log in '{self._directory}' cannot be written: {reason(error)}.") from error
+
+
+def drop_torn_line(file: BinaryIO) -> None:
+    """Cut off the end of a file of lines that a full disk or a kill left without its newline."""
+    end = file.seek(0, os.SEEK_END)
+    start = file.seek(max(0, end - LONGEST_LINE))
+    whole = start + file.read(end - start).rfind(b"\n") + 1
+    if whole < end:
+        file.truncate(whole)
 
 
 def spectrogram(waveform: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ from torch.optim import Optimizer
 from vqaudio.codec import check_device
 from vqaudio.errors import RecipeError, TrainingError, VqaudioError
 from vqaudio.extras import tensorboard
+from vqaudio.files import reason, remove_torn, replacing
 from vqaudio.training import codec_task, distributed, prior_task
 from vqaudio.training.checkpoint import (
     load_checkpoint,
@@ -38,9 +39,12 @@ from vqaudio.training.checkpoint import (
     without_prefix,
 )
 from vqaudio.training.logs import Log
-from vqaudio.training.optimizer import optimizers
+from vqaudio.training.optimizer import optimizers, update
 from vqaudio.training.recipe import AnyPlan, OptimizerConfig, Plan, PriorRecipe, Recipe, Steps, from_json, to_json
+from vqaudio.training.skips import MOST_IN_A_ROW, Skips
 from vqaudio.training.task import Task
+
+LOOK_EVERY = 10  # steps on a GPU, which must not be waited for at each
 
 Prepare = Callable[[AnyPlan, torch.device, bool], tuple[AnyPlan, Callable[[], Task]]]
 
@@ -68,7 +72,7 @@ def train(
     Raises:
         KeyboardInterrupt: after Ctrl-C or SIGTERM, when everything is saved.
         RecipeError: for a run folder that is in use, or another recipe than the one to resume.
-        TrainingError: for a corpus without audio, a loss that is not finite, a disk that is full.
+        TrainingError: for a corpus without audio, losses that are not finite ten times in a row, a disk that is full.
     """
     if isinstance(recipe, PriorRecipe):
         return run_plan(recipe, prior_task.prepare, directory, resume=resume, device=device, quiet=quiet)
@@ -109,11 +113,13 @@ def run_plan(
         distributed.together()
         torch.manual_seed(plan.seed)
         run = Run(plan, build(), folder, place)
+        if distributed.rank() == 0:
+            _start_folder(folder)
         if resume:
             run.restore(*load_checkpoint(folder / "last.safetensors"))
         elif distributed.rank() == 0:
-            _start_folder(folder, plan)
             run.save()
+            _take_folder(folder, plan)
         with Log(folder, quiet) if distributed.rank() == 0 else contextlib.nullcontext() as log:
             return run.train(log)
     finally:
@@ -131,13 +137,19 @@ def _check_folder(folder: Path, plan: Plan, resume: bool) -> None:
         raise RecipeError(f"'{folder}' holds a run already; resume it or choose another folder.")
 
 
-def _start_folder(folder: Path, plan: Plan) -> None:
-    """Make the run folder with the resolved recipe in it."""
+def _start_folder(folder: Path) -> None:
+    """Make the run folder, without what a run that was killed had half written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "recipe.json").write_text(to_json(plan))
+        remove_torn(folder)
     except OSError as error:
-        raise TrainingError(f"The run folder '{folder}' cannot be written: {error}.") from error
+        raise TrainingError(f"The run folder '{folder}' cannot be written: {reason(error)}.") from error
+
+
+def _take_folder(folder: Path, plan: Plan) -> None:
+    """Leave the resolved recipe: from here on the folder holds a run to resume."""
+    with replacing(folder / "recipe.json", error=TrainingError) as path:
+        path.write_text(to_json(plan))
 
 
 class Run:
@@ -150,6 +162,8 @@ class Run:
         self.step, self.best = 0, math.inf
         self.stage_index, self.stage_start = -1, 0
         self.optimizers: tuple[Optimizer, ...] = ()
+        self.skips = Skips(device)
+        self.look_every = LOOK_EVERY if device.type == "cuda" else 1
         self.interrupted = False
 
     @property
@@ -175,20 +189,19 @@ class Run:
         """Step until the end or an interruption."""
         window = Window(self.task.figures)
         with self._signals():
-            while self.step < self.total_steps and not distributed.anywhere(self.interrupted):
+            while self.step < self.total_steps and not self._interrupted_anywhere():
                 stage = self._enter_stage()
-                try:
-                    losses = self._train_step(stage)
-                except TrainingError:
-                    self.save()
-                    raise
+                losses, skipped = self._train_step(stage)
                 self.step += 1
                 if log:
-                    window.add(losses)
+                    window.add(losses, skipped)
                 schedule = self.plan.schedule
                 last = self.step - self.stage_start == stage.steps
                 if log and self.step % schedule.log_every == 0:
-                    log.numbers(self.step, stage.name, "train", window.means(self._batch_seconds(stage)))
+                    figures = window.means(self._batch_seconds(stage)) | {"skipped_steps": self.skips.total}
+                    log.numbers(self.step, stage.name, "train", figures)
+                if self.step % self.look_every == 0 or last:
+                    self._check_skips()
                 if self.step % schedule.validate_every == 0 or last:
                     self._validate(stage, log)
                 if log and (self.step % schedule.sample_every == 0 or last):
@@ -196,10 +209,32 @@ class Run:
                 if self.step % schedule.checkpoint_every == 0:
                     self.save()
 
+    def _interrupted_anywhere(self) -> bool:
+        """Whether to stop here. Processes on GPUs, which have to wait for the answer, ask only now and then."""
+        if distributed.world() > 1 and self.step % self.look_every:
+            return False
+        return distributed.anywhere(self.interrupted)
+
+    def _check_skips(self) -> None:
+        """Give up where too many steps in a row were skipped."""
+        if self.skips.in_a_row >= MOST_IN_A_ROW:
+            self.save()
+            raise TrainingError(
+                f"The loss or its gradient was not finite in {MOST_IN_A_ROW} steps in a row, up to step {self.step}; "
+                f"'{self.folder / 'last.safetensors'}' has the weights before them, and --resume goes on from there."
+            )
+
     def save(self) -> None:
         """Write the checkpoint `last.safetensors`."""
         if distributed.rank() != 0:
             return
+        in_a_row = self.skips.in_a_row % MOST_IN_A_ROW  # who resumes after the last gets as many tries again
+        progress = {"step": self.step, "best": self.best, "stage": self.stage_index}
+        progress |= {"skipped": self.skips.total, "in_a_row": in_a_row}
+        save_checkpoint(self.folder / "last.safetensors", progress, self.tensors())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything needed to go on but for the progress, by name."""
         tensors = with_prefix("model", self.model.state_dict()) | with_prefix("average", self.average)
         for optimizer in self.optimizers:
             tensors |= with_prefix("optimizer", optimizer_tensors(optimizer, self.model))
@@ -207,14 +242,14 @@ class Run:
         tensors["random"] = torch.get_rng_state()
         if self.device.type == "cuda":
             tensors["random_cuda"] = torch.cuda.get_rng_state(self.device)
-        progress = {"step": self.step, "best": self.best, "stage": self.stage_index}
-        save_checkpoint(self.folder / "last.safetensors", progress, tensors)
+        return tensors
 
     def restore(self, progress: dict[str, float], tensors: dict[str, Tensor]) -> None:
         """Go back to the state of a checkpoint."""
         self.model.load_state_dict(without_prefix("model", tensors))
         self.average = {name: t.to(self.device) for name, t in without_prefix("average", tensors).items()}
         self.step = int(progress["step"])
+        self.skips = Skips(self.device, int(progress.get("skipped", 0)), int(progress.get("in_a_row", 0)))
         stage = int(progress["stage"])
         if self._stage_at(self.step) != stage:
             self.stage_index = stage  # finished; the next one starts as it does without an interruption
@@ -251,53 +286,48 @@ class Run:
                 self.forward = DistributedDataParallel(self.forward, find_unused_parameters=True)
         return stage
 
-    def _train_step(self, stage: Steps) -> dict[str, Tensor]:
-        """One update of the weights; the named losses, averaged over the micro-batches."""
+    def _train_step(self, stage: Steps) -> tuple[dict[str, Tensor], Tensor]:
+        """One update of everything that learns, nowhere waiting for a GPU.
+
+        Returns:
+            the named losses, averaged over the micro-batches; 1.0 where they were not finite and nothing has changed.
+        """
         config, within = self.plan.optimizer, self.step - self.stage_start
         if self.task.begin_step(within):
             self._start_average()
         rate = stage.learning_rate * schedule(config, within, stage.steps)
         self.model.zero_grad(set_to_none=True)
+        before = [(tensor, tensor.detach().clone()) for tensor in self.task.moving()]
         losses: dict[str, Tensor] = {}
         for micro in range(config.accumulate):
-            for name, value in self._micro_step(self.step * config.accumulate + micro, within, rate).items():
+            for name, value in self._micro_step(self.step * config.accumulate + micro, within).items():
                 losses[name] = losses.get(name, 0) + value.detach() / config.accumulate
         losses["gradient_norm"] = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
-        self._check_finite(losses["gradient_norm"])
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.step()
-        self._update_average(config.weight_ema)
-        return losses
+        skipped = self.skips.judge([losses["total"], losses["gradient_norm"], *self.task.clip()])
+        update(self.optimizers, rate, skipped)
+        self.task.update(rate, skipped)
+        with torch.no_grad():
+            for tensor, old in before:
+                tensor.copy_(torch.where(skipped > 0, old, tensor))
+        self._update_average(config.weight_ema, skipped)
+        return losses, skipped
 
-    def _micro_step(self, index: int, within: int, rate: float) -> dict[str, Tensor]:
+    def _micro_step(self, index: int, within: int) -> dict[str, Tensor]:
         """Add the gradients of one micro-batch; what the task tells of it."""
         with self._autocast():
             losses = self.task.losses(self.forward, index, within)
-        self._check_finite(losses["total"])
         (losses["total"] / self.plan.optimizer.accumulate).backward()
         with self._autocast():
-            others = self.task.after_backward(rate)
-        for value in others.values():
-            self._check_finite(value)
-        return losses | others
-
-    def _check_finite(self, value: Tensor) -> None:
-        if distributed.anywhere(not torch.isfinite(value)):
-            raise TrainingError(
-                f"The loss or its gradient is not finite at step {self.step}; "
-                f"the state before that step is saved in '{self.folder / 'last.safetensors'}'."
-            )
+            return losses | self.task.after_backward()
 
     def _start_average(self) -> None:
         self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
 
     @torch.no_grad()
-    def _update_average(self, decay: float) -> None:
+    def _update_average(self, decay: float, skipped: Tensor) -> None:
         share = min(decay, (1 + self.step - self.stage_start) / (10 + self.step - self.stage_start))
         for name, value in self.model.state_dict().items():
-            self.average[name].lerp_(value, 1 - share)
+            self.average[name].lerp_(value, (1 - share) * (1 - skipped))
 
     @contextlib.contextmanager
     def _averaged(self) -> Iterator[None]:
@@ -372,17 +402,19 @@ class Window:
 
     def __init__(self, figures: Callable[[dict[str, Tensor]], dict[str, float]]) -> None:
         self._figures = figures
-        self._items: list[dict[str, Tensor]] = []
+        self._items: list[tuple[dict[str, Tensor], Tensor]] = []
         self._since = time.monotonic()
 
-    def add(self, values: dict[str, Tensor]) -> None:
-        """Take the tensors of one step."""
-        self._items.append(values)
+    def add(self, values: dict[str, Tensor], skipped: Tensor) -> None:
+        """Take the tensors of one step, which count for nothing where the scalar `skipped` is 1.0."""
+        self._items.append((values, skipped))
 
     def means(self, batch_seconds: float) -> dict[str, float]:
-        """The figures of the means, and the seconds of audio trained on per second."""
-        names = self._items[-1]
-        means = {name: torch.stack([item[name] for item in self._items if name in item]).mean(0) for name in names}
+        """The figures of the means, if any step counts, and the seconds of audio trained on per second."""
+        skipped = torch.stack([skipped for _, skipped in self._items]).tolist()
+        counted = [values for (values, _), skip in zip(self._items, skipped, strict=True) if not skip]
+        names = counted[-1] if counted else {}
+        means = {name: torch.stack([values[name] for values in counted if name in values]).mean(0) for name in names}
         figures = self._figures(means)
         figures["times_real_time"] = len(self._items) * batch_seconds / (time.monotonic() - self._since)
         self._items, self._since = [], time.monotonic()

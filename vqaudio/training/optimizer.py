@@ -39,9 +39,26 @@ def optimizers(model: nn.Module, config: OptimizerConfig) -> tuple[Optimizer, ..
     if weights:
         built.append(Muon(weights, config.weight_decay))
     if rest:
-        fused = rest[0].device.type == "cuda"
-        built.append(AdamW(rest, betas=config.betas, weight_decay=config.weight_decay, fused=fused))
+        built.append(adamw(rest, config))
     return tuple(built)
+
+
+def adamw(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> AdamW:
+    """AdamW, fused: it is the faster one, and the one that can skip a step on the device."""
+    return AdamW(parameters, betas=config.betas, weight_decay=config.weight_decay, fused=True)
+
+
+def update(built: Iterable[Optimizer], rate: float, skipped: Tensor) -> None:
+    """One step of optimisers at a learning rate; it changes nothing, their state included, where `skipped` is 1.0.
+
+    Args:
+        skipped: scalar on the device, 0.0 or 1.0. It goes to the optimisers as `GradScaler` of torch would tell them.
+    """
+    for optimizer in built:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.found_inf = skipped  # type: ignore[attr-defined]
+        optimizer.step()
 
 
 class Muon(Optimizer):
@@ -50,36 +67,44 @@ class Muon(Optimizer):
     Args:
         parameters: weights (out, in, ...) of two dimensions or more.
         weight_decay: share of the learning rate by which weights shrink at each step.
+
+    Attributes:
+        found_inf: scalar on the device, 1.0 where the next step is to change nothing, whatever the gradients; or None.
     """
+
+    found_inf: Tensor | None
 
     def __init__(self, parameters: Iterable[nn.Parameter], weight_decay: float, lr: float = 1e-3) -> None:
         super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay})
+        self.found_inf = None
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override] # no closures, which nothing here uses
         """Move the weights that have a gradient."""
+        share = 1.0 if self.found_inf is None else 1 - self.found_inf
         for group in self.param_groups:
             alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
             for weight in group["params"]:
                 if weight.grad is not None:
-                    update = matrices(self._momentum(weight))
+                    update = matrices(self._momentum(weight, share))
                     alike[update.shape[1:]].append((weight, update))
             for members in alike.values():
                 weights, updates = zip(*members, strict=True)
                 directions = orthogonal(torch.cat(updates)).split([len(update) for update in updates])
                 for weight, direction in zip(weights, directions, strict=True):
                     size = ROOT_MEAN_SQUARE * max(direction.shape[1:]) ** 0.5
-                    weight.mul_(1 - group["lr"] * group["weight_decay"])
-                    weight.add_(direction.reshape(weight.shape), alpha=-group["lr"] * size)
+                    weight.mul_(1 - share * (group["lr"] * group["weight_decay"]))
+                    weight.sub_(direction.reshape(weight.shape) * (share * (group["lr"] * size)))
 
-    def _momentum(self, weight: Tensor) -> Tensor:
-        """The gradient looking ahead along its moving average, which it moves on."""
+    def _momentum(self, weight: Tensor, share: Tensor | float) -> Tensor:
+        """The gradient looking ahead along its moving average, which it moves on by a share of one or zero."""
         assert weight.grad is not None
         state = self.state[weight]
         if not state:
             state["momentum"] = torch.zeros_like(weight)
-        state["momentum"].lerp_(weight.grad, 1 - MOMENTUM)
-        return weight.grad.lerp(state["momentum"], MOMENTUM)
+        gradient = weight.grad.nan_to_num(0.0, 0.0, 0.0)  # a share of zero of NaN is NaN
+        state["momentum"].lerp_(gradient, share * (1 - MOMENTUM))
+        return gradient.lerp(state["momentum"], MOMENTUM)
 
 
 def matrices(weight: Tensor) -> Tensor:

@@ -14,8 +14,9 @@ class Task(ABC):
     """A model, what it learns from, and how it is judged. The loop steps, averages, saves and logs it.
 
     The loop calls `enter` at the start of a stage; at every step `begin_step`, then for every micro-batch `losses`
-    and, when their gradients are there, `after_backward`. `validate` and `log_samples` find the model in evaluation
-    mode and with averaged weights, without gradients.
+    and, when their gradients are there, `after_backward`; then `clip` and `update`. None of them may make the host wait
+    for a GPU. `validate` and `log_samples` find the model in evaluation mode and with averaged weights, without
+    gradients.
 
     Attributes:
         model: on the device of the run. Its whole state, in floating point, is averaged and goes into checkpoints.
@@ -48,13 +49,24 @@ class Task(ABC):
             tensors by name, to be averaged for the log; the gradient is that of the scalar "total".
         """
 
-    def after_backward(self, rate: float) -> dict[str, Tensor]:
-        """Let what is not the model learn from the same micro-batch, at the learning rate `rate`, under autocast.
+    def after_backward(self) -> dict[str, Tensor]:
+        """Add the gradients that what is not the model gets from the same micro-batch, under autocast.
 
         Returns:
             its losses by name, scalars.
         """
         return {}
+
+    def clip(self) -> list[Tensor]:
+        """Bound the gradients of what is not the model, once they are complete; their norms, scalars."""
+        return []
+
+    def update(self, rate: float, skipped: Tensor) -> None:  # noqa: B027 # most have nothing but the model
+        """Move what is not the model, at the learning rate `rate`, unless the scalar `skipped` is 1.0."""
+
+    def moving(self) -> list[Tensor]:
+        """What of the model a pass in training may change by itself: all that a skipped step has to put back."""
+        return list(self.model.buffers())
 
     @staticmethod
     def figures(means: dict[str, Tensor]) -> dict[str, float]:
