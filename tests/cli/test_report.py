@@ -1,58 +1,80 @@
-"""`vqaudio evaluate --report` from the shell's side."""
+"""`vqaudio report` from the shell's side."""
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 
-from vqaudio import audio
-from vqaudio.cli import main
+from vqaudio.training.recipe import load_recipe, to_json
+
+LINE = json.dumps({"time": 1e9, "step": 50, "stage": "codes", "kind": "train", "mel": 0.5}) + "\n"
 
 
 @pytest.fixture
-def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Three seconds of noise in three files, of which one has a name that is no text; and a cache of its own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    folder = tmp_path / "speech"
-    folder.mkdir()
-    for index, name in enumerate(("0.wav", "1.wav", "\udcff.wav")):
-        audio.write(folder / name, np.random.default_rng(index).uniform(-0.1, 0.1, 16000), 16000)
-    return folder
+def folder(tmp_path: Path) -> Path:
+    """A run that has logged a line."""
+    path = tmp_path / "run"
+    path.mkdir()
+    (path / "recipe.json").write_text(to_json(load_recipe("folder")))
+    (path / "log.jsonl").write_text(LINE)
+    return path
 
 
-def run(*arguments: object) -> Result:
-    """The command's result; an exception that is no exit is raised."""
-    return CliRunner().invoke(main, ["evaluate", *map(str, arguments), "--jobs", "1"], catch_exceptions=False)
+def test_the_page_lies_in_the_run_or_where_one_wants_it(run, folder: Path) -> None:
+    assert run("report", folder).output == f"The page is in '{folder / 'report.html'}'.\n"
+    assert (folder / "report.html").read_text().startswith("<!doctype html>")
+    assert run("report", folder, "--output", "out.html").exit_code == 0
+    assert Path("out.html").read_bytes() == (folder / "report.html").read_bytes()
 
 
-def test_the_report_lets_one_hear_every_file(directory: Path, tiny_codec: Path, tmp_path: Path) -> None:
-    target = tmp_path / "out.html"
-    result = run(directory, "--model", tiny_codec, "--metrics", "mel", "--report", target)
-    assert result.exit_code == 0, result.output
-    page = target.read_text(encoding="utf-8")
-    assert page.startswith("<!doctype html>") and page.count("<audio ") == 6 and "<h1>tiny" in page
-    assert not list(tmp_path.glob(".*.part"))
+def test_curves_of_one_run_are_drawn_beside_another(run, folder: Path) -> None:
+    assert run("report", folder, "--curves", "mine.jsonl").output == "The curves are in 'mine.jsonl'.\n"
+    assert [json.loads(line)["mel"] for line in Path("mine.jsonl").read_text().splitlines()] == [0.5]
+    assert not (folder / "report.html").exists()
+    assert run("report", folder, "--against", "mine.jsonl").exit_code == 0
+    assert "Grey is mine.jsonl." in (folder / "report.html").read_text()
 
 
-def test_a_report_replaces_nothing_unasked_and_says_so_at_once(
-    directory: Path, tiny_codec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    target = tmp_path / "out.html"
+@pytest.mark.parametrize("option", ["--output", "--curves"])
+def test_nothing_is_replaced_unasked(run, folder: Path, tmp_path: Path, option: str) -> None:
+    target = tmp_path / "out"
     target.write_text("precious")
-    monkeypatch.setattr("vqaudio.load", lambda *_, **__: pytest.fail("too late"))
-    result = run(directory, "--model", tiny_codec, "--report", target)
-    assert result.exit_code == 2 and "--force" in result.output and target.read_text() == "precious"
+    result = run("report", folder, option, target)
+    assert result.exit_code == 2 and "--force" in result.stderr and target.read_text() == "precious"
+    assert run("report", folder, option, target, "--force").exit_code == 0
+    assert target.read_text() != "precious" and not list(tmp_path.glob(".*.part"))
 
 
-def test_a_report_without_its_packages_is_refused_at_once(
-    directory: Path, tiny_codec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("log", "code", "words", "arguments"),
+    [
+        (LINE, 2, "no training run", ["elsewhere"]),
+        ("", 1, "logged nothing yet", []),
+        (LINE + "{\n" + LINE, 1, "Line 2", []),
+        (LINE, 2, "no such file", ["--against", "gone.jsonl"]),
+        (LINE, 2, "--output", ["--curves", "a.jsonl", "--output", "a.html"]),
+        (LINE, 2, "not there", ["--output", "gone/a.html"]),
+        (LINE, 1, "no space left", ["--force", "--output", "/dev/full"]),
+    ],
+)
+def test_what_goes_wrong_is_one_sentence(
+    run, folder: Path, log: str, code: int, words: str, arguments: list[str]
 ) -> None:
+    if "/dev/full" in arguments and not os.path.exists("/dev/full"):
+        pytest.skip("needs /dev/full")
+    (folder / "log.jsonl").write_text(log)
+    place = [] if arguments[:1] == ["elsewhere"] else [folder]
+    result = run("report", *place, *arguments)
+    assert result.exit_code == code, result.output
+    assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1 and words in result.stderr
+    assert result.stdout == "" and not list(folder.glob("*.html"))
+
+
+def test_a_page_without_its_packages_is_refused(run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    monkeypatch.setattr("vqaudio.load", lambda *_, **__: pytest.fail("too late"))
-    result = run(directory, "--model", tiny_codec, "--report", tmp_path / "out.html")
-    assert result.exit_code == 2 and "jinja2" in result.output and "vqaudio[eval]" in result.output
-    assert not (tmp_path / "out.html").exists()
+    result = run("report", folder)
+    assert result.exit_code == 2 and "jinja2" in result.stderr and not (folder / "report.html").exists()

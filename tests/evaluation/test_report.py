@@ -6,7 +6,6 @@ import itertools
 import re
 from collections.abc import Iterator
 from datetime import datetime, timezone
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import scipy.signal
 from markupsafe import Markup
 
 from tests.browser import CHROMIUM, Tab, browser
+from tests.pages import INSPECT, Elements, check_alone
 from vqaudio import audio
 from vqaudio.errors import AudioError
 from vqaudio.evaluation import page, report
@@ -96,40 +96,8 @@ def rendered(measured: Evaluation, speech: list[Item]) -> str:
     return report.render(measured, RUN, CODECS, speech, [section])
 
 
-class Elements(HTMLParser):
-    """All elements of a page with their attributes, and whether they are closed in the order they were opened."""
-
-    VOID = ("meta", "link", "img", "br", "hr", "input")
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def of(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.found if name == tag]
-
-
 def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere(rendered: str) -> None:
-    elements = Elements(rendered)
-    assert not elements.open
-    for tag, attributes in elements.found:
-        for name in ("src", "href", "srcset", "data", "poster", "xlink:href"):
-            value = attributes.get(name)
-            assert value is None or value.startswith(("data:", "#")), (tag, name, value[:80])
-    assert "@import" not in rendered and not re.search(r"url\((?!#)", rendered)
+    check_alone(rendered)
 
 
 def test_links_and_names_in_the_page_fit(rendered: str) -> None:
@@ -192,34 +160,6 @@ def test_one_codec_without_metrics_makes_a_page_too(measured: Evaluation, speech
     assert not elements.open and not elements.of("svg") and len(elements.of("audio")) == 6
 
 
-# Loads every player and picture of a page, one after the other, and says what there is.
-INSPECT = """
-(async () => {
-  const durations = [];
-  for (const player of document.querySelectorAll("audio")) {
-    await new Promise((done) => {
-      player.onloadedmetadata = player.onerror = done;
-      player.preload = "metadata";
-      player.load();
-    });
-    durations.push(player.duration || 0);
-  }
-  const pictures = [];
-  for (const image of document.querySelectorAll("main img")) {
-    await image.decode();
-    pictures.push([image.naturalWidth, image.naturalHeight]);
-  }
-  const plots = [...document.querySelectorAll("svg")].map((svg) => {
-    const box = svg.getBoundingClientRect(), drawn = svg.getBBox();
-    return [box.width, box.height, drawn.width, drawn.height];
-  });
-  const style = getComputedStyle(document.body);
-  return {
-    durations, pictures, plots, background: style.backgroundColor, text: style.color,
-    wide: document.documentElement.scrollWidth,
-  };
-})()
-"""
 # Plays two sounds, the second a little later, and says which is still playing.
 PLAY_TWO = """
 (async () => {

@@ -129,7 +129,9 @@ def recipe(make_corpus: Callable[[str], str]) -> Recipe:
     short: dict[str, Any] = {"crop_seconds": 0.2, "batch_size": 2}
     return Recipe(
         name="test",
-        corpus=CorpusConfig(kind="folder", path=make_corpus("folder"), validation_speakers=1, validation_seconds=1.0),
+        corpus=CorpusConfig(
+            path=make_corpus("folder"), validation_speakers=1, validation_seconds=1.0, sample_seconds=0.2
+        ),
         codec=codec,
         stages=(
             Stage("codes", 5, ALL, SPECTRAL_ONLY, quantize_after=2, **short),

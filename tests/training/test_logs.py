@@ -10,9 +10,11 @@ import torch
 
 pytest.importorskip("tensorboard")
 
+from vqaudio import audio
 from vqaudio.errors import TrainingError
 from vqaudio.training import logs
 from vqaudio.training.logs import Log, spectrogram
+from vqaudio.training.samples import find_samples
 
 
 def test_numbers_are_json_lines_that_a_resumed_run_goes_on_with(tmp_path):
@@ -24,6 +26,25 @@ def test_numbers_are_json_lines_that_a_resumed_run_goes_on_with(tmp_path):
     assert [entry["step"] for entry in entries] == [1, 2]
     assert entries[0]["stage"] == "first" and entries[0]["loss"] == 0.123457
     assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_sounds_are_kept_as_files(tmp_path):
+    tone = 0.5 * torch.sin(torch.arange(4000) / 9)
+    with Log(tmp_path, quiet=True) as log:
+        for scale in (1.0, 0.5):  # a resumed run writes some once more
+            log.audio(7, "tone", scale * tone, 16000)
+    (found,) = find_samples(tmp_path)[7].items()
+    assert found == ("tone", tmp_path / "samples" / "7-tone.flac")
+    assert list((tmp_path / "samples").iterdir()) == [found[1]]
+    assert torch.allclose(torch.from_numpy(audio.read(found[1])), 0.5 * tone, atol=1e-4)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_sounds_that_find_the_disk_full(tmp_path):
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples" / "1-tone.flac").symlink_to("/dev/full")
+    with pytest.raises(TrainingError, match="no space left"), Log(tmp_path, quiet=True) as log:
+        log.audio(1, "tone", torch.zeros(4000), 16000)
 
 
 def test_half_a_line_of_a_run_that_was_killed_is_dropped(tmp_path):

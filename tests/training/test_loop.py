@@ -16,11 +16,14 @@ import torch
 pytest.importorskip("torchaudio")
 
 import vqaudio
+from vqaudio import audio
 from vqaudio.errors import ModelError, RecipeError, TrainingError
+from vqaudio.evaluation import run_log, run_report
 from vqaudio.training import loop
 from vqaudio.training.checkpoint import load_checkpoint
 from vqaudio.training.corpus import Crops
 from vqaudio.training.recipe import CorpusConfig, OptimizerConfig, Plan, ScheduleConfig, Steps
+from vqaudio.training.samples import find_samples
 from vqaudio.training.task import Task
 
 
@@ -54,6 +57,13 @@ class TestRun:
         assert {"perplexity_0", "used_codes_1", "mel", "spectral"} <= set(validation[0])
         assert {"wavenet", "wavenet_shuffled", "wavenet_bits", "bound"} <= set(validation[-1])
         assert vqaudio.load(tmp_path / "run" / "best.safetensors").config == recipe.codec
+        samples = find_samples(tmp_path / "run")  # at multiples of 4, and at the end of every stage
+        assert list(samples) == [4, 5, 8, 10] and set(samples[10]) == {"original", "spectral", "wavenet"}
+        originals = [audio.read(sounds["original"]) for sounds in samples.values()]
+        assert all(np.array_equal(sound, originals[0]) for sound in originals) and len(originals[0]) == 3200
+        report = run_report.render(run_log.read_run(tmp_path / "run"), None)
+        assert "after all its 10 steps" in report and report.count("<audio ") == 9
+        assert f"<td>{validation[-1]['wavenet']:.4g}</td>" in report
 
     def test_learns(self, recipe, tmp_path):
         stage = dataclasses.replace(recipe.stages[0], steps=60, quantize_after=5, learning_rate=5e-3)

@@ -17,6 +17,7 @@ from vqaudio.cli.evaluate import evaluate
 from vqaudio.cli.evaluate_prior import evaluate_prior
 from vqaudio.cli.info import info
 from vqaudio.cli.probe import probe
+from vqaudio.cli.report import report
 from vqaudio.cli.sample import sample
 from vqaudio.cli.train import train
 from vqaudio.cli.train_prior import train_prior
@@ -65,6 +66,7 @@ for verb in (
     demo,
     train,
     train_prior,
+    report,
     evaluate,
     evaluate_prior,
     benchmark,

@@ -80,6 +80,8 @@ class CodecTask(Task):
         self.crops = Crops(*crop, distributed.rank(), distributed.world())
         seconds = self.recipe.corpus.validation_seconds
         self.validation = validation_items(corpus, self.held_out, seconds, length, self.device)
+        length = max(1, round(self.recipe.corpus.sample_seconds * codec.frame_rate)) * codec.hop
+        self.example = validation_items(corpus, self.held_out, 0, length, self.device)
 
     def begin_step(self, within: int) -> bool:
         """Start the codebook from the data, where the stage begins to quantise now."""
@@ -151,7 +153,7 @@ class CodecTask(Task):
 
     def log_samples(self, log: Log, step: int) -> None:
         """An original and what the decoders of the stage make of it."""
-        waveform, speaker = self.validation[0][:1], self.validation[1][:1]
+        waveform, speaker = self.example
         output = self.model(waveform, speaker, wanted=("spectral",))
         sounds = {"original": waveform, "spectral": output.decoded}
         if "wavenet" in wanted(self.stage) and self.model.wavenet is not None:

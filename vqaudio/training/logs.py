@@ -1,4 +1,7 @@
-"""What a run tells of itself: JSON lines for machines, TensorBoard for eyes and ears, one line at a time for people."""
+"""What a run tells of itself: JSON lines for machines, TensorBoard for eyes and ears, one line at a time for people.
+
+Its samples are also kept as files, for `vqaudio report`.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,11 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from vqaudio.errors import TrainingError
+from vqaudio import audio
+from vqaudio.errors import AudioError, TrainingError
 from vqaudio.extras import tensorboard
 from vqaudio.files import reason
+from vqaudio.training.samples import sample_path
 
 LONGEST_LINE = 1 << 16  # bytes
 
@@ -71,17 +76,22 @@ class Log:
         self._console.print(sentence)
 
     def audio(self, step: int, name: str, waveform: Tensor, sample_rate: int) -> None:
-        """Log a waveform (T,) and its spectrogram."""
+        """Log a waveform (T,) and its spectrogram, and keep it as the FLAC file of `sample_path`."""
         waveform = waveform.detach().float().cpu()
+        path = sample_path(self._directory, step, name)
         with self._writing():
             self._board.add_audio(f"audio/{name}", waveform.clamp(-1, 1)[None], step, sample_rate)
             self._board.add_image(f"spectrogram/{name}", spectrogram(waveform), step)
+            path.parent.mkdir(exist_ok=True)
+            audio.write(path, waveform.numpy(), sample_rate, force=True)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         """One sentence for what stops the files."""
         try:
             yield
+        except AudioError as error:
+            raise TrainingError(str(error)) from error
         except OSError as error:
             raise TrainingError(f"The log in '{self._directory}' cannot be written: {reason(error)}.") from error
 

@@ -1,7 +1,8 @@
 """The training loop: stages of a recipe, one after the other, resumable to the step, whatever is trained.
 
 A run folder holds `recipe.json`, `log.jsonl`, TensorBoard files, `last.safetensors` (everything needed to go on),
-`best.safetensors` (the model that validated best in the current stage) and `model.safetensors` (the model at the end).
+`best.safetensors` (the model that validated best in the current stage), `model.safetensors` (the model at the end), and
+in `samples` what it lets one hear.
 Models are saved with the moving average of the weights. What is trained is a `Task`; `train` trains a codec or a prior.
 """
 
@@ -203,7 +204,7 @@ class Run:
                     self._check_skips()
                 if self.step % schedule.validate_every == 0 or last:
                     self._validate(stage, log)
-                if log and self.step % schedule.sample_every == 0:
+                if log and (self.step % schedule.sample_every == 0 or last):
                     self._log_samples(log)
                 if self.step % schedule.checkpoint_every == 0:
                     self.save()

@@ -42,6 +42,7 @@ class CorpusConfig:
     download: bool = False
     validation_speakers: int = 8  # held out; with 0, or fewer speakers than twice this, utterances are held out instead
     validation_seconds: float = 60.0  # heard at each validation
+    sample_seconds: float = 3.0  # of held-out speech that the run lets one hear
 
 
 @dataclass(frozen=True)

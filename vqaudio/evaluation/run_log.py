@@ -1,0 +1,180 @@
+"""A training run as its folder tells of it: the recipe, every line of the log once, and the samples.
+
+Reference curves are a log made thin: the same lines, without times of day, the training figures as means over stretches
+of steps. Those of the recipes whose models come with vqaudio lie beside them, as `pretrained/RECIPE.curves.jsonl`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vqaudio.errors import RecipeError, UsageError, VqaudioError
+from vqaudio.files import reason, replacing
+from vqaudio.training.recipe import PriorRecipe, Recipe, from_json
+from vqaudio.training.samples import find_samples
+
+PRETRAINED = Path(__file__).parents[1] / "pretrained"
+TRAIN, VALIDATION = "train", "validation"  # kinds of figures
+POINTS = 120  # that thin training curves have at most, about
+DIGITS = 4  # of a thin figure
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of a log.
+
+    Attributes:
+        step: of the run, at which the figures were known.
+        stage: its name.
+        kind: `TRAIN`, means since the entry before, or `VALIDATION`.
+        values: the figures by name.
+        time: in seconds since 1970; reference curves have none.
+    """
+
+    step: int
+    stage: str
+    kind: str
+    values: dict[str, float]
+    time: float | None = None
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A run that has logged something.
+
+    Attributes:
+        folder: of the run.
+        plan: its recipe.
+        entries: of its log, in the order of the steps.
+        samples: files by name, by step.
+    """
+
+    folder: Path
+    plan: Recipe | PriorRecipe
+    entries: list[Entry]
+    samples: dict[int, dict[str, Path]]
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all stages."""
+        return sum(stage.steps for stage in self.plan.stages)
+
+
+def read_run(folder: Path) -> TrainingRun:
+    """Read a run folder; the run may still be going on.
+
+    Raises:
+        UsageError: where there is no run.
+        VqaudioError: for a run that has logged nothing, or whose recipe or log is damaged.
+    """
+    recipe, log = folder / "recipe.json", folder / "log.jsonl"
+    if not recipe.is_file():
+        raise UsageError(f"There is no training run in '{folder}'.")
+    entries = read_log(log) if log.exists() else []
+    if not entries:
+        raise VqaudioError(f"The run in '{folder}' has logged nothing yet.")
+    return TrainingRun(folder, _plan(recipe), entries, find_samples(folder))
+
+
+def read_log(path: Path) -> list[Entry]:
+    """The entries of a log or of reference curves, in the order of the steps.
+
+    Where a run was resumed before steps that it had logged already, the later lines count. A last line that a kill
+    tore is passed over.
+
+    Raises:
+        UsageError: for a file that cannot be read.
+        VqaudioError: for one that is damaged.
+    """
+    try:
+        *lines, torn = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError as error:
+        raise UsageError(f"The log '{path}' cannot be read: {reason(error)}.") from error
+    entries: list[Entry] = []
+    for number, line in enumerate([*lines, torn], 1):
+        try:
+            entry = _entry(line)
+        except ValueError as error:
+            if number > len(lines):
+                break
+            raise VqaudioError(f"Line {number} of '{path}' is damaged: it is no entry of a log.") from error
+        # at the same step a run logs "train" first, so the alphabet gives the order
+        while entries and (entries[-1].step, entries[-1].kind) >= (entry.step, entry.kind):
+            entries.pop()
+        entries.append(entry)
+    return entries
+
+
+def thin(entries: Sequence[Entry], points: int = POINTS) -> list[Entry]:
+    """The same curves with fewer points: validation as it is, training as means over so many stretches of steps.
+
+    A stretch lies in one stage and has the step of its end. Figures that are not finite are left out.
+    """
+    train = [entry for entry in entries if entry.kind == TRAIN]
+    length = math.ceil(len(train) / points)
+    found = [_mean([entry]) for entry in entries if entry.kind == VALIDATION]
+    for _, stage in itertools.groupby(train, key=lambda entry: entry.stage):
+        stretch = list(stage)
+        found += [_mean(stretch[start : start + length]) for start in range(0, len(stretch), length)]
+    return sorted(found, key=lambda entry: (entry.step, entry.kind))
+
+
+def write_curves(path: Path, entries: Sequence[Entry], force: bool) -> None:
+    """Write thin curves as JSON lines, rounded.
+
+    Raises:
+        UsageError: where the file exists and `force` is not given.
+        VqaudioError: where it cannot be written.
+    """
+    with replacing(path, force) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        for entry in thin(entries):
+            figures = {name: float(f"{value:.{DIGITS}g}") for name, value in entry.values.items()}
+            file.write(json.dumps({"step": entry.step, "stage": entry.stage, "kind": entry.kind} | figures) + "\n")
+
+
+def shipped_curves(recipe: str) -> Path | None:
+    """The reference curves of the recipe of a name, if they come with vqaudio."""
+    path = PRETRAINED / f"{recipe}.curves.jsonl"
+    return path if path.is_file() else None
+
+
+def latest(entries: Sequence[Entry], kind: str, step: int | None = None) -> Entry | None:
+    """The last entry of a kind, up to and with a step if one is given; None where there is none."""
+    known = (entry for entry in reversed(entries) if entry.kind == kind)
+    return next((entry for entry in known if step is None or entry.step <= step), None)
+
+
+def _mean(entries: Sequence[Entry]) -> Entry:
+    names = dict.fromkeys(name for entry in entries for name in entry.values)
+    values = {}
+    for name in names:
+        known = [entry.values[name] for entry in entries if math.isfinite(entry.values.get(name, math.nan))]
+        if known:
+            values[name] = sum(known) / len(known)
+    last = entries[-1]
+    return Entry(last.step, last.stage, last.kind, values)
+
+
+def _entry(line: str) -> Entry:
+    """A line's entry; ValueError where it is none."""
+    fields: Any = json.loads(line)
+    match fields:
+        case {"step": int(step), "stage": str(stage), "kind": "train" | "validation" as kind, **rest}:
+            if all(isinstance(value, int | float) for value in rest.values()):
+                values: dict[str, float] = {str(name): value for name, value in rest.items()}
+                return Entry(step, stage, kind, values, values.pop("time", None))
+    raise ValueError(line)
+
+
+def _plan(path: Path) -> Recipe | PriorRecipe:
+    try:
+        text = path.read_text(encoding="utf-8")
+        return from_json(text, PriorRecipe) if "prior" in json.loads(text) else from_json(text, Recipe)
+    except (ValueError, TypeError, RecipeError) as error:
+        raise VqaudioError(f"'{path}' is damaged: {str(error).rstrip('.')}.") from error
