@@ -46,8 +46,9 @@ def nearest(latents: Tensor, codebook: Tensor) -> Tensor:
 
 
 def histogram(codes: Tensor, codebook_size: int) -> Tensor:
-    """How often each code occurs: integers of any shape to float (K,)."""
-    return torch.bincount(codes.flatten(), minlength=codebook_size).float()
+    """How often each code occurs: integers of any shape to float (K,). On a GPU `bincount` would make the host wait."""
+    counts = torch.zeros(codebook_size, device=codes.device)
+    return counts.index_add_(0, codes.flatten(), torch.ones(codes.numel(), device=codes.device))
 
 
 def perplexity(counts: Tensor) -> Tensor:
