@@ -4,10 +4,10 @@ What is measured is the loop itself: each stage runs as a recipe of its own, on 
 task notes when steps begin. A measurement is the best of several runs of steps, the one that other processes disturbed
 least; the first steps, in which networks are compiled and convolutions tried out, are left out.
 
-Operations are the multiply-adds of convolutions and matrices, two each, forward and backward, as torch counts them while
-a step is done; those of the discriminators and of their own step are among them. Optimisers, Fourier transforms and
-whatever goes element by element are left out. They stand beside what a product of two large matrices reaches in the same
-process, not beside the figure on a data sheet, which no program reaches.
+Operations are the multiply-adds of convolutions and matrices, two each, forward and backward, as torch counts them
+while a step is done; those of the discriminators and of their own step are among them. Optimisers, Fourier transforms
+and whatever goes element by element are left out. They stand beside what a product of two large matrices reaches in the
+same process, not beside the figure on a data sheet, which no program reaches.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vqaudio.evaluation.benchmark import speech
+from vqaudio.evaluation import benchmark
 from vqaudio.evaluation.memory import peak_memory
 from vqaudio.training.codec_task import CodecTask
 from vqaudio.training.corpus import FULL_SCALE, Corpus
@@ -57,7 +57,7 @@ class Effort:
     products: int
 
 
-EFFORTS = {"cpu": Effort(2, 2, 2048, 1), "cuda": Effort(10, 20, 8192, 10)}
+EFFORTS = {"cpu": Effort(1, 1, 2048, 1), "cuda": Effort(10, 20, 8192, 10)}
 
 
 @dataclass(frozen=True)
@@ -118,31 +118,43 @@ def measure(recipe: Recipe, device: str, *, repeat: int, batch: int | None = Non
     """
     recipe.check()
     place = torch.device(device)
-    effort, limit = EFFORTS[place.type], product_speed(place, torch.bfloat16 if recipe.bf16 else torch.float32)
+    limit = product_speed(place, torch.bfloat16 if recipe.bf16 else torch.float32)
     corpus = spoken(recipe.codec.sample_rate, max(stage.crop_seconds for stage in recipe.stages))
     for stage in recipe.stages:
         if batch is not None:
             stage = dataclasses.replace(stage, batch_size=batch)
         operations = count(alone(recipe, stage, 1), corpus, device)
-        watch = Stopwatch(place, effort)
-        plan = alone(recipe, stage, effort.warm_up + repeat * effort.steps + 1)  # the last one ends the last run
+        watch = Stopwatch(place)
+        plan = alone(recipe, stage, watch.steps(repeat))
         task = functools.partial(TimedTask, watch)
         memory = _memory(lambda: _run(plan, corpus, device, task), place)  # noqa: B023 # called at once
         items = stage.batch_size * recipe.optimizer.accumulate
         yield StageSpeed(stage.name, items, items * stage.crop_seconds, watch.times, operations, limit, memory)
 
 
+def effort(device: str) -> Effort:
+    """How long is measured on a device."""
+    return EFFORTS[torch.device(device).type]
+
+
+def machine(device: str) -> dict[str, Any]:
+    """What is measured: the processor and the threads that PyTorch uses, or the GPU."""
+    if device == "cpu":
+        return {**benchmark.machine(), "threads": torch.get_num_threads()}
+    return {**benchmark.machine(), "gpu": torch.cuda.get_device_name(device)}
+
+
 def product_speed(device: torch.device, dtype: torch.dtype) -> float:
     """Operations per second of a product of two large matrices, in the best of several runs."""
-    effort, times = EFFORTS[device.type], []
+    own, times = EFFORTS[device.type], list[float]()
     with torch.inference_mode(), fast_arithmetic(device):
-        matrix = torch.randn(effort.size, effort.size, device=device).to(dtype)
+        matrix = torch.randn(own.size, own.size, device=device).to(dtype)
         for _ in range(1 + PRODUCTS):
             started = _now(device)
-            for _ in range(effort.products):
+            for _ in range(own.products):
                 matrix @ matrix
             times.append(_now(device) - started)
-    return 2 * effort.size**3 * effort.products / min(times[1:])
+    return 2 * own.size**3 * own.products / min(times[1:])
 
 
 def alone(recipe: Recipe, stage: Stage, steps: int) -> Recipe:
@@ -163,7 +175,7 @@ def count(recipe: Recipe, corpus: Corpus, device: str) -> int:
 def spoken(sample_rate: int, crop_seconds: float) -> Corpus:
     """Some utterances of the speech that comes with vqaudio, no shorter than the crops."""
     length = round(max(UTTERANCE_SECONDS, crop_seconds) * sample_rate)
-    samples = speech(UTTERANCES * length / sample_rate, sample_rate) * FULL_SCALE
+    samples = benchmark.speech(UTTERANCES * length / sample_rate, sample_rate) * FULL_SCALE
     return Corpus(
         starts=np.arange(UTTERANCES) * length,
         lengths=np.full(UTTERANCES, length),
@@ -179,9 +191,13 @@ def spoken(sample_rate: int, crop_seconds: float) -> Corpus:
 class Stopwatch:
     """Notes when runs of steps begin, with nothing left for the device to do."""
 
-    def __init__(self, device: torch.device, effort: Effort) -> None:
-        self.device, self.effort = device, effort
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.effort = device, EFFORTS[device.type]
         self._marks: list[float] = []
+
+    def steps(self, runs: int) -> int:
+        """How many steps it takes for so many runs; at the start of the last one the last run ends."""
+        return self.effort.warm_up + runs * self.effort.steps + 1
 
     def begin(self, step: int) -> None:
         """Take note of step number `step`."""
@@ -235,8 +251,8 @@ class CountedTask(CodecTask):
         self.counter.start()
         return super().losses(forward, index, within)
 
-    def after_backward(self, rate: float) -> dict[str, Tensor]:
-        others = super().after_backward(rate)
+    def after_backward(self, *rate: float) -> dict[str, Tensor]:
+        others = super().after_backward(*rate)
         self.counter.stop()
         return others
 
