@@ -95,8 +95,11 @@ def test_what_cannot_be_meant_is_said(run, words: tuple[str, ...], sentence: str
     assert result.exit_code == 2 and sentence in result.stderr
 
 
-def test_training_prints_a_table_and_writes_everything_as_json(run, tmp_path: Path) -> None:
+def test_training_prints_a_table_and_writes_everything_as_json(run, tmp_path: Path, monkeypatch) -> None:
     pytest.importorskip("torchaudio")
+    from vqaudio.evaluation import training_speed
+
+    monkeypatch.setattr(training_speed, "EFFORTS", {"cpu": training_speed.Effort(1, 1, 64, 1)})
     (tmp_path / "small.py").write_text(RECIPE)
     words = ("--train", "small.py", "--set", "stages.second.crop_seconds=0.2", "--batch", 3, "--repeat", 2)
     result = run("benchmark", *words, "--json", "out.json")
