@@ -78,9 +78,50 @@ def test_nothing_is_replaced_unasked(run, tmp_path: Path) -> None:
         (("--streams", ""), "'' is not a list of whole numbers"),
         (("--against", "hear"), "did you mean 'here'?"),
         (("--seconds", "0"), "--seconds"),
+        (("--train", "speech16q"), "the nearest shipped recipe is 'speech16k'"),
+        (("--train", "speech16k_prior"), "one for 'vqaudio train-prior'"),
+        (("--train", "--seconds", "3"), "The option --seconds goes not together with --train"),
+        (("--train", "folder", "--model", "m.safetensors"), "The option --model goes not together with --train"),
+        (("--train", "--long", "1"), "The option --long goes not together with --train"),
+        (("--batch", "4"), "The option --batch goes only together with --train"),
+        (("--set", "bf16=false"), "The option --set goes only together with --train"),
+        (("--train", "--set", "codec.hops=1"), "The recipe has no setting 'codec.hops'"),
+        (("--train", "--device", "cuda:99"), "The device 'cuda:99' is not there"),
         (("--device", "cuda:99"), "The device 'cuda:99' is not there"),
     ],
 )
 def test_what_cannot_be_meant_is_said(run, words: tuple[str, ...], sentence: str) -> None:
     result = run("benchmark", *words)
     assert result.exit_code == 2 and sentence in result.stderr
+
+
+def test_training_prints_a_table_and_writes_everything_as_json(run, tmp_path: Path, monkeypatch) -> None:
+    pytest.importorskip("torchaudio")
+    from vqaudio.evaluation import training_speed
+
+    monkeypatch.setattr(training_speed, "EFFORTS", {"cpu": training_speed.Effort(1, 1, 64, 1)})
+    (tmp_path / "small.py").write_text(RECIPE)
+    words = ("--train", "small.py", "--set", "stages.second.crop_seconds=0.2", "--batch", 3, "--repeat", 2)
+    result = run("benchmark", *words, "--json", "out.json")
+    assert result.exit_code == 0, result.output
+    for words in ("small, training", "first", "second", "% of limit", "best of 2 times 1 steps", "float32", "torch"):
+        assert words in result.stdout
+    record = json.loads((tmp_path / "out.json").read_text())
+    assert record["recipe"]["stages"][1]["crop_seconds"] == 0.2
+    assert record["settings"] == {"device": "cpu", "repeat": 2, "batch": 3}
+    assert record["machine"]["threads"] >= 1 and record["versions"]["torch"]
+    first, second = record["stages"]
+    assert (first["stage"], second["stage"], first["batch"]) == ("first", "second", 3)
+    assert second["seconds"] == pytest.approx(2 * first["seconds"])
+    assert first["speed"] == pytest.approx(first["seconds"] / min(first["times"]))
+    assert not (tmp_path / "runs").exists()
+
+
+RECIPE = """
+from tests.conftest import TINY
+from vqaudio.training.recipe import CorpusConfig, LossWeights, Recipe, Stage
+
+weights, parts = LossWeights(spectral=0.0, wavenet=0.0), ("encoder", "conditioning")
+stages = tuple(Stage(name, 9, parts, weights, crop_seconds=0.1, batch_size=2) for name in ("first", "second"))
+RECIPE = Recipe(name="small", corpus=CorpusConfig(), codec=TINY, stages=stages, bf16=False)
+"""

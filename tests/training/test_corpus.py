@@ -283,7 +283,7 @@ class TestCrops:
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
     def test_gpu_gives_the_same_crops(self):
         here, there = (Crops(self.corpus, np.arange(5), 50, seed=1, device=device) for device in ("cpu", "cuda"))
-        assert self.corpus.on("cuda").is_cuda
+        assert self.corpus.packed.on("cuda").is_cuda
         for mine, theirs in zip(here.batch(3, 16), there.batch(3, 16), strict=True):
             assert theirs.is_cuda and torch.equal(mine, theirs.cpu())
 

@@ -7,19 +7,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vqaudio.cli import options
+from vqaudio.cli import options, training_speed
 from vqaudio.cli.progress import progress
+from vqaudio.cli.tables import figure, table
 from vqaudio.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from rich.table import Table
-
     from vqaudio.evaluation.benchmark import Measurement
 
 PARTS = {"to bytes": "prior, to bytes", "from bytes": "prior, from bytes"}
 WAVENET_PARTS = {"wavenet": "WaveNet, pieces", "sequential": "WaveNet, one pass"}
+WORDS, FIGURES = ("codec", "part"), ("threads", "files", "speed", "GFLOP/s", "MB", "ratio")
 ALWAYS = "wavenet"  # the WaveNet as a loop in PyTorch is measured anyway
 
 
@@ -41,9 +39,21 @@ ALWAYS = "wavenet"  # the WaveNet as a loop in PyTorch is measured anyway
     default="",
     help="Other codecs: encodec, mimi, snac, dac; wavenet, a loop in PyTorch, is always there.",
 )
+@click.option(
+    "--train",
+    "recipe",
+    metavar="[RECIPE]",
+    is_flag=False,
+    flag_value=training_speed.RECIPE,
+    help=f"Measure how fast a recipe trains instead, by default {training_speed.RECIPE}.",
+)
+@click.option("--batch", type=click.IntRange(min=1), help="With --train: crops in a step, instead of the recipe's.")
+@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="With --train: override the recipe.")
 @click.option("--json", "target", type=click.Path(path_type=Path), help="Write everything, run by run, to this file.")
 @options.force
+@click.pass_context
 def benchmark(
+    context: click.Context,
     model: str | None,
     device: str,
     seconds: float,
@@ -52,6 +62,9 @@ def benchmark(
     repeat: int,
     minutes: float | None,
     against: str,
+    recipe: str | None,
+    batch: int | None,
+    settings: tuple[str, ...],
     target: Path | None,
     force: bool,
 ) -> None:
@@ -60,7 +73,13 @@ def benchmark(
     Speech that comes with vqaudio is encoded and decoded, by the compiled networks, by the same networks in eager
     PyTorch, and by other codecs, one after the other, on the CPU. Speeds are those of the best run. With a GPU as the
     --device vqaudio is measured there, the WaveNet with all files in one pass: --device cuda --streams 1,16,128,1024
+
+    With --train it is the steps of training, stage by stage, and the share of what the machine can multiply.
     """
+    training_speed.check_options(context)
+    if recipe is not None:
+        training_speed.report(recipe, settings, batch, device, repeat, target, force)
+        return
     from rich.console import Console
 
     import vqaudio
@@ -107,7 +126,8 @@ def benchmark(
     titles = {harness.OURS: "vqaudio", harness.EAGER: "PyTorch"} | {peer.name: peer.title for peer in chosen}
     console = Console()
     title = f"{codec.config.name}, {seconds:g} s in each file"
-    console.print(_table(title, titles | PARTS | wavenet, measured, ratios))
+    rows = [_row(titles | PARTS | wavenet, *pair) for pair in zip(measured, ratios, strict=True)]
+    console.print(table(title, WORDS, FIGURES, rows))
     console.print(
         f"speed: times real time, all files together, best of {repeat}; MB: by which memory rose; ratio: how many "
         "times faster vqaudio was, with one file; beside a decoder the spectral one, then the WaveNet in pieces. "
@@ -141,24 +161,8 @@ def _numbers(text: str) -> list[int]:
     return [int(word) for word in words]
 
 
-def _table(
-    title: str, titles: dict[str, str], measured: Sequence[Measurement], ratios: Sequence[dict[str, float]]
-) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in ("codec", "part"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("threads", "files", "speed", "GFLOP/s", "MB", "ratio"):
-        table.add_column(heading, justify="right")
-    for row, faster in zip(measured, ratios, strict=True):
-        memory = None if row.memory is None else row.memory / 1e6
-        figures = [*map(_figure, (row.speed, row.gflops, memory)), "/".join(map(_figure, faster.values()))]
-        table.add_row(titles[row.codec], titles.get(row.part, row.part), str(row.threads), str(row.streams), *figures)
-    return table
-
-
-def _figure(value: float | None) -> str:
-    """Three significant digits, or all whole ones."""
-    return "" if value is None else f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+def _row(titles: dict[str, str], measured: Measurement, faster: dict[str, float]) -> list[str]:
+    memory = None if measured.memory is None else measured.memory / 1e6
+    words = [titles[measured.codec], titles.get(measured.part, measured.part)]
+    figures = [*map(figure, (measured.speed, measured.gflops, memory)), "/".join(map(figure, faster.values()))]
+    return [*words, str(measured.threads), str(measured.streams), *figures]

@@ -117,7 +117,8 @@ class Autoencoder(nn.Module, ABC):
             decoder `spectral` and its terms `spectral_log_mel`, `spectral_log_magnitude` and `spectral_convergence`.
         """
         latents = self.encoder(waveform)
-        quantized, losses = None, dict[str, Tensor]()
+        quantized: Quantized | None = None
+        losses: dict[str, Tensor] = {}
         if quantize:
             carried, quantized, losses = self.squeeze(latents)
         else:

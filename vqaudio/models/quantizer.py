@@ -42,7 +42,8 @@ class Quantized:
 
 def nearest(latents: Tensor, codebook: Tensor) -> Tensor:
     """Index of the nearest code vector: (N, d) and (K, d) to (N,), by squared Euclidean distance."""
-    return (codebook.square().sum(1) - 2 * latents @ codebook.t()).argmin(1)
+    # as one product: where sum and product are apart, what torch.compile makes of it in torch 2.11 finds wrong indices
+    return torch.addmm(codebook.square().sum(1), latents, codebook.t(), alpha=-2).argmin(1)
 
 
 def histogram(codes: Tensor, codebook_size: int) -> Tensor:

@@ -70,7 +70,7 @@ class SpectralDecoder(nn.Module):
         Frame i is centred on the middle of samples [i * hop, (i + 1) * hop).
         """
         frames = spectrum.shape[2]
-        pieces = torch.fft.irfft(spectrum, n=self.fft_size, dim=1) * self.window[:, None]
+        pieces = (torch.fft.irfft(spectrum.transpose(1, 2), n=self.fft_size) * self.window).transpose(1, 2)
         weights = self.window.square()[None, :, None].expand(1, -1, frames)
         length = (frames - 1) * self.hop + self.fft_size
         cut = (self.fft_size - self.hop) // 2

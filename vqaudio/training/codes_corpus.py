@@ -20,6 +20,7 @@ from vqaudio.runtime.cpu import available_threads
 from vqaudio.training import packs
 from vqaudio.training.corpus import FULL_SCALE, Corpus
 from vqaudio.training.index import Draw, Index, validation_places
+from vqaudio.training.transfer import Packed, send
 
 
 @dataclass(eq=False)
@@ -28,6 +29,9 @@ class CodesCorpus(Index):
 
     codes: np.ndarray  # (total, quantizers) uint16, read-only
     voices: np.ndarray  # (N, indices) int64, what the codec sends of the speaker
+
+    def __post_init__(self) -> None:
+        self.packed = Packed(self.codes.view(np.int16))  # torch has little to do with uint16
 
     @classmethod
     def open(cls, directory: str | Path) -> CodesCorpus:
@@ -131,9 +135,7 @@ def validation_crop(
 
 def _cut(corpus: CodesCorpus, utterances: np.ndarray, starts: np.ndarray, length: int, device: torch.device) -> Crop:
     """Gather crops, each from `starts` frames into its utterance."""
-    offsets = np.arange(length)
-    mask = offsets < (corpus.lengths[utterances] - starts)[:, None]
-    places = np.where(mask, (corpus.starts[utterances] + starts)[:, None] + offsets, 0)
-    codes = (corpus.codes[places].astype(np.int64) * mask[:, :, None]).transpose(0, 2, 1)
-    arrays = (np.ascontiguousarray(codes), corpus.voices[utterances], mask)
-    return Crop(*(torch.from_numpy(array).to(device) for array in arrays))
+    first, left = corpus.starts[utterances] + starts, corpus.lengths[utterances] - starts
+    values, mask = corpus.packed.pieces(first, left, length, device)
+    codes = (values.long() & 0xFFFF).transpose(1, 2).contiguous()
+    return Crop(codes, send(corpus.voices[utterances], device), mask)

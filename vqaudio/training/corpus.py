@@ -9,8 +9,7 @@ import csv
 import hashlib
 import logging
 import os
-import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from vqaudio.files import reason, replacing
 from vqaudio.training import packs
 from vqaudio.training.index import Draw, Index, validation_places
 from vqaudio.training.recipe import CorpusConfig
+from vqaudio.training.transfer import Packed, send
 
 FULL_SCALE = 32768.0  # of int16
 
@@ -125,7 +125,9 @@ class Corpus(Index):
 
     samples: np.ndarray  # (total,) int16, read-only
     sample_rate: int  # Hz
-    _resident: dict[torch.device, Tensor] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self.packed = Packed(self.samples)
 
     @classmethod
     def open(cls, directory: str | Path) -> Corpus:
@@ -142,17 +144,6 @@ class Corpus(Index):
     def seconds(self) -> float:
         """Duration of all utterances together."""
         return len(self.samples) / self.sample_rate
-
-    def on(self, device: str | torch.device) -> Tensor:
-        """All samples as int16 (total,): in GPU memory where they take less than half of what is free, else mapped."""
-        device = torch.device(device)
-        if device not in self._resident:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # torch has no read-only tensors; nothing writes here
-                mapped = torch.from_numpy(self.samples)
-            fits = device.type == "cuda" and self.samples.nbytes < torch.cuda.mem_get_info(device)[0] // 2
-            self._resident[device] = mapped.to(device) if fits else mapped
-        return self._resident[device]
 
 
 def pack(config: CorpusConfig, sample_rate: int, directory: str | Path | None = None, quiet: bool = False) -> Corpus:
@@ -235,14 +226,9 @@ def _cut(
     corpus: Corpus, utterances: np.ndarray, starts: np.ndarray, length: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Gather crops (B, 1, length), each from `starts` samples into its utterance, and their speakers (B,)."""
-    samples = corpus.on(device)
-    first = torch.from_numpy(corpus.starts[utterances] + starts).to(samples.device)
-    left = torch.from_numpy(corpus.lengths[utterances] - starts).to(samples.device)
-    offsets = torch.arange(length, device=samples.device)
-    inside = offsets < left[:, None]
-    crops = samples[torch.where(inside, first[:, None] + offsets, 0)] * inside
-    waveform = crops.to(device)[:, None].float() / FULL_SCALE
-    return waveform, torch.from_numpy(corpus.speakers[utterances]).to(device)
+    first, left = corpus.starts[utterances] + starts, corpus.lengths[utterances] - starts
+    crops, _ = corpus.packed.pieces(first, left, length, device)
+    return crops[:, None].float() / FULL_SCALE, send(corpus.speakers[utterances], device)
 
 
 def _read(source: Source, sample_rate: int) -> np.ndarray | None:

@@ -40,6 +40,7 @@ from vqaudio.training.checkpoint import (
 )
 from vqaudio.training.logs import Log
 from vqaudio.training.optimizer import optimizers, update
+from vqaudio.training.precision import fast_arithmetic
 from vqaudio.training.recipe import AnyPlan, OptimizerConfig, Plan, PriorRecipe, Recipe, Steps, from_json, to_json
 from vqaudio.training.skips import MOST_IN_A_ROW, Skips
 from vqaudio.training.task import Task
@@ -188,7 +189,7 @@ class Run:
     def _advance(self, log: Log | None) -> None:
         """Step until the end or an interruption."""
         window = Window(self.task.figures)
-        with self._signals():
+        with self._signals(), fast_arithmetic(self.device):
             while self.step < self.total_steps and not self._interrupted_anywhere():
                 stage = self._enter_stage()
                 losses, skipped = self._train_step(stage)

@@ -1,0 +1,26 @@
+"""How a GPU computes while it trains, and that nothing of it stays; the settings are there without a GPU too."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from vqaudio.training.precision import fast_arithmetic
+
+
+def settings() -> tuple[str, bool]:
+    return torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark
+
+
+def test_a_gpu_computes_fast_in_the_body_alone():
+    before = settings()
+    with pytest.raises(KeyboardInterrupt), fast_arithmetic(torch.device("cuda:1")):
+        assert settings() == ("high", True)
+        raise KeyboardInterrupt
+    assert settings() == before
+
+
+def test_the_cpu_computes_as_ever():
+    before = settings()
+    with fast_arithmetic(torch.device("cpu")):
+        assert settings() == before

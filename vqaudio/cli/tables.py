@@ -1,0 +1,29 @@
+"""Tables of measurements, as the terminal shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def table(title: str, words: Sequence[str], figures: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Rows of words, to the left, and of figures, to the right, under their headings."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    made = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in words:
+        made.add_column(heading, no_wrap=True)
+    for heading in figures:
+        made.add_column(heading, justify="right")
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def figure(value: float | None) -> str:
+    """Three significant digits, or all whole ones."""
+    return "" if value is None else f"{value:.0f}" if value >= 100 else f"{value:.3g}"
