@@ -7,8 +7,9 @@ import datetime
 import os
 from collections.abc import Iterator
 
+import numpy as np
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 
 PATIENCE = datetime.timedelta(days=1)  # others wait while process 0 fetches and packs the corpus, which may take hours
 
@@ -49,6 +50,24 @@ def anywhere(flag: bool) -> bool:
     flags = torch.tensor(float(flag), device=device)
     distributed.all_reduce(flags)
     return bool(flags > 0)
+
+
+def seed(number: int, step: int) -> None:
+    """Let what a step draws depend on the seed of the run, the step and the process alone.
+
+    So that no state of random numbers has to be kept to go on, on as many processes as there are then, and no two
+    processes draw the same.
+    """
+    torch.manual_seed(int(np.random.SeedSequence((number, step, rank())).generate_state(1, np.uint64)[0]))
+
+
+def mean(tensor: Tensor) -> Tensor:
+    """The mean of a tensor, without gradient, over all processes; all of them must ask."""
+    if world() == 1:
+        return tensor
+    total = tensor.detach().float().clone()
+    distributed.all_reduce(total)
+    return total / world()
 
 
 def together() -> None:

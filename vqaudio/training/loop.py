@@ -101,6 +101,7 @@ def run_plan(
     place = distributed.start(check_device(device))
     try:
         plan.check()
+        _check_shares(plan)
         with distributed.first_alone():
             plan, build = prepare(plan, place, quiet)
         _check_folder(folder, plan, resume)
@@ -128,6 +129,16 @@ def _check_folder(folder: Path, plan: Plan, resume: bool) -> None:
         raise RecipeError(f"The run in '{folder}' was started with another recipe; resume it with the same one.")
     if not resume and path.exists():
         raise RecipeError(f"'{folder}' holds a run already; resume it or choose another folder.")
+
+
+def _check_shares(plan: Plan) -> None:
+    """See that the processes can share every batch equally."""
+    for stage in plan.stages:
+        if stage.batch_size % distributed.world():
+            raise RecipeError(
+                f"{distributed.world()} processes cannot share the batch of {stage.batch_size} of the stage "
+                f"'{stage.name}' equally."
+            )
 
 
 def _start_folder(folder: Path, plan: Plan) -> None:
@@ -182,12 +193,13 @@ class Run:
                     self.save()
                     raise
                 self.step += 1
-                if log:
-                    window.add(losses)
+                window.add(losses)
                 schedule = self.plan.schedule
                 last = self.step - self.stage_start == stage.steps
-                if log and self.step % schedule.log_every == 0:
-                    log.numbers(self.step, stage.name, "train", window.means(self._batch_seconds(stage)))
+                if self.step % schedule.log_every == 0:
+                    figures = window.means(self._batch_seconds(stage))
+                    if log:
+                        log.numbers(self.step, stage.name, "train", figures)
                 if self.step % schedule.validate_every == 0 or last:
                     self._validate(stage, log)
                 if log and self.step % schedule.sample_every == 0:
@@ -203,9 +215,6 @@ class Run:
         for optimizer in self.optimizers:
             tensors |= with_prefix("optimizer", optimizer_tensors(optimizer, self.model))
         tensors |= self.task.tensors()
-        tensors["random"] = torch.get_rng_state()
-        if self.device.type == "cuda":
-            tensors["random_cuda"] = torch.cuda.get_rng_state(self.device)
         progress = {"step": self.step, "best": self.best, "stage": self.stage_index}
         save_checkpoint(self.folder / "last.safetensors", progress, tensors)
 
@@ -223,9 +232,6 @@ class Run:
                 restore_optimizer(optimizer, self.model, without_prefix("optimizer", tensors))
             self.best = progress["best"]
         self.task.restore(tensors)
-        torch.set_rng_state(tensors["random"])
-        if "random_cuda" in tensors and self.device.type == "cuda":
-            torch.cuda.set_rng_state(tensors["random_cuda"], self.device)
 
     def _stage_at(self, step: int) -> int:
         """Number of the stage that a step belongs to, that of all stages after the last step."""
@@ -253,6 +259,7 @@ class Run:
     def _train_step(self, stage: Steps) -> dict[str, Tensor]:
         """One update of the weights; the named losses, averaged over the micro-batches."""
         config, within = self.plan.optimizer, self.step - self.stage_start
+        distributed.seed(self.plan.seed, self.step)
         if self.task.begin_step(within):
             self._start_average()
         rate = stage.learning_rate * schedule(config, within, stage.steps)
@@ -339,7 +346,7 @@ class Run:
         return [self.device] if self.device.type == "cuda" else []
 
     def _batch_seconds(self, stage: Steps) -> float:
-        return stage.batch_size * stage.crop_seconds * self.plan.optimizer.accumulate * distributed.world()
+        return stage.batch_size * stage.crop_seconds * self.plan.optimizer.accumulate
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -379,10 +386,10 @@ class Window:
         self._items.append(values)
 
     def means(self, batch_seconds: float) -> dict[str, float]:
-        """The figures of the means, and the seconds of audio trained on per second."""
+        """The figures of the means over all processes, and the seconds of audio trained on per second."""
         names = self._items[-1]
         means = {name: torch.stack([item[name] for item in self._items if name in item]).mean(0) for name in names}
-        figures = self._figures(means)
+        figures = self._figures({name: distributed.mean(mean) for name, mean in means.items()})
         figures["times_real_time"] = len(self._items) * batch_seconds / (time.monotonic() - self._since)
         self._items, self._since = [], time.monotonic()
         return figures
