@@ -104,8 +104,8 @@ def test_training_prints_a_table_and_writes_everything_as_json(run, tmp_path: Pa
     words = ("--train", "small.py", "--set", "stages.second.crop_seconds=0.2", "--batch", 3, "--repeat", 2)
     result = run("benchmark", *words, "--json", "out.json")
     assert result.exit_code == 0, result.output
-    for words in ("small, training", "first", "second", "% of limit", "best of 2 times 1 steps", "float32", "torch"):
-        assert words in result.stdout
+    for word in ("small, training", "first", "second", "% of limit", "best of 2 times 1 steps", "float32", "torch"):
+        assert word in result.stdout
     record = json.loads((tmp_path / "out.json").read_text())
     assert record["recipe"]["stages"][1]["crop_seconds"] == 0.2
     assert record["settings"] == {"device": "cpu", "repeat": 2, "batch": 3}

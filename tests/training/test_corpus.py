@@ -231,8 +231,7 @@ class TestCrops:
     def test_processes_share_one_draw(self, world):
         whole = Crops(self.corpus, np.arange(5), 50, seed=1).batch(5, 8)
         parts = [
-            Crops(self.corpus, np.arange(5), 50, seed=1, rank=rank, world=world).batch(5, 8 // world)
-            for rank in range(world)
+            Crops(self.corpus, np.arange(5), 50, seed=1, rank=rank, world=world).batch(5, 8) for rank in range(world)
         ]
         for i in range(2):
             assert torch.equal(torch.cat([part[i] for part in parts]), whole[i])

@@ -68,10 +68,25 @@ class TestDraw:
         assert (starts[rows == 1] == 0).all()
         assert starts.min() == 0 and 600 < starts.max() <= 650
 
-    def test_processes_share_one_draw(self):
-        whole = np.stack(Draw(self.index, np.arange(5), 50, seed=1).places(5, 8))
-        parts = [np.stack(Draw(self.index, np.arange(5), 50, 1, rank, 2).places(5, 4)) for rank in range(2)]
+    @settings(max_examples=50, deadline=None)
+    @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 10**9), st.integers(0, 2**31))
+    def test_processes_share_one_draw(self, world, share, step, seed):
+        size = world * share
+        whole = np.stack(Draw(self.index, np.arange(5), 50, seed).places(step, size))
+        parts = [
+            np.stack(Draw(self.index, np.arange(5), 50, seed, rank, world).places(step, size)) for rank in range(world)
+        ]
+        assert {part.shape for part in parts} == {(2, share)}
         assert np.array_equal(np.concatenate(parts, axis=1), whole)
+
+    @settings(max_examples=50, deadline=None)
+    @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 10**9), st.integers(0, 2**31))
+    def test_no_piece_is_heard_twice_by_any_process_in_two_steps(self, world, share, step, seed):
+        """In a corpus so long that chance would hardly repeat a place."""
+        index = build([2**40], ["a"])
+        draws = [Draw(index, np.arange(1), 50, seed, rank, world) for rank in range(world)]
+        starts = [start for draw in draws for i in (step, step + 1) for start in draw.places(i, world * share)[1]]
+        assert len(set(starts)) == len(starts) == 2 * world * share
 
 
 def test_validation_hears_speakers_in_turn_and_no_place_twice():

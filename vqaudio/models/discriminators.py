@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vqaudio.models.filterbank import PQMF
+from vqaudio.models.quantizer import all_reduce
 
 FFT_SIZES = (1024, 512, 256)  # samples
 COMPRESSION = 0.3  # power to which magnitudes are raised: high frequencies are a thousand times fainter than low ones
@@ -118,11 +119,19 @@ def adversarial_loss(decoded: list[tuple[Tensor, list[Tensor]]]) -> Tensor:
 
 
 def feature_loss(real: list[tuple[Tensor, list[Tensor]]], decoded: list[tuple[Tensor, list[Tensor]]]) -> Tensor:
-    """Distance of the features relative to their size on real speech, a mean over layers and discriminators."""
-    return torch.stack(
-        [
-            F.l1_loss(d, r.detach()) / r.detach().abs().mean().clamp(min=1e-5)
-            for (_, wanted), (_, got) in zip(real, decoded, strict=True)
-            for r, d in zip(wanted, got, strict=True)
-        ]
-    ).mean()
+    """Distance of the features relative to their size on real speech, a mean over layers and discriminators.
+
+    The size is that in the batches of all processes, so that the gradient is that of their joint batch.
+    """
+    pairs = [
+        (r.detach(), d)
+        for (_, wanted), (_, got) in zip(real, decoded, strict=True)
+        for r, d in zip(wanted, got, strict=True)
+    ]
+    distances = torch.stack([F.l1_loss(d, r) for r, d in pairs])
+    sizes, processes = (
+        torch.stack([r.abs().mean() for r, _ in pairs]).float(),
+        distances.new_ones((), dtype=torch.float),
+    )
+    all_reduce(sizes, processes)
+    return (distances / (sizes / processes).clamp(min=1e-5)).mean()

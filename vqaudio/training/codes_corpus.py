@@ -119,7 +119,7 @@ class CodeCrops:
         self.draw = Draw(corpus, indices, length, seed, rank, world)
 
     def batch(self, step: int, size: int) -> Crop:
-        """The `size` crops of a step, of `length` frames, on the device."""
+        """This process's share of the crops of a step, of `size` in all and `length` frames, on the device."""
         return _cut(self.corpus, *self.draw.places(step, size), self.length, self.device)
 
 

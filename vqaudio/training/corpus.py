@@ -204,7 +204,8 @@ class Crops:
         self.draw = Draw(corpus, indices, length, seed, rank, world)
 
     def batch(self, step: int, size: int) -> tuple[Tensor, Tensor]:
-        """The crops of a step: waveform (size, 1, length) float32 in [-1, 1], and speaker (size,) int64, on the device.
+        """This process's share of the crops of a step, of `size` in all: waveform (B, 1, length) float32 in [-1, 1],
+        and speaker (B,) int64, on the device.
 
         An utterance shorter than the crop is followed by zeros.
         """

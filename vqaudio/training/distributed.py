@@ -7,6 +7,7 @@ import datetime
 import os
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 
@@ -56,6 +57,24 @@ def largest(value: Tensor) -> Tensor:
     if world() > 1:
         distributed.all_reduce(value, distributed.ReduceOp.MAX)
     return value
+
+
+def seed(number: int, step: int) -> None:
+    """Let what a step draws depend on the seed of the run, the step and the process alone.
+
+    So that no state of random numbers has to be kept to go on, on as many processes as there are then, and no two
+    processes draw the same.
+    """
+    torch.manual_seed(int(np.random.SeedSequence((number, step, rank())).generate_state(1, np.uint64)[0]))
+
+
+def mean(tensor: Tensor) -> Tensor:
+    """The mean of a tensor, without gradient, over all processes; all of them must ask."""
+    if world() == 1:
+        return tensor
+    total = tensor.detach().float().clone()
+    distributed.all_reduce(total)
+    return total / world()
 
 
 def together() -> None:

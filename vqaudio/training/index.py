@@ -63,7 +63,7 @@ class Draw:
         length: of a piece.
         seed: with the step, all that a draw depends on.
         rank: number of this process.
-        world: processes that share each draw.
+        world: processes that share each draw, in equal parts.
     """
 
     def __init__(
@@ -74,13 +74,18 @@ class Draw:
         self._ends = np.cumsum(self.lengths)
 
     def places(self, step: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Utterances (size,) and where in each of them a piece starts (size,), this process's share of a step's draw.
+        """Utterances (size / world,) and where in each of them a piece starts, this process's share of a step's draw.
 
-        In an utterance shorter than the piece it starts at 0.
+        The shares of all processes, one after the other, are what one process alone would draw. In an utterance shorter
+        than the piece it starts at 0.
+
+        Args:
+            step: number of the draw.
+            size: pieces of all processes together, a multiple of their number.
         """
         key = np.array([self.seed, step], dtype=np.int64).view(np.uint64)
-        uniforms = np.random.Generator(np.random.Philox(key=key)).random((self.world * size, 2))
-        uniforms = uniforms[self.rank * size : (self.rank + 1) * size]
+        uniforms = np.random.Generator(np.random.Philox(key=key)).random((size, 2))
+        uniforms = np.split(uniforms, self.world)[self.rank]
         rows = np.searchsorted(self._ends, (uniforms[:, 0] * self._ends[-1]).astype(np.int64), side="right")
         spare = np.maximum(self.lengths[rows] - self.length, 0)
         return self.indices[rows], (uniforms[:, 1] * (spare + 1)).astype(np.int64)

@@ -107,6 +107,7 @@ def run_plan(
     place = distributed.start(check_device(device))
     try:
         plan.check()
+        _check_shares(plan)
         with distributed.first_alone():
             plan, build = prepare(plan, place, quiet)
         _check_folder(folder, plan, resume)
@@ -136,6 +137,16 @@ def _check_folder(folder: Path, plan: Plan, resume: bool) -> None:
         raise RecipeError(f"The run in '{folder}' was started with another recipe; resume it with the same one.")
     if not resume and path.exists():
         raise RecipeError(f"'{folder}' holds a run already; resume it or choose another folder.")
+
+
+def _check_shares(plan: Plan) -> None:
+    """See that the processes can share every batch equally."""
+    for stage in plan.stages:
+        if stage.batch_size % distributed.world():
+            raise RecipeError(
+                f"{distributed.world()} processes cannot share the batch of {stage.batch_size} of the stage "
+                f"'{stage.name}' equally."
+            )
 
 
 def _start_folder(folder: Path) -> None:
@@ -194,13 +205,13 @@ class Run:
                 stage = self._enter_stage()
                 losses, skipped = self._train_step(stage)
                 self.step += 1
-                if log:
-                    window.add(losses, skipped)
+                window.add(losses, skipped)
                 schedule = self.plan.schedule
                 last = self.step - self.stage_start == stage.steps
-                if log and self.step % schedule.log_every == 0:
+                if self.step % schedule.log_every == 0:
                     figures = window.means(self._batch_seconds(stage)) | {"skipped_steps": self.skips.total}
-                    log.numbers(self.step, stage.name, "train", figures)
+                    if log:
+                        log.numbers(self.step, stage.name, "train", figures)
                 if self.step % self.look_every == 0 or last:
                     self._check_skips()
                 if self.step % schedule.validate_every == 0 or last:
@@ -240,9 +251,6 @@ class Run:
         for optimizer in self.optimizers:
             tensors |= with_prefix("optimizer", optimizer_tensors(optimizer, self.model))
         tensors |= self.task.tensors()
-        tensors["random"] = torch.get_rng_state()
-        if self.device.type == "cuda":
-            tensors["random_cuda"] = torch.cuda.get_rng_state(self.device)
         return tensors
 
     def restore(self, progress: dict[str, float], tensors: dict[str, Tensor]) -> None:
@@ -260,9 +268,6 @@ class Run:
                 restore_optimizer(optimizer, self.model, without_prefix("optimizer", tensors))
             self.best = progress["best"]
         self.task.restore(tensors)
-        torch.set_rng_state(tensors["random"])
-        if "random_cuda" in tensors and self.device.type == "cuda":
-            torch.cuda.set_rng_state(tensors["random_cuda"], self.device)
 
     def _stage_at(self, step: int) -> int:
         """Number of the stage that a step belongs to, that of all stages after the last step."""
@@ -294,6 +299,7 @@ class Run:
             the named losses, averaged over the micro-batches; 1.0 where they were not finite and nothing has changed.
         """
         config, within = self.plan.optimizer, self.step - self.stage_start
+        distributed.seed(self.plan.seed, self.step)
         if self.task.begin_step(within):
             self._start_average()
         rate = stage.learning_rate * schedule(config, within, stage.steps)
@@ -371,7 +377,7 @@ class Run:
         return [self.device] if self.device.type == "cuda" else []
 
     def _batch_seconds(self, stage: Steps) -> float:
-        return stage.batch_size * stage.crop_seconds * self.plan.optimizer.accumulate * distributed.world()
+        return stage.batch_size * stage.crop_seconds * self.plan.optimizer.accumulate
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -411,12 +417,12 @@ class Window:
         self._items.append((values, skipped))
 
     def means(self, batch_seconds: float) -> dict[str, float]:
-        """The figures of the means, if any step counts, and the seconds of audio trained on per second."""
+        """The figures of the means over all processes, if any step counts, and the seconds of audio per second."""
         skipped = torch.stack([skipped for _, skipped in self._items]).tolist()
         counted = [values for (values, _), skip in zip(self._items, skipped, strict=True) if not skip]
         names = counted[-1] if counted else {}
         means = {name: torch.stack([values[name] for values in counted if name in values]).mean(0) for name in names}
-        figures = self._figures(means)
+        figures = self._figures({name: distributed.mean(mean) for name, mean in means.items()})
         figures["times_real_time"] = len(self._items) * batch_seconds / (time.monotonic() - self._since)
         self._items, self._since = [], time.monotonic()
         return figures

@@ -67,7 +67,7 @@ class Steps:
     steps: int
     learning_rate: float = field(default=5e-4, kw_only=True)
     crop_seconds: float = field(default=1.0, kw_only=True)
-    batch_size: int = field(default=16, kw_only=True)
+    batch_size: int = field(default=16, kw_only=True)  # of all processes together
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,114 @@
+"""The script for Slurm, against an `srun` and an `scontrol` that do on this machine what Slurm's do on many."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torchaudio")
+
+from vqaudio.training import loop
+from vqaudio.training.checkpoint import load_checkpoint
+from vqaudio.training.recipe import recipes_directory, to_json
+
+SCRIPT = recipes_directory() / "slurm.sh"
+ROOT = Path(__file__).parents[2]
+SCONTROL = """#!/usr/bin/env bash
+case $1 in
+show) echo localhost; echo second ;;
+requeue) echo "$2" >> requeued ;;
+esac
+"""
+TELLING = """#!/usr/bin/env bash
+printf '%s\\n' "$@" > told
+"""
+WAITING = """#!/usr/bin/env bash
+trap 'sleep 0.2; echo saved > stopped; exit 1' TERM
+touch started
+while :; do sleep 0.05; done
+"""
+TWO_NODES = """#!/usr/bin/env bash
+while [[ $1 == -* ]]; do shift; done
+"$@" & one=$!
+"$@" & other=$!
+wait $one && wait $other
+"""
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    """A function that starts the script as a job of two nodes, with the given `srun`."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+
+    def start(srun, *arguments, **environment):
+        for name, text in (("srun", srun), ("scontrol", SCONTROL)):
+            (programs / name).write_text(text)
+            (programs / name).chmod(0o755)
+        path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
+        slurm = {"SLURM_JOB_ID": "71", "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_NODELIST": "node[1-2]"}
+        places = {"RUN_DIR": str(tmp_path / "run"), "PYTHONPATH": str(ROOT), "PATH": path}
+        return subprocess.Popen(
+            ["bash", SCRIPT, *arguments], cwd=tmp_path, env=os.environ | slurm | places | environment
+        )
+
+    return start
+
+
+def test_is_a_script():
+    subprocess.run(["bash", "-n", SCRIPT], check=True)
+    assert "#SBATCH --ntasks-per-node=1\n" in SCRIPT.read_text()  # torchrun starts the processes of a node
+
+
+def test_starts_a_run_and_resumes_one_that_is_there(job, tmp_path):
+    told = []
+    for _ in range(2):
+        assert job(TELLING, "--set", "seed=1", RECIPE="vctk", CORPUS="/data").wait(60) == 0
+        told.append((tmp_path / "told").read_text().split("\n"))
+        (tmp_path / "run").mkdir(exist_ok=True)
+        (tmp_path / "run" / "recipe.json").touch()
+    assert "localhost:29500" in told[0] and "vctk" in told[0] and "corpus.path=/data" in told[0]
+    assert told[0][-3:-1] == ["--set", "seed=1"]
+    assert "--resume" not in told[0] and "--resume" in told[1]
+
+
+def test_fails_as_training_does(job, tmp_path):
+    assert job("#!/usr/bin/env bash\nexit 3\n").wait(60) == 3
+    assert not (tmp_path / "requeued").exists()
+
+
+def test_saves_and_queues_again_before_its_time_is_up(job, tmp_path):
+    process = job(WAITING)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (tmp_path / "started").exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(60) == 0
+    assert (tmp_path / "stopped").exists() and (tmp_path / "requeued").read_text() == "71\n"
+
+
+def test_goes_on_on_two_nodes_with_a_run_of_one_process(job, recipe, tmp_path, monkeypatch):
+    class Stopping(loop.Run):
+        def _train_step(self, stage):
+            self.interrupted = self.step == 3
+            return super()._train_step(stage)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "Run", Stopping)
+        loop.train(recipe, tmp_path / "run", quiet=True)
+    declared = f"from vqaudio.training.recipe import Recipe, from_json\nRECIPE = from_json({to_json(recipe)!r}, Recipe)"
+    (tmp_path / "tiny.py").write_text(declared)
+    port = str(30000 + os.getpid() % 20000)
+    places = {"RECIPE": str(tmp_path / "tiny.py"), "CORPUS": recipe.corpus.path, "PORT": port}
+    assert job(TWO_NODES, "--quiet", DEVICE="cpu", PROCESSES="1", **places).wait(300) == 0
+    log = map(json.loads, (tmp_path / "run" / "log.jsonl").read_text().splitlines())
+    assert [entry["step"] for entry in log if entry["kind"] == "train"] == list(range(1, 11))
+    assert load_checkpoint(tmp_path / "run" / "last.safetensors")[0]["step"] == 10
+    assert (tmp_path / "run" / "model.safetensors").exists()
