@@ -30,7 +30,7 @@ def write_log(path: Path, lines: list[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def entry(step: int, stage: str, kind: str = "train", /, **figures: float) -> dict[str, Any]:
+def entry(step: int, stage: str, kind: str = "train", **figures: Any) -> dict[str, Any]:
     return {"time": 1e9 + step, "step": step, "stage": stage, "kind": kind, **figures}
 
 
@@ -42,7 +42,7 @@ def codec_run(tmp_path: Path) -> Path:
     settings = ["name=<mine>", "stages.codes.steps=100", "stages.decoder.steps=200", "stages.together.steps=0"]
     recipe = override(load_recipe("folder"), settings)
     (folder / "recipe.json").write_text(to_json(recipe))
-    codes: dict[str, float] = {
+    codes: dict[str, Any] = {
         "codebook": 0.0,
         "perplexity_0": 12.0,
         "used_codes_0": 16.0,
@@ -158,7 +158,7 @@ def test_of_many_samples_some_are_heard() -> None:
 def test_a_finished_prior_without_samples(tmp_path: Path) -> None:
     recipe = override(load_recipe("speech16k_prior", PriorRecipe), ["stages.prior.steps=20"])
     (tmp_path / "recipe.json").write_text(to_json(recipe))
-    figures = {"bits": 4.25, "bits_uniform": 9.0, "bits_0": 4.0, "bits_1": 4.5}
+    figures: dict[str, Any] = {"bits": 4.25, "bits_uniform": 9.0, "bits_0": 4.0, "bits_1": 4.5}
     write_log(tmp_path / "log.jsonl", [entry(20, "prior", bits=4.5), entry(20, "prior", "validation", **figures)])
     run = read_run(tmp_path)
     html = render(run, None)

@@ -166,9 +166,7 @@ def _entry(line: str) -> Entry:
     fields: Any = json.loads(line)
     match fields:
         case {"step": int(step), "stage": str(stage), "kind": "train" | "validation" as kind, **rest}:
-            values: dict[str, float] = {
-                str(name): value for name, value in rest.items() if isinstance(value, int | float)
-            }
+            values = {str(name): float(value) for name, value in rest.items() if isinstance(value, int | float)}
             if len(values) == len(rest):
                 return Entry(step, stage, kind, values, values.pop("time", None))
     raise ValueError(line)
