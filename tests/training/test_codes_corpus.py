@@ -127,7 +127,7 @@ class TestCrops:
 
     def test_depend_on_seed_and_step_alone_and_processes_share_them(self):
         whole = CodeCrops(self.corpus, np.arange(4), 50, seed=1).batch(5, 8)
-        parts = [CodeCrops(self.corpus, np.arange(4), 50, 1, rank=rank, world=2).batch(5, 4) for rank in range(2)]
+        parts = [CodeCrops(self.corpus, np.arange(4), 50, 1, rank=rank, world=2).batch(5, 8) for rank in range(2)]
         for name, tensor in whole._asdict().items():
             assert torch.equal(torch.cat([getattr(part, name) for part in parts]), tensor)
         assert not torch.equal(CodeCrops(self.corpus, np.arange(4), 50, seed=2).batch(5, 8).codes, whole.codes)
