@@ -129,9 +129,7 @@ def feature_loss(real: list[tuple[Tensor, list[Tensor]]], decoded: list[tuple[Te
         for r, d in zip(wanted, got, strict=True)
     ]
     distances = torch.stack([F.l1_loss(d, r) for r, d in pairs])
-    sizes, processes = (
-        torch.stack([r.abs().mean() for r, _ in pairs]).float(),
-        distances.new_ones((), dtype=torch.float),
-    )
+    sizes = torch.stack([r.abs().mean() for r, _ in pairs]).float()
+    processes = torch.ones_like(sizes[0])
     all_reduce(sizes, processes)
     return (distances / (sizes / processes).clamp(min=1e-5)).mean()
