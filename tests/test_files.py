@@ -61,8 +61,11 @@ def test_what_a_kill_left_is_removed_and_nothing_else(tmp_path):
     killed.__enter__().write_bytes(b"half")
     (tmp_path / "other.part").write_bytes(b"whole")
     assert len(os.listdir(tmp_path)) == 2
+    remove_torn(tmp_path, unchanged_for=60)
+    assert len(os.listdir(tmp_path)) == 2  # somebody may still be writing
     remove_torn(tmp_path)
     assert os.listdir(tmp_path) == ["other.part"]
+    remove_torn(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("force", [False, True])

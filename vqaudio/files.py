@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -65,14 +66,20 @@ def replacing(
                 temporary.unlink()
 
 
-def remove_torn(folder: Path) -> None:
-    """Remove what `replacing` left in a folder when the process was killed; only for a folder with one writer.
+def remove_torn(folder: Path, unchanged_for: float = 0.0) -> None:
+    """Remove what `replacing` left in a folder, which need not be there, when a process was killed.
+
+    Args:
+        folder: where it lies.
+        unchanged_for: seconds after which a file counts as left; 0 is for folders with one writer alone.
 
     Raises:
         OSError: where a file cannot be removed.
     """
     for torn in folder.glob(f".*{TEMPORARY}"):
-        torn.unlink()
+        with contextlib.suppress(FileNotFoundError):  # another process removed it
+            if time.time() - torn.stat().st_mtime >= unchanged_for:
+                torn.unlink()
 
 
 @contextlib.contextmanager

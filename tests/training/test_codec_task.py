@@ -15,6 +15,7 @@ from vqaudio.errors import ModelError, RecipeError
 from vqaudio.models.vae import VAE
 from vqaudio.training import loop
 from vqaudio.training.codec_task import CodecTask
+from vqaudio.training.corpus import pack
 from vqaudio.training.losses import ramped
 from vqaudio.training.recipe import LossWeights
 from vqaudio.weights import load_vae_file
@@ -44,6 +45,26 @@ def test_the_best_codec_has_been_quantised(recipe, tmp_path):
     best = vqaudio.load(tmp_path / "run" / "best.safetensors").model.state_dict()
     last = vqaudio.load(tmp_path / "run" / "model.safetensors").model.state_dict()
     assert all(torch.equal(best[name], last[name]) for name in last)
+
+
+def test_levels_reach_from_faint_to_full_scale_and_nothing_is_clipped(recipe):
+    recipe = dataclasses.replace(recipe, gain_range_db=(-60.0, 40.0))
+    task = CodecTask(recipe, pack(recipe.corpus, recipe.codec.sample_rate, quiet=True), torch.device("cpu"))
+    task.enter(0)
+    heard, peaks = [], []
+
+    def forward(waveform, *arguments, **options):
+        heard.append(waveform)
+        return task.model(waveform, *arguments, **options)
+
+    for index in range(8):
+        task.losses(forward, index, 0)
+        original = task.crops.batch(index, task.stage.batch_size)[0]
+        peak = heard[index].abs().amax(2, keepdim=True)
+        gain = peak / original.abs().amax(2, keepdim=True)
+        torch.testing.assert_close(heard[index], gain * original)
+        peaks += peak.flatten().tolist()
+    assert max(peaks) == pytest.approx(1.0) and min(peaks) < 0.05 and len(set(peaks)) > len(peaks) // 3
 
 
 @pytest.mark.parametrize(
@@ -96,7 +117,7 @@ class TestGaussian:
         file = load_vae_file(loop.train(plan, tmp_path / "run", quiet=True))
         assert file.config == plan.codec and file.state.keys() == VAE(plan.codec).state_dict().keys()
         lines = map(json.loads, (tmp_path / "run" / "log.jsonl").read_text().splitlines())
-        log = {(line["kind"], line["step"]): line for line in lines if line["kind"] != "audio"}
+        log = {(line["kind"], line["step"]): line for line in lines}
         assert not {"kl", "bound"} & (set(log["train", 2]) | set(log["validation", 2]))
         last = log["train", 4]  # the weights of mel and likelihood are 1, and that of the KL divergence has come to it
         assert last["total"] == pytest.approx(last["mel"] + last["wavenet"] + last["kl"], rel=1e-4)

@@ -176,6 +176,19 @@ class TestPack:
         np.testing.assert_array_equal(pack(config, 8000, tmp_path / "pack").samples, wanted)
         assert {file.name for file in (tmp_path / "pack").iterdir()} == {"samples.int16", "index.npz"}
 
+    def test_no_byte_of_an_index_does_more_harm_than_that(self, make_corpus, tmp_path):
+        pack(CorpusConfig("folder", make_corpus("folder")), 8000, tmp_path / "pack")
+        path = tmp_path / "pack" / "index.npz"
+        content = path.read_bytes()
+        refused = 0
+        for place in range(0, len(content), 5):
+            path.write_bytes(content[:place] + bytes([content[place] ^ 0x5A]) + content[place + 1 :])
+            try:
+                Corpus.open(tmp_path / "pack")
+            except TrainingError:
+                refused += 1
+        assert refused > len(content) // 5 // 2
+
     def test_unreadable_files_are_named_counted_and_left_out(self, make_corpus, caplog, monkeypatch):
         config = CorpusConfig("folder", make_corpus("folder"))
         whole = pack(config, 16000)

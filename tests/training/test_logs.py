@@ -5,6 +5,7 @@ import json
 import os
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -104,6 +105,24 @@ def test_the_first_failure_is_the_one_that_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(logs, "tensorboard", lambda: SimpleNamespace(SummaryWriter=FullBoard))
     with pytest.raises(KeyboardInterrupt), Log(tmp_path, quiet=True):
         raise KeyboardInterrupt
+
+
+def test_a_sound_that_is_not_finite_is_kept_as_far_as_it_is(tmp_path):
+    broken = torch.tensor([0.25, float("nan"), float("inf")] * 100)
+    with Log(tmp_path, quiet=True) as log:
+        log.audio(1, "broken", broken, 16000)
+    kept = audio.read(tmp_path / "samples" / "1-broken.flac")
+    assert np.allclose(kept.reshape(-1, 3), [0.25, 0.0, 1.0], atol=1e-4)
+
+
+def test_brackets_in_a_name_are_said_as_they_are(tmp_path, capsys):
+    with Log(tmp_path) as log:
+        log.numbers(1, "a [/b] [red]", "train", {"loss": 1.0})
+    assert "a [/b] [red] 1 train: loss 1" in capsys.readouterr().err
+
+
+def test_spectrogram_of_a_sound_shorter_than_its_window():
+    assert spectrogram(torch.ones(64)).shape[:2] == (1, 257)
 
 
 def test_spectrogram_shows_a_tone_at_its_height():

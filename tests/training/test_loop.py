@@ -109,6 +109,34 @@ class TestRun:
         written = vqaudio.load(path).state
         assert all(np.array_equal(written[name], weights) for name, weights in finished.items())
 
+    def test_figures_are_those_of_one_stage_up_to_its_end(self, recipe, tmp_path):
+        recipe = dataclasses.replace(recipe, schedule=ScheduleConfig(3, 100, 100, 100))
+        loop.train(recipe, tmp_path / "often", quiet=True)
+        every = dataclasses.replace(recipe, schedule=ScheduleConfig(1, 100, 100, 100))
+        loop.train(every, tmp_path / "every", quiet=True)
+        total = {entry["step"]: entry["total"] for entry in entries(tmp_path / "every", "train")}
+        ends = list(itertools.accumulate(stage.steps for stage in recipe.stages))
+        after = 0
+        for entry in entries(tmp_path / "often", "train"):
+            steps = range(after + 1, entry["step"] + 1)
+            assert entry["total"] == pytest.approx(np.mean([total[step] for step in steps]), rel=1e-5)
+            assert not any(after < end < entry["step"] for end in ends)
+            after = entry["step"]
+        assert after == ends[-1]
+
+    def test_samples_that_nobody_wants(self, recipe, tmp_path):
+        stages = (dataclasses.replace(recipe.stages[0], steps=3),)
+        silent = dataclasses.replace(recipe, stages=stages, corpus=dataclasses.replace(recipe.corpus, sample_seconds=0))
+        loop.train(silent, tmp_path / "run", quiet=True)
+        assert not (tmp_path / "run" / "samples").exists()
+        run_report.render(run_log.read_run(tmp_path / "run"), None)
+
+    def test_a_saved_recipe_that_is_no_text(self, recipe, tmp_path):
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "recipe.json").write_bytes(b"\xff\xfe")
+        with pytest.raises(RecipeError, match="cannot be read"):
+            loop.train(recipe, tmp_path / "run", resume=True, quiet=True)
+
 
 class TestResume:
     @pytest.mark.parametrize("stop", [1, 4, 5, 7, 9])

@@ -236,7 +236,15 @@ class TestCheck:
 
     @pytest.mark.parametrize(
         "setting",
-        ["optimizer.betas=[2, 2]", "seed=99999999999999999999999", "optimizer.accumulate=0", "schedule.log_every=0"],
+        [
+            "optimizer.betas=[2, 2]",
+            "optimizer.weight_decay=-1",
+            "corpus.sample_seconds=-1",
+            "stages.0.crop_seconds=Infinity",
+            "seed=99999999999999999999999",
+            "optimizer.accumulate=0",
+            "schedule.log_every=0",
+        ],
     )
     def test_numbers_that_make_no_sense(self, setting):
         with pytest.raises(RecipeError):

@@ -152,7 +152,9 @@ class CodecTask(Task):
         return steps > self.stage.quantize_after
 
     def log_samples(self, log: Log, step: int) -> None:
-        """An original and what the decoders of the stage make of it."""
+        """An original and what the decoders of the stage make of it; nothing where the recipe wants no samples."""
+        if not self.recipe.corpus.sample_seconds:
+            return
         waveform, speaker = self.example
         output = self.model(waveform, speaker, wanted=("spectral",))
         sounds = {"original": waveform, "spectral": output.decoded}
@@ -174,11 +176,12 @@ class CodecTask(Task):
             self.adversary.restore(without_prefix("adversary", tensors))
 
     def _batch(self, index: int) -> tuple[Tensor, Tensor]:
-        """Crops (B, 1, T) at a random level, and their speakers (B,)."""
+        """Crops (B, 1, T) at a random level, full scale at most, and their speakers (B,)."""
         waveform, speaker = self.crops.batch(index, self.stage.batch_size)
         low, high = self.recipe.gain_range_db
         level = low + (high - low) * torch.rand(len(waveform), 1, 1, device=waveform.device)
-        return (waveform * 10 ** (level / 20)).clamp(-1, 1), speaker
+        loudest = 1 / waveform.abs().amax(2, keepdim=True).clamp(min=1e-5)
+        return waveform * torch.minimum(10 ** (level / 20), loudest), speaker
 
 
 def load_parts(model: VQVAE | VAE, path: str) -> None:

@@ -14,12 +14,17 @@ from torch import Tensor, distributed, nn
 PATIENCE = datetime.timedelta(days=1)  # others wait while process 0 fetches and packs the corpus, which may take hours
 
 
+def own(device: str) -> str:
+    """The device of this process: under torchrun the GPU of its own rank on the node."""
+    rank = os.environ.get("LOCAL_RANK")
+    return f"cuda:{rank}" if rank is not None and device.startswith("cuda") else device
+
+
 def start(device: str) -> torch.device:
-    """Join the run that torchrun started, if it did, and give the device of this process."""
+    """Join the run that torchrun started, if it did, on the process's own device."""
     if "LOCAL_RANK" not in os.environ:
         return torch.device(device)
     if device.startswith("cuda"):
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
     if not distributed.is_initialized():
         distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=PATIENCE)

@@ -44,7 +44,7 @@ class Log:
             self._file = open(directory / "log.jsonl", "a+b")  # noqa: SIM115
             drop_torn_line(self._file)
             self._board = tensorboard().SummaryWriter(directory / "tensorboard")
-        self._console = Console(stderr=True, quiet=quiet, highlight=False)
+        self._console = Console(stderr=True, quiet=quiet, highlight=False, markup=False)
 
     def __enter__(self) -> Log:
         return self
@@ -77,10 +77,10 @@ class Log:
 
     def audio(self, step: int, name: str, waveform: Tensor, sample_rate: int) -> None:
         """Log a waveform (T,) and its spectrogram, and keep it as the FLAC file of `sample_path`."""
-        waveform = waveform.detach().float().cpu()
+        waveform = waveform.detach().float().cpu().nan_to_num().clamp(-1, 1)
         path = sample_path(self._directory, step, name)
         with self._writing():
-            self._board.add_audio(f"audio/{name}", waveform.clamp(-1, 1)[None], step, sample_rate)
+            self._board.add_audio(f"audio/{name}", waveform[None], step, sample_rate)
             self._board.add_image(f"spectrogram/{name}", spectrogram(waveform), step)
             path.parent.mkdir(exist_ok=True)
             audio.write(path, waveform.numpy(), sample_rate, force=True)
@@ -107,6 +107,8 @@ def drop_torn_line(file: BinaryIO) -> None:
 
 def spectrogram(waveform: Tensor) -> Tensor:
     """A waveform (T,) as a grey picture (1, bins, frames): log magnitude over 80 dB, low frequencies at the bottom."""
-    spectrum = torch.stft(waveform, 512, 128, window=torch.hann_window(512), return_complex=True).abs()
+    spectrum = torch.stft(
+        waveform, 512, 128, window=torch.hann_window(512), pad_mode="constant", return_complex=True
+    ).abs()
     level = 20 * torch.log10(spectrum / spectrum.max().clamp(min=1e-5) + 1e-5)
     return (level / 80 + 1).clamp(0, 1).flip(0)[None]

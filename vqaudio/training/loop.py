@@ -41,7 +41,17 @@ from vqaudio.training.checkpoint import (
 from vqaudio.training.logs import Log
 from vqaudio.training.optimizer import optimizers, update
 from vqaudio.training.precision import fast_arithmetic
-from vqaudio.training.recipe import AnyPlan, OptimizerConfig, Plan, PriorRecipe, Recipe, Steps, from_json, to_json
+from vqaudio.training.recipe import (
+    AnyPlan,
+    OptimizerConfig,
+    Plan,
+    PriorRecipe,
+    Recipe,
+    Steps,
+    from_json,
+    read_recipe,
+    to_json,
+)
 from vqaudio.training.skips import MOST_IN_A_ROW, Skips
 from vqaudio.training.task import Task
 
@@ -104,28 +114,27 @@ def run_plan(
         KeyboardInterrupt, RecipeError, TrainingError: as `train` does.
     """
     folder = Path(directory)
-    place = distributed.start(check_device(device))
-    try:
-        plan.check()
-        _check_shares(plan)
-        with distributed.first_alone():
-            plan, build = prepare(plan, place, quiet)
-        _check_folder(folder, plan, resume)
-        tensorboard()  # or its lack would be found out only when the folder is taken
-        distributed.together()
-        torch.manual_seed(plan.seed)
-        run = Run(plan, build(), folder, place)
-        if distributed.rank() == 0:
-            _start_folder(folder)
-        if resume:
-            run.restore(*load_checkpoint(folder / "last.safetensors"))
-        elif distributed.rank() == 0:
-            run.save()
-            _take_folder(folder, plan)
-        with Log(folder, quiet) if distributed.rank() == 0 else contextlib.nullcontext() as log:
-            return run.train(log)
-    finally:
-        distributed.stop()
+    place = distributed.start(check_device(distributed.own(device)))
+    plan.check()
+    _check_shares(plan)
+    with distributed.first_alone():
+        plan, build = prepare(plan, place, quiet)
+    _check_folder(folder, plan, resume)
+    tensorboard()  # or its lack would be found out only when the folder is taken
+    distributed.together()
+    torch.manual_seed(plan.seed)
+    run = Run(plan, build(), folder, place)
+    if distributed.rank() == 0:
+        _start_folder(folder)
+    if resume:
+        run.restore(*load_checkpoint(folder / "last.safetensors"))
+    elif distributed.rank() == 0:
+        run.save()
+        _take_folder(folder, plan)
+    with Log(folder, quiet) if distributed.rank() == 0 else contextlib.nullcontext() as log:
+        path = run.train(log)
+    distributed.stop()  # not after an error, of which the others do not know: leaving would wait for them
+    return path
 
 
 def _check_folder(folder: Path, plan: Plan, resume: bool) -> None:
@@ -133,7 +142,7 @@ def _check_folder(folder: Path, plan: Plan, resume: bool) -> None:
     path = folder / "recipe.json"
     if resume and not path.exists():
         raise RecipeError(f"There is no run in '{folder}' to resume.")
-    if resume and from_json(path.read_text(), type(plan)) != from_json(to_json(plan), type(plan)):
+    if resume and read_recipe(path, type(plan)) != from_json(to_json(plan), type(plan)):
         raise RecipeError(f"The run in '{folder}' was started with another recipe; resume it with the same one.")
     if not resume and path.exists():
         raise RecipeError(f"'{folder}' holds a run already; resume it or choose another folder.")
@@ -153,7 +162,8 @@ def _start_folder(folder: Path) -> None:
     """Make the run folder, without what a run that was killed had half written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        remove_torn(folder)
+        for place in (folder, folder / "samples"):
+            remove_torn(place)
     except OSError as error:
         raise TrainingError(f"The run folder '{folder}' cannot be written: {reason(error)}.") from error
 
@@ -208,7 +218,7 @@ class Run:
                 window.add(losses, skipped)
                 schedule = self.plan.schedule
                 last = self.step - self.stage_start == stage.steps
-                if self.step % schedule.log_every == 0:
+                if self.step % schedule.log_every == 0 or last:
                     figures = window.means(self._batch_seconds(stage)) | {"skipped_steps": self.skips.total}
                     if log:
                         log.numbers(self.step, stage.name, "train", figures)
@@ -216,7 +226,9 @@ class Run:
                     self._check_skips()
                 if self.step % schedule.validate_every == 0 or last:
                     self._validate(stage, log)
-                if log and (self.step % schedule.sample_every == 0 or last):
+                if (
+                    log and (self.step % schedule.sample_every == 0 or last) and not self.interrupted
+                ):  # who waits to save
                     self._log_samples(log)
                 if self.step % schedule.checkpoint_every == 0:
                     self.save()
@@ -356,7 +368,7 @@ class Run:
         if distributed.rank() != 0:
             return
         steps = self.step - self.stage_start
-        with self._averaged(), self._autocast(), torch.random.fork_rng(self._devices()):
+        with self._averaged(), self._autocast():
             values = self.task.validate(steps)
         if self.task.ready(steps) and values["total"] < self.best:
             self.best = values["total"]
@@ -371,10 +383,6 @@ class Run:
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.bf16)
-
-    def _devices(self) -> list[torch.device]:
-        """The devices, beside the CPU, whose random numbers a run draws."""
-        return [self.device] if self.device.type == "cuda" else []
 
     def _batch_seconds(self, stage: Steps) -> float:
         return stage.batch_size * stage.crop_seconds * self.plan.optimizer.accumulate

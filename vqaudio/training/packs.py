@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,10 +18,11 @@ from rich.console import Console
 from rich.progress import track
 
 from vqaudio.errors import TrainingError
-from vqaudio.files import reason, replacing, user_cache
+from vqaudio.files import reason, remove_torn, replacing, user_cache
 from vqaudio.training.index import Index
 
 AHEAD = 256  # items worked on in parallel before their results are taken in order
+TORN_AFTER = 3600.0  # seconds in which who packs the same at the same time would have written something
 FIELDS = ("starts", "lengths", "speakers", "names", "speaker_names")  # of every index, beside its key
 
 AnyIndex = TypeVar("AnyIndex", bound=Index)
@@ -46,6 +48,7 @@ def ready(directory: Path, key: str, load: Callable[[Path], AnyIndex], make: Cal
             return pack
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        remove_torn(directory, unchanged_for=TORN_AFTER)
     except OSError as error:
         raise TrainingError(f"The corpus cannot be packed into '{directory}': {reason(error)}.") from error
     make(directory)
@@ -83,7 +86,7 @@ def read(directory: str | Path, data: str, kind: str, *also: str) -> tuple[dict[
             fields = {name: index[name] for name in FIELDS} | {"key": str(index["key"])}
             further = {name: index[name] for name in also}
         return fields, further, np.memmap(Path(directory) / data, dtype=kind, mode="r")
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise TrainingError(f"The packed corpus in '{directory}' cannot be opened: {error}.") from error
 
 

@@ -42,7 +42,7 @@ class CorpusConfig:
     download: bool = False
     validation_speakers: int = 8  # held out; with 0, or fewer speakers than twice this, utterances are held out instead
     validation_seconds: float = 60.0  # heard at each validation
-    sample_seconds: float = 3.0  # of held-out speech that the run lets one hear
+    sample_seconds: float = 3.0  # of held-out speech that the run lets one hear; 0 for none
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,10 @@ class Plan:
         Raises:
             RecipeError: with the first thing that does not.
         """
+        try:
+            json.dumps(to_dict(self), allow_nan=False)
+        except ValueError as error:
+            raise RecipeError("Every number of the recipe must be finite.") from error
         for stage in self.stages:
             _check_stage(stage, "has a positive learning rate", stage.learning_rate > 0)
             _check_stage(stage, "has a batch and crops", stage.batch_size > 0 and stage.crop_seconds > 0)
@@ -135,6 +139,10 @@ class Plan:
             raise RecipeError("The optimiser's betas and the weights' moving average must lie in [0, 1).")
         if not 0 <= self.seed < 2**63:
             raise RecipeError("The seed must be a whole number from 0 to 2^63 - 1.")
+        if self.optimizer.weight_decay < 0:
+            raise RecipeError("The optimiser's weight decay must not be negative.")
+        if self.corpus.sample_seconds < 0:
+            raise RecipeError("The seconds of a sample must not be negative.")
         if min(dataclasses.astuple(self.schedule)) < 1:
             raise RecipeError("The intervals of the schedule must be at least one step.")
 
@@ -148,7 +156,7 @@ class Recipe(Plan):
     codec: CodecConfig
     stages: tuple[Stage, ...]
     bottleneck: Literal["codes", "gaussian"] = "codes"  # "gaussian" makes a VAE, to compare with
-    gain_range_db: tuple[float, float] = (-12.0, 6.0)  # random level of each training crop
+    gain_range_db: tuple[float, float] = (-34.0, 14.0)  # random change of each crop's level, up to full scale
 
     def check(self) -> None:
         """See that the recipe makes sense.
@@ -288,6 +296,18 @@ def from_json(text: str, kind: type[AnyPlan]) -> AnyPlan:
         return from_dict(kind, json.loads(text))
     except (ValueError, ModelError) as error:
         raise RecipeError(f"The saved recipe cannot be used: {str(error).rstrip('.')}.") from error
+
+
+def read_recipe(path: Path, kind: type[AnyPlan]) -> AnyPlan:
+    """The recipe of a kind that a run folder holds.
+
+    Raises:
+        RecipeError: for a file that cannot be read or is not a recipe.
+    """
+    try:
+        return from_json(path.read_text(encoding="utf-8"), kind)
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"The saved recipe '{path}' cannot be read.") from error
 
 
 def _shipped(name: str) -> Path:
