@@ -130,7 +130,7 @@ def recipe(make_corpus: Callable[[str], str]) -> Recipe:
     return Recipe(
         name="test",
         corpus=CorpusConfig(
-            path=make_corpus("folder"), validation_speakers=1, validation_seconds=1.0, sample_seconds=0.2
+            path=make_corpus("folder"), validation_speakers=1, validation_seconds=1.0, sample_seconds=0.04
         ),
         codec=codec,
         stages=(

@@ -121,7 +121,9 @@ def plan(recipe):
         conditioning=dataclasses.replace(recipe.codec.conditioning, jitter=0.0),
     )
     stages = tuple(dataclasses.replace(stage, quantize_after=0, batch_size=4) for stage in recipe.stages)
-    return dataclasses.replace(recipe, codec=codec, stages=stages, gain_range_db=(0.0, 0.0), bf16=False)
+    corpus = dataclasses.replace(recipe.corpus, sample_seconds=0.0)
+    level = (0.0, 0.0)
+    return dataclasses.replace(recipe, corpus=corpus, codec=codec, stages=stages, gain_range_db=level, bf16=False)
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ class TestRun:
         samples = find_samples(tmp_path / "run")  # at multiples of 4, and at the end of every stage
         assert list(samples) == [4, 5, 8, 10] and set(samples[10]) == {"original", "spectral", "wavenet"}
         originals = [audio.read(sounds["original"]) for sounds in samples.values()]
-        assert all(np.array_equal(sound, originals[0]) for sound in originals) and len(originals[0]) == 3200
+        assert all(np.array_equal(sound, originals[0]) for sound in originals) and len(originals[0]) == 640
         report = run_report.render(run_log.read_run(tmp_path / "run"), None)
         assert "after all its 10 steps" in report and report.count("<audio ") == 9
         assert f"<td>{validation[-1]['wavenet']:.4g}</td>" in report

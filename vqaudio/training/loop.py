@@ -219,9 +219,7 @@ class Run:
                 schedule = self.plan.schedule
                 last = self.step - self.stage_start == stage.steps
                 if self.step % schedule.log_every == 0 or last:
-                    figures = window.means(self._batch_seconds(stage)) | {"skipped_steps": self.skips.total}
-                    if log:
-                        log.numbers(self.step, stage.name, "train", figures)
+                    self._log_figures(window, stage, log)
                 if self.step % self.look_every == 0 or last:
                     self._check_skips()
                 if self.step % schedule.validate_every == 0 or last:
@@ -362,6 +360,13 @@ class Run:
             for module, training in modes.items():
                 module.training = training
 
+    def _log_figures(self, window: Window, stage: Steps, log: Log | None) -> None:
+        """Tell of the steps since the last time; every process takes part."""
+        seconds = stage.batch_size * stage.crop_seconds * self.plan.optimizer.accumulate
+        figures = window.means(seconds) | {"skipped_steps": self.skips.total}
+        if log:
+            log.numbers(self.step, stage.name, "train", figures)
+
     @torch.no_grad()
     def _validate(self, stage: Steps, log: Log | None) -> None:
         """Figures on held-out speech; the best model of the stage is kept."""
@@ -383,9 +388,6 @@ class Run:
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.bf16)
-
-    def _batch_seconds(self, stage: Steps) -> float:
-        return stage.batch_size * stage.crop_seconds * self.plan.optimizer.accumulate
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
