@@ -28,7 +28,12 @@ RECIPE = Recipe(
     corpus=CorpusConfig(kind="manifest", path="manifest.csv", subset="train"),
     codec=CodecConfig(
         name="speech16k",
-        encoder=EncoderConfig(strides=(16, 4), channels=(192, 192), dilations=(1, 3, 9, 1, 3, 9)),
+        encoder=EncoderConfig(
+            strides=(16, 4),
+            channels=(192, 192),
+            dilations=(1, 3, 9, 1, 3, 9),
+            gain=25 * 10**-0.5,  # 10 dB below the usual one, so that speech lies in the middle of the levels trained on
+        ),
         quantizer=QuantizerConfig(codebook_size=512, code_dim=16),
         speaker=SpeakerConfig(kind="reference"),
         conditioning=ConditioningConfig(channels=192, layers=2),
