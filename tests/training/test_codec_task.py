@@ -37,6 +37,14 @@ def test_an_initial_codec_of_another_shape_is_an_error(recipe, tmp_path, tiny_co
         loop.train(dataclasses.replace(recipe, initial=str(tiny_codec)), tmp_path / "run", quiet=True)
 
 
+def test_an_initial_codec_that_hears_at_another_level_is_an_error(recipe, tmp_path):
+    one = dataclasses.replace(recipe, stages=(dataclasses.replace(recipe.stages[0], steps=3),))
+    first = loop.train(one, tmp_path / "first", quiet=True)
+    louder = dataclasses.replace(one.codec, encoder=dataclasses.replace(one.codec.encoder, gain=2.5))
+    with pytest.raises(RecipeError, match=r"its encoder's gain is 25\.0, not 2\.5"):
+        loop.train(dataclasses.replace(one, codec=louder, initial=str(first)), tmp_path / "run", quiet=True)
+
+
 def test_the_best_codec_has_been_quantised(recipe, tmp_path):
     stage = dataclasses.replace(recipe.stages[0], steps=4, quantize_after=3)
     often = dataclasses.replace(recipe.schedule, validate_every=1)

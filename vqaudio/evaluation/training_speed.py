@@ -160,8 +160,9 @@ def product_speed(device: torch.device, dtype: torch.dtype) -> float:
 
 def alone(recipe: Recipe, stage: Stage, steps: int) -> Recipe:
     """A recipe of one stage at its full cost from the first step on, with next to nothing beside its steps."""
-    silent = {"validation_speakers": 0, "validation_seconds": stage.crop_seconds, "sample_seconds": 0.0}
-    corpus = dataclasses.replace(recipe.corpus, **silent)
+    corpus = dataclasses.replace(
+        recipe.corpus, validation_speakers=0, validation_seconds=stage.crop_seconds, sample_seconds=0.0
+    )
     stage = dataclasses.replace(stage, steps=steps, quantize_after=0)
     schedule = ScheduleConfig(NEVER, NEVER, NEVER, NEVER)
     return dataclasses.replace(recipe, corpus=corpus, stages=(stage,), schedule=schedule, initial="")

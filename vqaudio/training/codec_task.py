@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -189,7 +190,7 @@ def load_parts(model: VQVAE | VAE, path: str) -> None:
 
     Raises:
         ModelError: where there is no such model.
-        RecipeError: where a part has another shape.
+        RecipeError: where a part has another shape, or the encoder hears in another way.
     """
     own = model.state_dict()
     file = load_vae_file(path) if isinstance(model, VAE) else load_model(path)
@@ -197,4 +198,10 @@ def load_parts(model: VQVAE | VAE, path: str) -> None:
     for name, value in saved.items():
         if own[name].shape != value.shape:
             raise RecipeError(f"'{path}' does not fit the recipe: '{name}' has another shape.")
+    theirs, ours = (dataclasses.asdict(config.encoder) for config in (file.config, model.config))
+    for key in theirs:
+        if theirs[key] != ours[key]:  # which the shapes need not tell
+            raise RecipeError(
+                f"'{path}' does not fit the recipe: its encoder's {key} is {theirs[key]}, not {ours[key]}."
+            )
     model.load_weights({**own, **saved})
