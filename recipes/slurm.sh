@@ -34,7 +34,8 @@ resume=()
 if [ -e "$RUN_DIR/recipe.json" ]; then resume=(--resume); fi
 
 requeue=
-stop() { requeue=1; kill -TERM "$job"; } # srun passes it on: the processes finish their step and save, for which torchrun leaves them 30 s
+# srun passes the signal on: the processes finish their step and save, for which torchrun leaves them 30 seconds.
+stop() { requeue=1; kill -TERM "$job"; }
 trap stop USR1
 
 srun --kill-on-bad-exit=1 \

@@ -92,9 +92,9 @@ def test_the_others_wait_until_a_corpus_is_fetched(monkeypatch):
 
 
 def test_every_process_has_a_gpu_of_its_own(monkeypatch):
-    assert training_distributed.own("cuda:1") == "cuda:1"
+    assert training_distributed.own_device("cuda:1") == "cuda:1"
     monkeypatch.setenv("LOCAL_RANK", "3")
-    assert training_distributed.own("cuda") == "cuda:3" and training_distributed.own("cpu") == "cpu"
+    assert training_distributed.own_device("cuda") == "cuda:3" and training_distributed.own_device("cpu") == "cpu"
 
 
 def test_every_process_and_step_draws_for_itself(monkeypatch):

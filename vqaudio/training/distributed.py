@@ -14,7 +14,7 @@ from torch import Tensor, distributed, nn
 PATIENCE = datetime.timedelta(days=1)  # others wait while process 0 fetches and packs the corpus, which may take hours
 
 
-def own(device: str) -> str:
+def own_device(device: str) -> str:
     """The device of this process: under torchrun the GPU of its own rank on the node."""
     rank = os.environ.get("LOCAL_RANK")
     return f"cuda:{rank}" if rank is not None and device.startswith("cuda") else device

@@ -114,7 +114,7 @@ def run_plan(
         KeyboardInterrupt, RecipeError, TrainingError: as `train` does.
     """
     folder = Path(directory)
-    place = distributed.start(check_device(distributed.own(device)))
+    place = distributed.start(check_device(distributed.own_device(device)))
     plan.check()
     _check_shares(plan)
     with distributed.first_alone():
@@ -224,9 +224,8 @@ class Run:
                     self._check_skips()
                 if self.step % schedule.validate_every == 0 or last:
                     self._validate(stage, log)
-                if (
-                    log and (self.step % schedule.sample_every == 0 or last) and not self.interrupted
-                ):  # who waits to save
+                due = self.step % schedule.sample_every == 0 or last
+                if log and due and not self.interrupted:  # a WaveNet's sample may take longer than who stops it waits
                     self._log_samples(log)
                 if self.step % schedule.checkpoint_every == 0:
                     self.save()
