@@ -176,7 +176,7 @@ def test_decoded_parts_are_the_waveform(codec, noise, monkeypatch):
 
 def test_memory_does_not_grow_with_the_length(tiny_codec, monkeypatch):
     """Five minutes, 19 MB as a whole, go through in a fraction of that."""
-    monkeypatch.setattr("vqaudio.runtime.cpu.BLOCK_SECONDS", 1.0)
+    monkeypatch.setattr("vqaudio.runtime.cpu.BLOCK_SECONDS", 0.5)
     codec = vqaudio.load(tiny_codec, threads=2)
     second = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
     codec.decode(codec.encode(second, 16000))

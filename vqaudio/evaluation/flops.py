@@ -1,7 +1,7 @@
 """How much arithmetic a codec's networks take, counted from their configuration.
 
 Multiply-adds of convolutions, matrices and the search of the codebook, two operations each. What is computed once per
-file (the speaker vector), nonlinearities, the inverse FFT and the filter bank are left out; so is the context that a
+file (the speaker vector), nonlinearities, pulses, FFTs and the filter bank are left out; so is the context that a
 block or a piece is computed with, which is a price of cutting and not work of the networks.
 """
 
@@ -47,7 +47,7 @@ def _conditioning(config: CodecConfig) -> float:
 def _spectral(config: CodecConfig) -> float:
     own = config.spectral
     assert own is not None
-    frame = config.conditioning.channels * own.channels + own.skip_channels * (own.fft_size + 2)
+    frame = config.conditioning.channels * own.channels + own.skip_channels * (2 * own.fft_size + 6)
     return config.frame_rate * (frame + _gated(own.channels, own.skip_channels, own.kernel, len(own.dilations)))
 
 

@@ -18,7 +18,7 @@ from vqaudio.models.encoder import Encoder, ResidualLayer
 from vqaudio.models.objective import Objective
 from vqaudio.models.quantizer import Quantized
 from vqaudio.models.speaker import Speaker
-from vqaudio.models.spectral import SpectralDecoder
+from vqaudio.models.spectral import SpectralDecoder, pitch_distance
 from vqaudio.models.wavenet import WaveNet
 
 PARTS = ("encoder", "quantizer", "speaker", "conditioning", "wavenet", "spectral")
@@ -66,7 +66,9 @@ class Autoencoder(nn.Module, ABC):
         self.conditioning = Conditioning(config.conditioning, latents, self.speaker.channels)
         self.wavenet = WaveNet(config.wavenet, channels, self.speaker.channels, config.hop) if config.wavenet else None
         self.spectral = (
-            SpectralDecoder(config.spectral, channels, self.speaker.channels, config.hop) if config.spectral else None
+            SpectralDecoder(config.spectral, channels, self.speaker.channels, config.hop, config.sample_rate)
+            if config.spectral
+            else None
         )
         for part in (self.encoder, bottleneck, self.conditioning, self.spectral):
             if part is not None:
@@ -97,6 +99,7 @@ class Autoencoder(nn.Module, ABC):
         waveform: Tensor,
         speaker: Tensor | None = None,
         *,
+        pitch: Tensor | None = None,
         wanted: tuple[str, ...] = (),
         objective: Objective | None = None,
         quantize: bool = True,
@@ -106,6 +109,8 @@ class Autoencoder(nn.Module, ABC):
         Args:
             waveform: (B, 1, T), T a multiple of the hop.
             speaker: (B,) rows of the speaker table, for a lookup.
+            pitch: (B, frames) in Hz, 0 for unvoiced frames, for the spectral decoder to learn. In training, half of the
+                items are decoded at this pitch, so that what it has yet to learn of it hinders nothing else.
             wanted: which of the losses "mel", "spectral" and "wavenet" to compute.
             objective: the targets of "mel" and "spectral"; without it they are left out, and "spectral" only decodes.
             quantize: False lets the latents bypass the bottleneck.
@@ -114,7 +119,8 @@ class Autoencoder(nn.Module, ABC):
             an `Output` with the losses of the bottleneck, `commitment` and `codebook` or `kl` (nats per sample), and as
             wanted: `mel`; with the WaveNet `wavenet` (nats per sample), `wavenet_bits` (bits per sample), for codes
             `uniform_kl` and `bound` (nats per sample, the bound being likelihood and KL together); with the spectral
-            decoder `spectral` and its terms `spectral_log_mel`, `spectral_log_magnitude` and `spectral_convergence`.
+            decoder `pitch` (nats and octaves), `spectral` and its terms `spectral_log_mel`, `spectral_log_magnitude`
+            and `spectral_convergence`.
         """
         latents = self.encoder(waveform)
         quantized: Quantized | None = None
@@ -129,7 +135,13 @@ class Autoencoder(nn.Module, ABC):
             losses["mel"] = objective.mel(self.conditioning.log_mel(conditioning), waveform)
         decoded = None
         if "spectral" in wanted and self.spectral is not None:
-            decoded = self.spectral(conditioning, vector)
+            heard = self.spectral.hear(conditioning, vector)
+            own = heard.pitch()
+            if pitch is not None:
+                losses["pitch"] = pitch_distance(heard, pitch)
+                told = torch.rand(len(own), 1, device=own.device) < (0.5 if self.spectral.training else 0.0)
+                own = torch.where(told, pitch, own)
+            decoded = self.spectral.synthesis(heard, own)
             if objective is not None:
                 terms = objective.spectral(decoded, waveform)
                 losses["spectral"] = torch.stack(list(terms.values())).sum()

@@ -19,3 +19,10 @@ HALF_BIN = 1 / BINS  # the bins are those of 16-bit audio, centred on k / 32768 
 LAST_BIN = 1 - 2 * HALF_BIN
 LOG_SCALES = (-12.0, 5.0)  # between a third of a bin and as good as flat over all of them, float32 is exact
 FLOOR = -5.0  # log-scale in units of the level: gradients grow with 1 / scale, and explode in silence without a floor
+
+# Spectral decoder: pitch, and where its voice and its noise lie before anything is learnt.
+PITCH = 140.0  # Hz, of which the head gives the distance in octaves
+PITCH_RANGE = (50.0, 600.0)  # Hz
+TURN = 1 << 32  # steps of a phase
+VOICED_BELOW = 4000.0  # Hz; above it, and where nothing is voiced, noise is louder than the voice, below it fainter
+UNLIKELY = -3.0  # natural log of the gain of what is fainter

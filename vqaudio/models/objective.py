@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vqaudio.extras import torchaudio
+from vqaudio.models.pitch import PitchTracker
 
 RESOLUTIONS = ((256, 40), (512, 64), (1024, 80), (2048, 128))  # FFT size in samples, mel bands
 FLOOR = 1e-4  # mel magnitude of a full-scale sine is near FFT size / 4
@@ -73,11 +74,16 @@ class Objective(nn.Module):
         self.resolutions = cast(Sequence[LogMel], resolutions)
         size = 1 << max(9, (2 * hop - 1).bit_length())
         self.frame_mel = LogMel(sample_rate, size, hop, mels, centred_frames=True)
+        self.tracker = PitchTracker(sample_rate, hop)
 
     def mel(self, predicted: Tensor, waveform: Tensor) -> Tensor:
         """Mean absolute distance of a predicted log-mel (B, mels, frames) to that of a waveform (B, 1, T)."""
         with torch.autocast(waveform.device.type, enabled=False):
             return F.l1_loss(predicted.float(), self.frame_mel(waveform[:, 0].float()))
+
+    def pitch(self, waveform: Tensor) -> Tensor:
+        """The pitch (B, frames) in Hz of a waveform (B, 1, T), 0 where it is not voiced."""
+        return self.tracker(waveform[:, 0])
 
     def spectral(self, decoded: Tensor, waveform: Tensor) -> dict[str, Tensor]:
         """Distances of two waveforms (B, 1, T), means over the resolutions.

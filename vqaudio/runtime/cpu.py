@@ -27,6 +27,7 @@ BLOCK_SECONDS = 10.0  # at most, between two stretches of context
 SHORTEST_BLOCK_SECONDS = 1.0
 CHUNK = 256  # frames that go through all layers before the next ones, so that they stay in the cache
 
+Place = tuple[int, int, int, int]  # frames: where a block's context starts, its own [first, stop), the context's end
 Item = TypeVar("Item")
 
 
@@ -94,20 +95,33 @@ class CpuNetworks:
         spectral, vector, hop = self.spectral, self.speakers.vector(speaker), self.config.hop
         assert spectral is not None
         announce(layers.gated_layer)
-        reach = self.conditioning.reach + spectral.reach
+        heard, context, frames = self.conditioning.reach + spectral.heard, spectral.context, codes.shape[1]
 
-        def waveform(place: tuple[int, int, int, int]) -> Floats:
-            start, first, stop, end = place
-            conditioned, state = self.conditioning.start(vector), spectral.start(vector, start)
+        def numbers(start: int, end: int) -> Floats:
+            begin, until = max(0, start - heard), min(end + heard, frames)
+            conditioned, state = self.conditioning.start(vector), spectral.stack.start(vector)
             parts = []
-            for begin, until, last in chunks(start, end, CHUNK):
-                latents = self.quantizer.latents(codes[:, begin:until])
+            for here, there, last in chunks(begin, until, CHUNK):
+                latents = self.quantizer.latents(codes[:, here:there])
                 conditioning = self.conditioning.push(conditioned, latents, last)
-                parts.append(spectral.push(state, conditioning, last))
+                parts.append(spectral.numbers(state, conditioning, last))
+            return np.concatenate(parts)[start - begin : end - begin]
+
+        def waveform(item: tuple[Place, Future[int], Future[int]]) -> Floats:
+            (start, first, stop, end), before, after = item
+            try:
+                block = numbers(start, end)
+                phase = before.result()
+                following = max(0, stop - context)  # where the next block starts
+                after.set_result(spectral.phase_after(block[: following - start], phase))
+            except BaseException as error:
+                after.set_exception(error)  # or the next block would wait for ever
+                raise
+            state = spectral.start_sound(start, phase)
+            parts = [spectral.sound(state, block[a:b], last) for a, b, last in chunks(0, len(block), CHUNK)]
             return np.concatenate(parts)[(first - start) * hop : (stop - start) * hop]
 
-        frames = codes.shape[1]
-        yield from self._side_by_side(waveform, grid(frames, self._block(frames), reach, reach))
+        yield from self._side_by_side(waveform, relayed(grid(frames, self._block(frames), context, context)))
 
     def decode_wavenet(
         self, codes: np.ndarray, speaker: list[int] | None, seed: int, temperature: float, in_pieces: bool = True
@@ -174,11 +188,21 @@ class CpuNetworks:
                 yield waiting.popleft().result()
 
 
-def grid(frames: int, block: int, back: int, ahead: int) -> Iterator[tuple[int, int, int, int]]:
+def grid(frames: int, block: int, back: int, ahead: int) -> Iterator[Place]:
     """Blocks of `block` frames with their context, in frames, as far as there is any: (start, first, stop, end)."""
     for first in range(0, frames, block):
         stop = min(first + block, frames)
         yield max(0, first - back), first, stop, min(frames, stop + ahead)
+
+
+def relayed(blocks: Iterable[Place]) -> Iterator[tuple[Place, Future[int], Future[int]]]:
+    """Blocks, each with the phase of its first frame, which the block before tells, and what it tells the next one."""
+    before = Future[int]()
+    before.set_result(0)
+    for place in blocks:
+        after = Future[int]()
+        yield place, before, after
+        before = after
 
 
 def chunks(start: int, end: int, size: int) -> Iterator[tuple[int, int, bool]]:

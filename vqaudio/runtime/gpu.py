@@ -56,12 +56,18 @@ class TorchNetworks:
     @torch.inference_mode()
     def decode_spectral(self, codes: np.ndarray, speaker: list[int] | None) -> Iterator[np.ndarray]:
         """Codes (quantizers, frames) to samples, block by block (m,)."""
-        assert self.model.spectral is not None
-        hop, reach = self.config.hop, self.model.conditioning.reach + self.model.spectral.reach
-        vector = self._vector(speaker)
-        for start, first, stop, end in grid(codes.shape[1], self._block, reach, reach):
-            wave = self.model.spectral(self._conditioning(codes[:, start:end], vector), vector, start)
+        spectral = self.model.spectral
+        assert spectral is not None
+        hop, vector, frames = self.config.hop, self._vector(speaker), codes.shape[1]
+        around, context, phase = self.model.conditioning.reach + spectral.heard, 2 * spectral.overlap, 0
+        for start, first, stop, end in grid(frames, self._block, context, context):
+            begin, until = max(0, start - around), min(end + around, frames)
+            heard = spectral.hear(self._conditioning(codes[:, begin:until], vector), vector)
+            heard = heard.cut(start - begin, end - begin)
+            pitch = heard.pitch()
+            wave = spectral.synthesis(heard, pitch, start, phase)
             yield wave[0, 0, (first - start) * hop : (stop - start) * hop].cpu().numpy()
+            phase = spectral.phase_after(pitch[:, : max(0, stop - context) - start], phase)
 
     @torch.inference_mode()
     def decode_wavenet(

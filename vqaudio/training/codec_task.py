@@ -100,6 +100,7 @@ class CodecTask(Task):
         output: Output = forward(
             waveform,
             speaker,
+            pitch=self.objective.pitch(waveform) if "spectral" in wanted(stage) else None,
             wanted=wanted(stage),
             objective=self.objective,
             quantize=within >= stage.quantize_after,

@@ -50,6 +50,7 @@ class LossWeights:
     """The weight of each named loss; a loss of weight zero is not computed."""
 
     spectral: float = 1.0  # multi-resolution log-mel and magnitude distance of the spectral decoder
+    pitch: float = 0.2  # of the spectral decoder's voice, counted beside spectral
     mel: float = 1.0  # auxiliary log-mel from the conditioning
     commitment: float = 0.25
     codebook: float = 1.0  # only where the codebook learns by gradient

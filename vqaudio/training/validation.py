@@ -32,7 +32,8 @@ def validate(
     means: dict[str, float] = {}
     codes, heard = [], []
     for waveform, speaker in zip(*(tensor.split(stage.batch_size) for tensor in items), strict=True):
-        output = model(waveform, speaker, wanted=wanted(stage), objective=objective, quantize=quantize)
+        pitch = objective.pitch(waveform) if "spectral" in wanted(stage) else None
+        output = model(waveform, speaker, pitch=pitch, wanted=wanted(stage), objective=objective, quantize=quantize)
         losses = dict(output.losses)
         losses["total"] = weighted(losses, stage.weights)
         if output.quantized is not None:
