@@ -24,14 +24,14 @@ RATE = 16000
 
 @pytest.fixture
 def speakers(tmp_path: Path) -> Path:
-    """Two speakers, a low and a high buzz, with two utterances of two seconds each."""
-    for name, pitch in (("anna", 220), ("bert", 110)):
+    """Two speakers, a loud high and a faint low buzz, with two utterances of two seconds each."""
+    for name, pitch, level in (("anna", 220, 0.2), ("bert", 110, 0.01)):
         (tmp_path / "speech" / name).mkdir(parents=True)
         for index in range(2):
             time = np.arange(2 * RATE) / RATE
             buzz = sum(np.sin(2 * np.pi * pitch * k * time) / k for k in range(1, 20))
             loudness = np.repeat(np.random.default_rng(index).random(40), RATE // 20)
-            audio.write(tmp_path / "speech" / name / f"{index}.wav", (0.1 * buzz * loudness).astype(np.float32), RATE)
+            audio.write(tmp_path / "speech" / name / f"{index}.wav", (level * buzz * loudness).astype(np.float32), RATE)
     return tmp_path / "speech"
 
 

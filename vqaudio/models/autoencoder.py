@@ -109,8 +109,8 @@ class Autoencoder(nn.Module, ABC):
         Args:
             waveform: (B, 1, T), T a multiple of the hop.
             speaker: (B,) rows of the speaker table, for a lookup.
-            pitch: (B, frames) in Hz, 0 for unvoiced frames, for the spectral decoder to learn. In training, half of the
-                items are decoded at this pitch, so that what it has yet to learn of it hinders nothing else.
+            pitch: (B, frames) in Hz, 0 for unvoiced frames, for the spectral decoder to learn. In training, every
+                other item is decoded at this pitch, so that what it has yet to learn of it hinders nothing else.
             wanted: which of the losses "mel", "spectral" and "wavenet" to compute.
             objective: the targets of "mel" and "spectral"; without it they are left out, and "spectral" only decodes.
             quantize: False lets the latents bypass the bottleneck.
@@ -139,7 +139,7 @@ class Autoencoder(nn.Module, ABC):
             own = heard.pitch()
             if pitch is not None:
                 losses["pitch"] = pitch_distance(heard, pitch)
-                told = torch.rand(len(own), 1, device=own.device) < (0.5 if self.spectral.training else 0.0)
+                told = (torch.arange(len(own), device=own.device) % 2 == 0)[:, None] & self.spectral.training
                 own = torch.where(told, pitch, own)
             decoded = self.spectral.synthesis(heard, own)
             if objective is not None:

@@ -20,7 +20,7 @@ from vqaudio.models.constants import LOG_MAGNITUDE, PITCH, PITCH_RANGE, UNLIKELY
 from vqaudio.models.excitation import increments, phases, pulses
 from vqaudio.models.gated import GatedStack
 
-OCTAVE = 4.0  # nats that an octave counts for
+OCTAVE = 10.0  # nats that an octave counts for
 
 
 @dataclass(frozen=True)
@@ -170,10 +170,10 @@ def pitch_distance(heard: Heard, pitch: Tensor) -> Tensor:
     """How far what the head says is from a pitch (B, frames) in Hz, 0 for unvoiced frames.
 
     Returns:
-        the cross-entropy of the voicing in nats, and `OCTAVE` times the mean distance in octaves where it is voiced.
+        the mean over frames of the cross-entropy of the voicing, in nats, and of `OCTAVE` times the distance in octaves
+        of those that are voiced.
     """
     voiced = (pitch > 0).float()
     entropy = F.binary_cross_entropy_with_logits(heard.voicing, voiced)
     octaves = torch.log2(pitch.clamp(min=PITCH_RANGE[0]) / PITCH)
-    distance = ((heard.octaves - octaves).abs() * voiced).sum() / voiced.sum().clamp(min=1)
-    return entropy + OCTAVE * distance
+    return entropy + OCTAVE * ((heard.octaves - octaves).abs() * voiced).mean()
