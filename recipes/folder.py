@@ -4,7 +4,7 @@ Corpus: every WAV, FLAC, OGG, Opus or MP3 file below a folder, at any sample rat
     single files are held out instead of voices.
 Licence: yours.
 Setting: 64 samples per code, so 250 codes per second; one codebook of 512 codes, 2.25 kb/s, as in the VQ-VAE paper; the
-    decoder is the feed-forward one of Vocos (Siuzdak 2023, arXiv 2306.00814). The voice is computed from the utterance
+    decoder is the feed-forward one (after Siuzdak 2023, arXiv 2306.00814). The voice is computed from the utterance
     and sent once per file, so that voices never heard in training work too.
 
     vqaudio train folder --set corpus.path=/my/recordings

@@ -4,7 +4,7 @@ Corpus: LJSpeech 1.1, 24 hours of audio books by one reader (Ito and Johnson 201
     `corpora/` where the command says so, or unpacked there by hand.
 Licence: public domain.
 Setting: 64 samples per code, so 250 codes per second; one codebook of 512 codes, 2.25 kb/s, as in the VQ-VAE paper; the
-    decoder is the feed-forward one of Vocos (Siuzdak 2023, arXiv 2306.00814). Only one voice is to be learnt, so there
+    decoder is the feed-forward one (after Siuzdak 2023, arXiv 2306.00814). Only one voice is to be learnt, so there
     is no speaker vector; single utterances are held out.
 
     vqaudio train ljspeech --set corpus.download=true

@@ -25,6 +25,7 @@ RATE = 16000
 @pytest.fixture
 def speakers(tmp_path: Path) -> Path:
     """Two speakers, a loud high and a faint low buzz, with two utterances of two seconds each."""
+    # so unlike each other that an untrained model, too, hears two voices
     for name, pitch, level in (("anna", 220, 0.2), ("bert", 110, 0.01)):
         (tmp_path / "speech" / name).mkdir(parents=True)
         for index in range(2):

@@ -13,7 +13,7 @@ from vqaudio.runtime import spectral as runtime
 
 RATE, HOP = 16000, 64
 
-pitches = st.lists(st.one_of(st.just(0.0), st.floats(50, 600)), min_size=1, max_size=40)
+pitches = st.lists(st.one_of(st.just(0.0), st.floats(50, 600, width=32)), min_size=1, max_size=40)
 
 
 def cosines(pitch: list[float]) -> np.ndarray:

@@ -63,6 +63,25 @@ def test_every_hop_trains(strides, fft_size):
         assert sum(float(g.abs().sum()) for g in gradients) > 0, part
 
 
+def test_every_other_item_is_decoded_at_the_pitch_to_learn_in_training():
+    torch.manual_seed(0)
+    model = VQVAE(config())
+    model.spectral.head.bias.data[-2] = -100.0  # never voiced of its own accord
+    waveform, pitch = 0.1 * torch.randn(3, 1, 2048), torch.full((3, 32), 200.0)
+    for training in (True, False):
+        model.train(training)
+        model.quantizer.eval()
+        output = model(waveform, pitch=pitch, wanted=("spectral",))
+        heard = model.spectral.hear(output.conditioning, output.speaker)
+        told, own = (model.spectral.synthesis(heard, hertz) for hertz in (pitch, heard.pitch()))
+        assert not torch.equal(told, own)
+        for item in range(3):
+            expected = told if training and item != 1 else own
+            torch.testing.assert_close(output.decoded[item], expected[item])
+        assert output.losses["pitch"] > 10
+    assert "pitch" not in model(waveform, wanted=("spectral",)).losses
+
+
 def test_the_bound_is_likelihood_and_uniform_prior():
     model = VQVAE(config())
     output = model(0.1 * torch.randn(1, 1, 640), wanted=("wavenet",))

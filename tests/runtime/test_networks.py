@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from vqaudio.models.config import (
 )
 from vqaudio.models.vqvae import VQVAE
 from vqaudio.runtime.cpu import CpuNetworks
+from vqaudio.runtime.gpu import TorchNetworks
 from vqaudio.runtime.product import PAIRED
 
 FRAMES = 60
@@ -203,6 +205,35 @@ def test_blocks_and_threads_change_no_bit(reference, threads, monkeypatch):
         options = (7, 1.0) if decode == "decode_wavenet" else ()
         first, second = (np.concatenate(list(getattr(n, decode)(codes, speaker, *options))) for n in (one, other))
         np.testing.assert_array_equal(first, second)
+
+
+def test_blocks_of_the_modules_are_one_pass_over_everything(reference, monkeypatch):
+    model, _ = reference
+    networks = TorchNetworks(CONFIG, model.arrays(), "cpu")
+    codes, speaker = some_codes(CONFIG, 200), [3, 0, 15, 7, 8]
+    (whole,) = networks.decode_spectral(codes, speaker)
+    monkeypatch.setattr("vqaudio.runtime.gpu.BLOCK_SECONDS", 0.07)  # 17 frames
+    blocks = list(networks.decode_spectral(codes, speaker))
+    assert len(blocks) == 12
+    np.testing.assert_allclose(np.concatenate(blocks), whole, atol=1e-4 * np.abs(whole).max())
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_block_that_fails_fails_the_decoding(reference, threads, monkeypatch):
+    """And leaves no block waiting for it."""
+    monkeypatch.setattr("vqaudio.runtime.cpu.SHORTEST_BLOCK_SECONDS", 0.05)
+    networks = CpuNetworks(CONFIG, reference[0].arrays(), threads)
+    given, calls = networks.quantizer.latents, itertools.count()
+
+    def latents(codes: np.ndarray) -> np.ndarray:
+        if next(calls) == 1:
+            raise MemoryError("no room")
+        return given(codes)
+
+    monkeypatch.setattr(networks.quantizer, "latents", latents)
+    monkeypatch.setattr("vqaudio.runtime.cpu.BLOCK_SECONDS", 0.05)
+    with pytest.raises(MemoryError, match="no room"):
+        list(networks.decode_spectral(some_codes(CONFIG, 200), [3, 0, 15, 7, 8]))
 
 
 @pytest.mark.parametrize("name", ["encoder.output.weight", "spectral.head.bias", "wavenet.stack.local.weight"])

@@ -54,7 +54,7 @@ class TestRun:
         assert steps == list(range(1, 11))
         validation = entries(tmp_path / "run", "validation")
         assert [entry["step"] for entry in validation] == [4, 5, 8, 10]
-        assert {"perplexity_0", "used_codes_1", "mel", "spectral"} <= set(validation[0])
+        assert {"perplexity_0", "used_codes_1", "mel", "spectral", "pitch"} <= set(validation[0])
         assert {"wavenet", "wavenet_shuffled", "wavenet_bits", "bound"} <= set(validation[-1])
         assert vqaudio.load(tmp_path / "run" / "best.safetensors").config == recipe.codec
         samples = find_samples(tmp_path / "run")  # at multiples of 4, and at the end of every stage

@@ -161,7 +161,7 @@ def _networks(codec: Codec) -> CpuNetworks:
 
 
 def _reach(codec: Codec, decoder: str) -> int:
-    """Samples that one decoded sample depends on."""
+    """Samples that one decoded sample depends on, but for the phase of a voice, which began with the voice."""
     networks, hop = _networks(codec), codec.config.hop
     around = networks.conditioning.reach * hop
     if decoder == "wavenet" and networks.wavenet is not None:

@@ -119,8 +119,8 @@ class Autoencoder(nn.Module, ABC):
             an `Output` with the losses of the bottleneck, `commitment` and `codebook` or `kl` (nats per sample), and as
             wanted: `mel`; with the WaveNet `wavenet` (nats per sample), `wavenet_bits` (bits per sample), for codes
             `uniform_kl` and `bound` (nats per sample, the bound being likelihood and KL together); with the spectral
-            decoder `pitch` (nats and octaves), `spectral` and its terms `spectral_log_mel`, `spectral_log_magnitude`
-            and `spectral_convergence`.
+            decoder `pitch` (nats, an octave counting for ten), `spectral` and its terms `spectral_log_mel`,
+            `spectral_log_magnitude` and `spectral_convergence`.
         """
         latents = self.encoder(waveform)
         quantized: Quantized | None = None

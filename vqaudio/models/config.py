@@ -102,7 +102,8 @@ class WaveNetConfig:
 
 @dataclass(frozen=True)
 class SpectralConfig:
-    """The feed-forward decoder: a gated dilated stack at code rate with an inverse-STFT head (Vocos)."""
+    """The feed-forward decoder: a gated dilated stack at code rate, whose head gives voice and noise to an inverse
+    STFT (after Vocos)."""
 
     channels: int = 256
     skip_channels: int = 256

@@ -22,7 +22,7 @@ FLOOR = -5.0  # log-scale in units of the level: gradients grow with 1 / scale, 
 
 # Spectral decoder: pitch, and where its voice and its noise lie before anything is learnt.
 PITCH = 140.0  # Hz, of which the head gives the distance in octaves
-PITCH_RANGE = (50.0, 600.0)  # Hz
+OCTAVES = (-1.5, 2.1)  # from it at most: 49.5 to 600 Hz
 TURN = 1 << 32  # steps of a phase
 VOICED_BELOW = 4000.0  # Hz; above it, and where nothing is voiced, noise is louder than the voice, below it fainter
 UNLIKELY = -3.0  # natural log of the gain of what is fainter

@@ -20,7 +20,7 @@ def increments(pitch: Tensor, sample_rate: int) -> Tensor:
     return torch.round(pitch.double() * (TURN / sample_rate)).long()
 
 
-def phases(increments: Tensor, hop: int, start: int | Tensor = 0) -> Tensor:
+def phases(increments: Tensor, hop: int, start: int = 0) -> Tensor:
     """The phase (B, frames) at which each frame begins, in units of 1 / TURN of a turn, int64.
 
     Args:

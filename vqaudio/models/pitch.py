@@ -36,7 +36,7 @@ class PitchTracker(nn.Module):
     def __init__(self, sample_rate: int, hop: int) -> None:
         super().__init__()
         self.sample_rate, self.hop = sample_rate, hop
-        self.window, self.period = round(WINDOW * sample_rate), round(PERIOD * sample_rate)
+        self.window, self.period = (max(1, round(seconds * sample_rate)) for seconds in (WINDOW, PERIOD))
         count = math.ceil(math.log2(HIGHEST / LOWEST) * PER_OCTAVE)
         frequencies = LOWEST * 2 ** (torch.arange(count) / PER_OCTAVE)
         self.register_buffer("lags", sample_rate / frequencies, persistent=False)  # samples

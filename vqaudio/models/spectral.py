@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vqaudio.models.config import SpectralConfig
-from vqaudio.models.constants import LOG_MAGNITUDE, PITCH, PITCH_RANGE, UNLIKELY, VOICED_BELOW
+from vqaudio.models.constants import LOG_MAGNITUDE, OCTAVES, PITCH, UNLIKELY, VOICED_BELOW
 from vqaudio.models.excitation import increments, phases, pulses
 from vqaudio.models.gated import GatedStack
 
@@ -43,7 +43,7 @@ class Heard:
 
     def pitch(self) -> Tensor:
         """(B, frames) in Hz, 0 where a frame is more likely not voiced; without a gradient."""
-        pitch = (PITCH * torch.exp2(self.octaves.detach())).clamp(*PITCH_RANGE)
+        pitch = PITCH * torch.exp2(self.octaves.detach().clamp(*OCTAVES))
         return torch.where(self.voicing > 0, pitch, 0.0)
 
     def cut(self, first: int, stop: int) -> Heard:
@@ -170,10 +170,10 @@ def pitch_distance(heard: Heard, pitch: Tensor) -> Tensor:
     """How far what the head says is from a pitch (B, frames) in Hz, 0 for unvoiced frames.
 
     Returns:
-        the mean over frames of the cross-entropy of the voicing, in nats, and of `OCTAVE` times the distance in octaves
-        of those that are voiced.
+        the mean over all frames of the cross-entropy of the voicing, in nats, and of `OCTAVE` times the distance in
+        octaves, which is 0 where a frame is not voiced.
     """
     voiced = (pitch > 0).float()
     entropy = F.binary_cross_entropy_with_logits(heard.voicing, voiced)
-    octaves = torch.log2(pitch.clamp(min=PITCH_RANGE[0]) / PITCH)
+    octaves = torch.log2(torch.where(pitch > 0, pitch, PITCH) / PITCH)
     return entropy + OCTAVE * ((heard.octaves - octaves).abs() * voiced).mean()

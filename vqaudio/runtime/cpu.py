@@ -1,7 +1,7 @@
 """A codec's networks on the CPU, without torch: what `vqaudio.codec.Codec` runs there.
 
-Long signals go through in blocks, each with as much context as the networks hear, on as many threads as wanted; every
-result is exactly that of one pass over everything.
+Long signals go through in blocks, each with as much context as the networks hear and the phase that the block before
+ends with, on as many threads as wanted; every result is exactly that of one pass over everything.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vqaudio.runtime.wavenet import WaveNet
 
 BLOCK_SECONDS = 10.0  # at most, between two stretches of context
 SHORTEST_BLOCK_SECONDS = 1.0
-CHUNK = 256  # frames that go through all layers before the next ones, so that they stay in the cache
+CHUNK = 256  # frames that go through all layers of a network before the next ones, so that they stay in the cache
 
 Place = tuple[int, int, int, int]  # frames: where a block's context starts, its own [first, stop), the context's end
 Item = TypeVar("Item")

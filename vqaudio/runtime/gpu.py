@@ -122,5 +122,5 @@ def torch_networks(config: CodecConfig, state: Mapping[str, np.ndarray]) -> VQVA
     try:
         model.load_weights({name: torch.from_numpy(array) for name, array in state.items()})
     except RuntimeError as error:
-        raise ModelError("The weights do not fit the configuration beside them.") from error
+        raise ModelError("The weights do not fit the configuration beside them, or this version of vqaudio.") from error
     return model.eval().requires_grad_(False)

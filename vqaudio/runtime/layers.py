@@ -35,7 +35,9 @@ class Weights:
             ModelError: where it is missing or of another shape.
         """
         if name not in self.state or self.state[name].shape != shape:
-            raise ModelError(f"The weights do not fit the configuration beside them: see '{name}'.")
+            raise ModelError(
+                f"The weights do not fit the configuration beside them, or this version of vqaudio: see '{name}'."
+            )
         return self.state[name]
 
     def shortened(self, weights: Floats) -> Floats | Pairs:

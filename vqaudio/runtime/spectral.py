@@ -12,8 +12,8 @@ from vqaudio.models.constants import (
     LOG_MAGNITUDE,
     MEL_MEAN,
     MEL_SPREAD,
+    OCTAVES,
     PITCH,
-    PITCH_RANGE,
     TURN,
     UNLIKELY,
     VOICED_BELOW,
@@ -110,9 +110,9 @@ class Spectral:
         state.steps = np.concatenate([state.steps, steps])
         silence = np.zeros(self.margin if last else 0, np.float32)
         state.pulses = np.concatenate([state.pulses, pulses(steps, begins, self.hop), silence])
-        count = max(0, (len(state.pulses) - self.fft_size) // self.hop + 1) if len(state.numbers) else 0
-        heard = state.pulses[np.arange(count)[:, None] * self.hop + np.arange(self.fft_size)]
-        pieces = self._pieces(state.numbers[:count], state.steps[:count], heard, state.frame)
+        count = max(0, (len(state.pulses) - self.fft_size) // self.hop + 1)
+        around = state.pulses[np.arange(count)[:, None] * self.hop + np.arange(self.fft_size)]
+        pieces = self._pieces(state.numbers[:count], state.steps[:count], around, state.frame)
         state.frame += count
         state.numbers, state.steps = state.numbers[count:], state.steps[count:]
         state.pulses = state.pulses[count * self.hop :]
@@ -134,7 +134,7 @@ class Spectral:
         """The pitch of frames in the head's numbers (n, ...), in units of 1 / TURN of a turn per sample: (n,) int64, 0
         where a frame is not voiced."""
         voicing, octaves = numbers[:, 4 * self.bins], numbers[:, 4 * self.bins + 1]
-        pitch = np.clip(np.float32(PITCH) * np.exp2(octaves), *PITCH_RANGE).astype(np.float64)
+        pitch = PITCH * np.exp2(np.clip(octaves, *OCTAVES)).astype(np.float64)
         return np.where(voicing > 0, np.rint(pitch * (TURN / self.sample_rate)), 0).astype(np.int64)
 
     def _pieces(self, numbers: Floats, steps: np.ndarray, pulses: Floats, first: int) -> Floats:
