@@ -59,7 +59,7 @@ def test_reach_measured_equals_stated(hop, fft_size):
     other = conditioning.clone()
     other[:, :, frame] += 1
     changed = (decoder(conditioning, None) != decoder(other, None))[0, 0].nonzero()[:, 0] // hop
-    assert frame - changed[0] == decoder.reach
+    assert frame - changed[0] == decoder.heard + decoder.context
     decoder.head.bias.data[-2] = -100.0
     changed = (decoder(conditioning, None) != decoder(other, None))[0, 0].nonzero()[:, 0] // hop
     assert changed[-1] - frame == decoder.heard + decoder.overlap == frame - changed[0]
@@ -109,7 +109,7 @@ def test_a_later_start_continues_the_phases():
     for start in (1, 10, 23):
         phase = decoder.phase_after(pitch[:, :start], 0)
         later = decoder.synthesis(heard.cut(start, 60), pitch[:, start:], start, phase)
-        edge = 2 * decoder.overlap * 128
+        edge = decoder.context * 128
         torch.testing.assert_close(later[:, :, edge:], whole[:, :, start * 128 + edge :])
 
 

@@ -63,7 +63,8 @@ class SpectralDecoder(nn.Module):
     Attributes:
         heard: frames before and after its own on which the head's numbers of a frame depend.
         overlap: frames before and after its own into which a frame's piece of waveform reaches.
-        reach: frames before and after its own that a frame of the waveform depends on, but for the phase of its voice.
+        context: frames before and after its own of whose numbers a frame of the waveform is made, but for the phase of
+            its voice.
     """
 
     window: Tensor
@@ -90,7 +91,7 @@ class SpectralDecoder(nn.Module):
         self.register_buffer("favour", low.float()[:, None], persistent=False)
         self.heard = (self.stack.receptive_field - 1) // 2
         self.overlap = -(-(config.fft_size - hop) // (2 * hop))
-        self.reach = self.heard + 2 * self.overlap
+        self.context = 2 * self.overlap
 
     def forward(self, conditioning: Tensor, speaker: Tensor | None) -> Tensor:
         """(B, C, frames) and (B, S) to (B, 1, frames * hop), at the pitch that the head gives."""

@@ -59,7 +59,7 @@ class TorchNetworks:
         spectral = self.model.spectral
         assert spectral is not None
         hop, vector, frames = self.config.hop, self._vector(speaker), codes.shape[1]
-        around, context, phase = self.model.conditioning.reach + spectral.heard, 2 * spectral.overlap, 0
+        around, context, phase = self.model.conditioning.reach + spectral.heard, spectral.context, 0
         for start, first, stop, end in grid(frames, self._block, context, context):
             begin, until = max(0, start - around), min(end + around, frames)
             heard = spectral.hear(self._conditioning(codes[:, begin:until], vector), vector)
