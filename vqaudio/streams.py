@@ -40,7 +40,7 @@ class EncoderStream:
         self.samples = 0
         self._networks, self._quantizers = networks, quantizers
         self._converter = audio.Converter(sample_rate, networks.config.sample_rate)
-        self._encoder = networks.encoder.start()
+        self._encoder, self._past = networks.encoder.start(), networks.quantizer.start()
 
     def push(self, waveform: np.ndarray | Tensor) -> np.ndarray:
         """The next samples, (n,) or (channels, n) as `Codec.encode` takes them, to the codes that are now certain.
@@ -65,7 +65,7 @@ class EncoderStream:
     def _codes(self, samples: Floats, last: bool) -> np.ndarray:
         self.samples += len(samples)
         latents = self._networks.encoder.push(self._encoder, samples, last)
-        return self._networks.quantizer.codes(latents, self._quantizers)
+        return self._networks.quantizer.codes(self._past, latents, self._quantizers)
 
 
 class DecoderStream:
@@ -76,7 +76,7 @@ class DecoderStream:
     ) -> None:
         self._networks = networks
         vector = networks.speakers.vector(speaker)
-        self._conditioning = networks.conditioning.start(vector)
+        self._past, self._conditioning = networks.quantizer.start(), networks.conditioning.start(vector)
         self._decode: Callable[[Floats, bool], Floats]
         if decoder == "wavenet":
             assert networks.wavenet is not None
@@ -103,13 +103,14 @@ class DecoderStream:
             raise UsageError(f"A stream takes integer codes (quantizers, frames), not {array.dtype} {array.shape}.")
         if array.size and not (array.min() >= 0 and array.max() < quantizer.codebook_size):
             raise UsageError(f"A code is not in [0, {quantizer.codebook_size}).")
-        return self._samples(self._networks.quantizer.latents(array.astype(np.uint16)), last=False)
+        return self._samples(array.astype(np.uint16), last=False)
 
     def finish(self) -> np.ndarray:
         """The samples (n,) that were still to come: frames * hop in all."""
-        return self._samples(self._networks.quantizer.latents(np.zeros((1, 0), np.uint16)), last=True)
+        return self._samples(np.zeros((1, 0), np.uint16), last=True)
 
-    def _samples(self, latents: Floats, last: bool) -> Floats:
+    def _samples(self, codes: np.ndarray, last: bool) -> Floats:
+        latents = self._networks.quantizer.latents(self._past, codes)
         return self._decode(self._networks.conditioning.push(self._conditioning, latents, last), last)
 
 

@@ -20,6 +20,7 @@ from safetensors.numpy import save
 from vqaudio.errors import ModelError
 from vqaudio.files import reason, replacing
 from vqaudio.models.config import Alphabet, CodecConfig, PriorConfig, from_dict, to_dict
+from vqaudio.models.constants import MOVING_AVERAGES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +34,6 @@ VAE_FORMAT = "vqaudio vae 1"
 NAMES = {FORMAT: "codec", PRIOR_FORMAT: "prior", VAE_FORMAT: "continuous VAE"}
 LACKS = {VAE_FORMAT: "; it has no codes and cannot encode"}
 MEANING = ("encoder", "quantizer", "speaker")  # the parts that give codes their meaning
-TRAINING_ONLY = (".counts", ".sums")  # the moving averages of the codebooks
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _save_networks(
     force: bool,
 ) -> None:
     metadata = {"format": form, "config": json.dumps(to_dict(config)), "card": card}
-    kept = {name: _half(weights) for name, weights in state.items() if not name.endswith(TRAINING_ONLY)}
+    kept = {name: _half(weights) for name, weights in state.items() if not name.endswith(MOVING_AVERAGES)}
     _write(path, kept, metadata, force)
 
 
@@ -173,7 +173,7 @@ def fingerprint(config: CodecConfig, state: Mapping[str, Tensor | NDArray[np.flo
     """
     settings = {part: to_dict(getattr(config, part)) for part in MEANING}
     digest = hashlib.sha256(json.dumps([config.sample_rate, settings], sort_keys=True).encode())
-    for name in sorted(name for name in state if name.split(".")[0] in MEANING and not name.endswith(TRAINING_ONLY)):
+    for name in sorted(name for name in state if name.split(".")[0] in MEANING and not name.endswith(MOVING_AVERAGES)):
         weights = _half(state[name])
         digest.update(name.encode() + str(weights.shape).encode() + weights.tobytes())
     return digest.digest()[:4]

@@ -20,7 +20,6 @@ from vqaudio.evaluation.flops import flops
 from vqaudio.evaluation.memory import peak_memory
 from vqaudio.evaluation.peers import Peer
 from vqaudio.models.config import CodecConfig, QuantizerConfig, SpeakerConfig, WaveNetConfig
-from vqaudio.models.quantizer import nearest_codes
 from vqaudio.models.vqvae import VQVAE
 from vqaudio.runtime.cpu import CpuNetworks
 from vqaudio.runtime.gpu import TorchNetworks
@@ -48,8 +47,8 @@ class Counter:
     def encode(self, frames: int) -> None:
         latents = residual = self.model.encoder(torch.zeros(1, 1, frames * self.config.hop))
         for stage in self.model.quantizer.stages[:-1]:
-            residual = residual - stage.decode(nearest_codes(stage, residual))
-        nearest_codes(self.model.quantizer.stages[-1], residual)
+            residual = residual - stage.decode(stage.codes(residual))
+        self.model.quantizer.stages[-1].codes(residual)
         if self.config.speaker.kind == "reference":
             self.model.speaker.pool(latents)
 

@@ -10,8 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from vqaudio.models.config import QuantizerConfig
-from vqaudio.models.quantizer import ResidualQuantizer, VectorQuantizer, nearest, perplexity
+from vqaudio.errors import ModelError
+from vqaudio.models.config import CodecConfig, QuantizerConfig, SpectralConfig, check
+from vqaudio.models.quantizer import (
+    RIDGE,
+    ResidualQuantizer,
+    VectorQuantizer,
+    correlations,
+    least_squares,
+    nearest,
+    perplexity,
+)
 
 
 def identity(config: QuantizerConfig) -> VectorQuantizer:
@@ -67,13 +76,107 @@ def test_codebook_moves_only_while_training(normalize):
     assert not torch.equal(stage.codebook, before)
 
 
-def test_gradient_passes_straight_through():
-    stage = identity(QuantizerConfig(codebook_size=8, code_dim=4, normalize=False)).eval()
-    latents = torch.randn(2, 4, 5, requires_grad=True)
+def predictive() -> VectorQuantizer:
+    """A predictive quantiser that has to predict."""
+    stage = identity(QuantizerConfig(codebook_size=8, code_dim=4, predictive=True))
+    stage.prediction.copy_(0.4 * torch.randn_like(stage.prediction))
+    stage.codebook.mul_(0.7)
+    return stage
+
+
+def walks(*, rows: int, dim: int, frames: int, steadiness: float = 0.95) -> torch.Tensor:
+    """Random walks on the sphere (rows, dim, frames), each point near the one before."""
+    point, points = F.normalize(torch.randn(rows, dim), dim=1), []
+    for _ in range(frames):
+        step = (1 - steadiness**2) ** 0.5 * torch.randn(rows, dim) / dim**0.5
+        point = F.normalize(steadiness * point + step, dim=1)
+        points.append(point)
+    return torch.stack(points, 2)
+
+
+def test_predictive_codes_are_those_of_numpy():
+    torch.manual_seed(0)
+    stage = predictive().eval()
+    latents = walks(rows=3, dim=4, frames=20)
+    quantized, codes, _, commitment = stage(latents)
+    matrix, codebook = stage.prediction.numpy().astype(float), stage.codebook.numpy().astype(float)
+    distances = []
+    for row, own, found in zip(latents.numpy(), codes.numpy(), quantized.detach().numpy(), strict=True):
+        before = np.zeros(4)
+        for point, code, quantised in zip(row.T.astype(float), own, found.T, strict=True):
+            ahead = matrix @ before
+            assert code == ((point - ahead - codebook) ** 2).sum(1).argmin()
+            before = (ahead + codebook[code]) / np.linalg.norm(ahead + codebook[code])
+            np.testing.assert_allclose(quantised, before, atol=1e-5)
+            distances.append(((point - before) ** 2).sum())
+    assert commitment.item() == pytest.approx(np.mean(distances), rel=1e-4)
+    torch.testing.assert_close(stage.decode(codes), quantized)
+
+
+def test_a_prediction_is_the_least_squares_of_numpy():
+    torch.manual_seed(0)
+    before, points = torch.randn(2, 50, 3), torch.randn(2, 50, 3)
+    found = least_squares(*correlations(before, points))
+    wide = np.concatenate([before.flatten(0, 1).numpy(), (100 * RIDGE) ** 0.5 * np.eye(3)])
+    wanted = np.linalg.lstsq(wide, np.concatenate([points.flatten(0, 1).numpy(), np.zeros((3, 3))]), rcond=None)[0].T
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_prediction_codes_steady_points_better_after_a_start_from_the_data_and_in_training():
+    torch.manual_seed(0)
+    plain, stage = (
+        identity(QuantizerConfig(codebook_size=16, code_dim=8, predictive=known, decay=0.9)) for known in (False, True)
+    )
+    losses = {}
+    for quantizer in (plain, stage):
+        quantizer.initialize(walks(rows=64, dim=8, frames=50))
+        for _ in range(30):
+            quantizer.train()(walks(rows=64, dim=8, frames=50))
+        losses[quantizer] = quantizer.eval()(walks(rows=64, dim=8, frames=50))[3].item()
+    assert losses[stage] < 0.6 * losses[plain]
+    trained = stage.prediction.clone()
+    torch.testing.assert_close(trained, trained.diagonal().mean() * torch.eye(8), atol=0.1, rtol=0)
+    assert 0.7 < trained.diagonal().mean() < 1
+    stage.train()(walks(rows=64, dim=8, frames=50, steadiness=0.5))
+    assert not torch.equal(stage.prediction, trained)
+
+
+def test_what_is_lost_is_forgotten():
+    """Two decoders of the same codes agree soon, whatever they have heard before."""
+    torch.manual_seed(0)
+    stage = identity(QuantizerConfig(codebook_size=16, code_dim=8, predictive=True))
+    stage.initialize(walks(rows=64, dim=8, frames=50))
+    codes = stage.codes(walks(rows=32, dim=8, frames=100))
+    whole, late = stage.decode(codes), stage.decode(codes[:, 50:])
+    distance = (whole[:, :, 50:] - late).square().sum(1).mean(0)
+    assert distance[0] > 0.1
+    assert distance[40] < 0.05 * distance[0]
+
+
+def test_a_start_from_what_is_not_finite_leaves_codebook_and_prediction():
+    stage = predictive()
+    before = stage.codebook.clone(), stage.prediction.clone()
+    stage.initialize(torch.randn(1, 4, 50).index_fill(2, torch.tensor([7]), torch.nan))
+    assert torch.equal(stage.codebook, before[0]) and torch.equal(stage.prediction, before[1])
+
+
+@pytest.mark.parametrize("options", [{"normalize": False}, {"codebook": "loss"}])
+def test_predictive_codes_are_on_the_sphere_and_follow_averages(options):
+    config = CodecConfig(quantizer=QuantizerConfig(predictive=True, **options), spectral=SpectralConfig())
+    with pytest.raises(ModelError, match="predictive quantiser"):
+        check(config)
+
+
+@pytest.mark.parametrize("predicts", [False, True])
+def test_gradient_passes_straight_through(predicts):
+    stage = predictive() if predicts else identity(QuantizerConfig(codebook_size=8, code_dim=4, normalize=False))
+    stage.eval()
+    latents = F.normalize(torch.randn(2, 4, 5), dim=1).requires_grad_()
     quantized = stage(latents)[0]
     gradient = torch.randn_like(quantized)
     quantized.backward(gradient)
-    assert torch.equal(latents.grad, gradient)
+    (wanted,) = torch.autograd.grad(stage.project_out(stage.project(latents)), latents, gradient)
+    assert torch.equal(latents.grad, wanted)
 
 
 def test_losses_move_only_their_own_side():
@@ -113,13 +216,6 @@ def test_start_from_the_data_finds_the_clusters():
     stage = identity(QuantizerConfig(codebook_size=24, code_dim=8))
     stage.initialize(points.t()[None])
     assert (centres @ stage.codebook.t()).max(1).values.min() > 0.99
-
-
-def test_a_start_from_what_is_not_finite_leaves_the_codebook():
-    stage = identity(QuantizerConfig(codebook_size=4, code_dim=2))
-    before = stage.codebook.clone()
-    stage.initialize(torch.randn(1, 2, 50).index_fill(2, torch.tensor([7]), torch.nan))
-    assert torch.equal(stage.codebook, before)
 
 
 def test_residual_quantisers_add_up():

@@ -30,7 +30,7 @@ from vqaudio.runtime.product import PAIRED
 FRAMES = 60
 CONFIG = CodecConfig(
     encoder=EncoderConfig(strides=(8, 4, 2), channels=(12, 20, 24), dilations=(1, 3), latent_channels=10),
-    quantizer=QuantizerConfig(quantizers=2, codebook_size=40, code_dim=6),
+    quantizer=QuantizerConfig(quantizers=2, codebook_size=40, code_dim=6, predictive=True),
     speaker=SpeakerConfig(kind="reference", channels=9, dims=5),
     conditioning=ConditioningConfig(channels=20),
     wavenet=WaveNetConfig(bands=4, channels=12, skip_channels=20, dilations=(1, 2, 4), mixtures=3),
@@ -43,7 +43,12 @@ def variants() -> list[CodecConfig]:
     mulaw = dataclasses.replace(CONFIG.wavenet, bands=1, output="mulaw", kernel=3)
     return [
         CONFIG,
-        dataclasses.replace(CONFIG, speaker=SpeakerConfig(kind="lookup", channels=9, speakers=3), wavenet=mulaw),
+        dataclasses.replace(
+            CONFIG,
+            speaker=SpeakerConfig(kind="lookup", channels=9, speakers=3),
+            quantizer=dataclasses.replace(CONFIG.quantizer, predictive=False),
+            wavenet=mulaw,
+        ),
         dataclasses.replace(
             CONFIG,
             speaker=SpeakerConfig(),
@@ -63,6 +68,10 @@ def pair(config: CodecConfig, paired: bool = PAIRED) -> tuple[VQVAE, CpuNetworks
     for parameter in model.parameters():
         if parameter.ndim == 1 or not parameter.any():
             parameter.copy_(0.1 * torch.randn_like(parameter))
+    if config.quantizer.predictive:
+        for stage in model.quantizer.stages:
+            stage.prediction.copy_(0.3 * torch.randn_like(stage.prediction))
+            stage.codebook.mul_(0.7)
     return model, CpuNetworks(config, model.arrays(), threads=2, paired=paired)
 
 
@@ -147,7 +156,8 @@ def test_pairs_are_near_float32():
     assert speaker is not None and speaker_again is not None
     assert np.abs(np.subtract(speaker, speaker_again)).max() <= 1
     vector = exact.speakers.vector(speaker)
-    conditioning = exact.conditioning.push(exact.conditioning.start(vector), exact.quantizer.latents(codes), True)
+    latents = exact.quantizer.latents(exact.quantizer.start(), codes)
+    conditioning = exact.conditioning.push(exact.conditioning.start(vector), latents, True)
     numbers, expected = (  # of the head: waves differ more, for small differences of the pitch add up to a phase
         networks.spectral.numbers(networks.spectral.stack.start(vector), conditioning, True)
         for networks in (short, exact)
@@ -172,16 +182,37 @@ def test_latents_are_the_same_bits_in_any_chunks(reference, sizes):
 
 @settings(max_examples=20)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=10))
+def test_codes_are_the_same_in_any_chunks(reference, sizes):
+    _, networks = reference
+    latents = np.random.default_rng(2).normal(size=(sum(sizes) + 1, 16)).astype(np.float32)
+    whole = networks.quantizer.codes(networks.quantizer.start(), latents, 2)
+    past = networks.quantizer.start()
+    parts = [networks.quantizer.codes(past, rows, 2) for rows in np.split(latents, np.cumsum(sizes))]
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole)
+
+
+def test_the_decoder_goes_on_from_the_points_of_the_encoder(reference):
+    """Bit for bit: they would drift apart else."""
+    _, networks = reference
+    coding, decoding = networks.quantizer.start(), networks.quantizer.start()
+    latents = np.random.default_rng(2).normal(size=(300, 16)).astype(np.float32)
+    networks.quantizer.latents(decoding, networks.quantizer.codes(coding, latents, 2))
+    np.testing.assert_array_equal(coding, decoding)
+
+
+@settings(max_examples=20)
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=10))
 def test_samples_are_the_same_bits_in_any_chunks(reference, sizes):
     _, networks = reference
     codes, vector = some_codes(CONFIG, sum(sizes) + 1), networks.speakers.vector([1, 2, 3, 4, 5])
-    latents = networks.quantizer.latents(codes)
 
     def decoded(cuts: list[int]) -> np.ndarray:
         conditioned, state, parts, begin = networks.conditioning.start(vector), networks.spectral.start(vector), [], 0
-        for end in [*cuts, len(latents)]:
-            last = end == len(latents)
-            rows = networks.conditioning.push(conditioned, latents[begin:end], last)
+        past = networks.quantizer.start()
+        for end in [*cuts, codes.shape[1]]:
+            last = end == codes.shape[1]
+            latents = networks.quantizer.latents(past, codes[:, begin:end])
+            rows = networks.conditioning.push(conditioned, latents, last)
             parts.append(networks.spectral.push(state, rows, last))
             begin = end
         return np.concatenate(parts)
@@ -225,10 +256,10 @@ def test_a_block_that_fails_fails_the_decoding(reference, threads, monkeypatch):
     networks = CpuNetworks(CONFIG, reference[0].arrays(), threads)
     given, calls = networks.quantizer.latents, itertools.count()
 
-    def latents(codes: np.ndarray) -> np.ndarray:
-        if next(calls) == 1:
+    def latents(past: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        if codes.shape[1] and next(calls) == 1:
             raise MemoryError("no room")
-        return given(codes)
+        return given(past, codes)
 
     monkeypatch.setattr(networks.quantizer, "latents", latents)
     monkeypatch.setattr("vqaudio.runtime.cpu.BLOCK_SECONDS", 0.05)

@@ -42,9 +42,9 @@ def test_a_compiled_run_has_the_losses_of_an_eager_one(recipe, tmp_path, monkeyp
         assert other == pytest.approx(one, rel=1e-3)
 
 
-@pytest.mark.parametrize("codebook", ["ema", "loss"])
-def test_the_whole_model_is_one_graph(codebook):
-    quantizer = dataclasses.replace(TINY.quantizer, dropout=0.3, codebook=codebook)
+@pytest.mark.parametrize(("codebook", "predictive"), [("ema", False), ("loss", False), ("ema", True)])
+def test_the_whole_model_is_one_graph(codebook, predictive):
+    quantizer = dataclasses.replace(TINY.quantizer, dropout=0.3, codebook=codebook, predictive=predictive)
     model = VQVAE(dataclasses.replace(TINY, quantizer=quantizer))
     objective = Objective(TINY.sample_rate, TINY.hop, TINY.conditioning.mels)
     with torch.autocast("cpu", torch.bfloat16):

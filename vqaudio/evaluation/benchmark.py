@@ -393,7 +393,7 @@ def _one_pass(networks: CpuNetworks, coded: Coded, threads: int, files: int) -> 
     vector, bank = networks.speakers.vector(coded.speaker), networks.wavenet.bank
     pieces = []
     for stream in range(files):
-        latents = networks.quantizer.latents(coded.codes)
+        latents = networks.quantizer.latents(networks.quantizer.start(), coded.codes)
         conditioning = networks.conditioning.push(networks.conditioning.start(vector), latents, True)
         pieces.append(Piece(conditioning, vector, stream=stream))
     return [bank.push(bank.start(), signal, True) for signal in networks.wavenet.generate(pieces, threads=threads)]

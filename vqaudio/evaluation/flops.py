@@ -30,7 +30,7 @@ def _encoder(config: CodecConfig) -> float:
         products += rate * 2 * stride * inputs * outputs
         inputs = outputs
     frame = len(encoder.dilations) * (encoder.kernel + 1) * inputs**2 + inputs * encoder.latent_channels
-    search = (encoder.latent_channels + quantizer.codebook_size) * quantizer.code_dim
+    search = (encoder.latent_channels + quantizer.codebook_size) * quantizer.code_dim + _prediction(config)
     residual = encoder.latent_channels * quantizer.code_dim  # what the next quantiser is left with
     frame += quantizer.quantizers * search + (quantizer.quantizers - 1) * residual
     if speaker.kind == "reference":
@@ -38,9 +38,15 @@ def _encoder(config: CodecConfig) -> float:
     return products + config.frame_rate * frame
 
 
+def _prediction(config: CodecConfig) -> int:
+    return config.quantizer.predictive * config.quantizer.code_dim**2
+
+
 def _conditioning(config: CodecConfig) -> float:
     own, latents = config.conditioning, config.encoder.latent_channels
-    frame = config.quantizer.quantizers * config.quantizer.code_dim * latents + own.kernel * latents * own.channels
+    quantizer = config.quantizer
+    frame = quantizer.quantizers * (quantizer.code_dim * latents + _prediction(config))
+    frame += own.kernel * latents * own.channels
     return config.frame_rate * (frame + _gated(own.channels, own.channels, own.kernel, own.layers))
 
 

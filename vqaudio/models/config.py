@@ -53,6 +53,7 @@ class QuantizerConfig:
     codebook_size: int = 512
     code_dim: int = 16
     normalize: bool = True
+    predictive: bool = False  # codes tell what the quantised latent before does not
     codebook: Literal["ema", "loss"] = "ema"
     decay: float = 0.99
     restart_below: float = 0.05  # share of uniform use under which a code is restarted from the data
@@ -208,6 +209,8 @@ def check(config: CodecConfig) -> None:
         "the encoder has as many channels as strides": len(encoder.strides) == len(encoder.channels) > 0,
         "kernels are odd": all(k > 0 and k % 2 for k in (encoder.kernel, config.conditioning.kernel)),
         "a codebook has 2 to 65536 codes": 2 <= quantizer.codebook_size <= 65536,
+        "a predictive quantiser is normalised, and its codebook a moving average": not quantizer.predictive
+        or (quantizer.normalize and quantizer.codebook == "ema"),
         "a speaker table has speakers": speaker.kind != "lookup" or speaker.speakers > 0,
         "a speaker reference has dims and at least 2 levels": speaker.dims > 0 and speaker.levels > 1,
         "the FFT is an even number of samples and spans at least two hops": spectral is None

@@ -26,3 +26,4 @@ OCTAVES = (-1.5, 2.1)  # from it at most: 49.5 to 600 Hz
 TURN = 1 << 32  # steps of a phase
 VOICED_BELOW = 4000.0  # Hz; above it, and where nothing is voiced, noise is louder than the voice, below it fainter
 UNLIKELY = -3.0  # natural log of the gain of what is fainter
+MOVING_AVERAGES = (".counts", ".sums", ".autocorrelation", ".crosscorrelation")  # of quantisers, for training alone

@@ -4,6 +4,10 @@ and appendix A.1).
 Code vectors and latents lie on the unit sphere of a small space of their own, the codebook follows a moving average of
 the latents, starts from the data, and codes that fall out of use start again (Razavi et al. 2019, arXiv 1906.00446;
 Zeghidour et al. 2021, arXiv 2107.03312; Yu et al. 2021, arXiv 2110.04627).
+
+A predictive quantiser codes what the quantised latent before does not tell: q_t = N(A q_(t-1) + e_t), N being the way
+to the sphere, q before the first frame zero, A the matrix of least squares (predictive vector quantisation: Gersho and
+Gray 1992, chapter 13).
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from torch.nn import functional as F
 from vqaudio.models.config import QuantizerConfig
 
 KMEANS_STEPS = 10
+RIDGE = 4e-3  # of the least squares, beside vectors of length 1: what is lost on the way is forgotten in 16 frames
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,40 @@ def all_reduce(*tensors: Tensor) -> None:
             distributed.all_reduce(tensor)
 
 
+@torch.library.custom_op("vqaudio::follow", mutates_args=())
+def follow(points: Tensor, prediction: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
+    """Points (B, T, d) on the sphere, frame after frame, to the nearest codes (B, T) given what A (d, d) predicts, and
+    to what it does predict (B, T, d). One operation, because a graph of all frames would take minutes to compile."""
+    codes, predicted = [], []
+    ahead = torch.zeros_like(points[:, 0])
+    for point in points.unbind(1):
+        code = nearest(point - ahead, codebook)
+        codes.append(code)
+        predicted.append(ahead)
+        ahead = F.normalize(ahead + codebook[code], dim=1) @ prediction.t()
+    return torch.stack(codes, 1), torch.stack(predicted, 1)
+
+
+@follow.register_fake
+def _(points: Tensor, prediction: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
+    return points.new_empty(points.shape[:2], dtype=torch.long), torch.empty_like(points)
+
+
+def least_squares(autocorrelation: Tensor, crosscorrelation: Tensor) -> Tensor:
+    """The matrix A (d, d) that predicts best, of the means of q q^T and z q^T, q being the vector before z."""
+    ridge = RIDGE * torch.eye(len(autocorrelation), device=autocorrelation.device)
+    return torch.linalg.solve_ex(autocorrelation + ridge, crosscorrelation.t())[0].t()
+
+
+def correlations(before: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """The means of q q^T and z q^T (d, d) over all positions of q and z (B, T, d), in all processes."""
+    count = torch.full((), before[..., 0].numel(), dtype=before.dtype, device=before.device)
+    own = torch.einsum("bti,btj->ij", before, before)
+    cross = torch.einsum("bti,btj->ij", points, before)
+    all_reduce(own, cross, count)
+    return own / count.clamp(min=1), cross / count.clamp(min=1)
+
+
 class VectorQuantizer(nn.Module):
     """One codebook: latents (B, D, T) to their nearest codes and back.
 
@@ -74,6 +113,9 @@ class VectorQuantizer(nn.Module):
     codebook: Tensor
     counts: Tensor
     sums: Tensor
+    prediction: Tensor
+    autocorrelation: Tensor
+    crosscorrelation: Tensor
 
     def __init__(self, config: QuantizerConfig, channels: int) -> None:
         super().__init__()
@@ -81,13 +123,22 @@ class VectorQuantizer(nn.Module):
         self.project_in = nn.Conv1d(channels, config.code_dim, 1)
         self.project_out = nn.Conv1d(config.code_dim, channels, 1)
         codebook = torch.randn(config.codebook_size, config.code_dim)
-        codebook = F.normalize(codebook, dim=1) if config.normalize else codebook
+        codebook = F.normalize(codebook, dim=1) if self.on_sphere else codebook
         if config.codebook == "loss":
             self.codebook = nn.Parameter(codebook)
         else:
             self.register_buffer("codebook", codebook)
             self.register_buffer("sums", codebook.clone())
         self.register_buffer("counts", torch.ones(config.codebook_size))
+        if config.predictive:
+            for name in ("prediction", "autocorrelation", "crosscorrelation"):
+                self.register_buffer(name, torch.zeros(config.code_dim, config.code_dim))
+            self.start_average()
+
+    @property
+    def on_sphere(self) -> bool:
+        """Whether the code vectors have length 1."""
+        return self.config.normalize and not self.config.predictive
 
     def project(self, latents: Tensor) -> Tensor:
         """(B, D, T) to the space of the codes (B, d, T)."""
@@ -96,38 +147,61 @@ class VectorQuantizer(nn.Module):
 
     def vectors(self) -> Tensor:
         """The code vectors (K, d)."""
-        return F.normalize(self.codebook, dim=1) if self.config.normalize else self.codebook
+        return F.normalize(self.codebook, dim=1) if self.on_sphere else self.codebook
+
+    def search(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Projected latents (B, T, d) to their codes (B, T), and to what was predicted of them (B, T, d)."""
+        if self.config.predictive:
+            return follow(points, self.prediction, self.codebook)
+        codes = nearest(points.flatten(0, 1), self.vectors())
+        return codes.unflatten(0, points.shape[:2]), torch.zeros_like(points)
+
+    def add(self, predicted: Tensor, vectors: Tensor) -> Tensor:
+        """What was predicted (..., d) and the code vectors (..., d) to quantised points (..., d)."""
+        return F.normalize(predicted + vectors, dim=-1) if self.config.predictive else vectors
+
+    def codes(self, latents: Tensor) -> Tensor:
+        """Latents (B, D, T) to codes (B, T), without loss or update."""
+        return self.search(self.project(latents).transpose(1, 2))[0]
 
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(B, D, T) to quantised latents (B, D, T), codes (B, T), codebook loss and commitment loss.
 
         In training mode the moving averages are updated as well, and dead codes restart.
         """
-        z = self.project(latents)
-        flat = z.transpose(1, 2).flatten(0, 1)
+        z = self.project(latents).transpose(1, 2)
+        points = z.detach()
         if self.training and self.config.codebook == "loss":
-            self.restart(flat.detach())  # before autograd sees the codebook, which must not change until the gradient
+            # before autograd sees the codebook, which must not change until the gradient
+            self.restart(points.flatten(0, 1))
         vectors = self.vectors()
-        codes = nearest(flat.detach(), vectors.detach())
-        quantized = vectors[codes]
-        commitment = (flat - quantized.detach()).square().sum(1).mean()
-        codebook = (flat.detach() - quantized).square().sum(1).mean()
+        with torch.no_grad():
+            codes, predicted = self.search(points)
+        quantized = self.add(predicted, vectors[codes])
+        commitment = (z - quantized.detach()).square().sum(2).mean()
+        codebook = (points - quantized).square().sum(2).mean()
         if self.training and self.config.codebook == "ema":
-            self.update(flat.detach(), codes)
+            self.update((points - predicted).flatten(0, 1), codes.flatten())
+            self.update_prediction(points, quantized)
         elif self.training:
-            self.count(codes)
-        codes = codes.unflatten(0, (latents.shape[0], latents.shape[2]))
-        quantized = quantized.unflatten(0, codes.shape).transpose(1, 2)
+            self.count(codes.flatten())
         straight_through = z + (quantized - z).detach()
-        return self.project_out(straight_through), codes, codebook, commitment
+        return self.project_out(straight_through.transpose(1, 2)), codes, codebook, commitment
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes (B, T) to quantised latents (B, D, T)."""
-        return self.project_out(self.vectors()[codes].transpose(1, 2))
+        vectors = self.vectors()[codes]
+        if self.config.predictive:
+            rows = [torch.zeros_like(vectors[:, 0])]
+            for vector in vectors.unbind(1):
+                rows.append(self.add(rows[-1] @ self.prediction.t(), vector))
+            vectors = torch.stack(rows[1:], 1)
+        return self.project_out(vectors.transpose(1, 2))
 
     @torch.no_grad()
     def update(self, latents: Tensor, codes: Tensor) -> None:
-        """Move each code towards the mean of the latents (N, d) that were assigned to it, and restart the dead ones."""
+        """Move each code towards the mean of the latents (N, d) that were assigned to it, less what was predicted of
+        them, and restart the dead ones."""
         counts = histogram(codes, self.config.codebook_size)
         sums = torch.zeros_like(self.sums).index_add_(0, codes, latents)
         all_reduce(counts, sums)
@@ -139,9 +213,18 @@ class VectorQuantizer(nn.Module):
         counts = torch.where(dead, uniform, counts)
         sums = torch.where(dead.unsqueeze(1), replacement * uniform, sums)
         means = sums / counts.unsqueeze(1)
-        codebook = F.normalize(means, dim=1) if self.config.normalize else means
+        codebook = F.normalize(means, dim=1) if self.on_sphere else means
         for own, new in ((self.counts, counts), (self.sums, sums), (self.codebook, codebook)):
             own.copy_(new)
+
+    @torch.no_grad()
+    def update_prediction(self, points: Tensor, quantized: Tensor) -> None:
+        """Let the prediction follow moving averages of the points (B, T, d) and of the quantised ones before them."""
+        if self.config.predictive:
+            own, cross = correlations(quantized[:, :-1], points[:, 1:])
+            self.autocorrelation.lerp_(own, 1 - self.config.decay)
+            self.crosscorrelation.lerp_(cross, 1 - self.config.decay)
+            self.prediction.copy_(least_squares(self.autocorrelation, self.crosscorrelation))
 
     @torch.no_grad()
     def restart(self, latents: Tensor) -> None:
@@ -161,26 +244,40 @@ class VectorQuantizer(nn.Module):
 
     @torch.no_grad()
     def initialize(self, latents: Tensor) -> None:
-        """Start the codebook from latents (B, D, T) by k-means; it stays as it is where they are not finite."""
-        points = self.project(latents).transpose(1, 2).flatten(0, 1)
-        vectors = draw(points, self.config.codebook_size)
+        """Start the codebook from latents (B, D, T) by k-means, and the prediction by least squares; they stay as they
+        are where the latents are not finite."""
+        kept = {name: value.clone() for name, value in self.state_dict().items()}
+        points = self.project(latents).transpose(1, 2)
+        predicted = torch.zeros_like(points)
+        if self.config.predictive:
+            self.prediction.copy_(least_squares(*correlations(points[:, :-1], points[:, 1:])))
+            predicted[:, 1:] = points[:, :-1] @ self.prediction.t()
+        self.codebook.copy_(draw((points - predicted).flatten(0, 1), self.config.codebook_size))
         for _ in range(KMEANS_STEPS):
-            codes = nearest(points, vectors)
+            codes, predicted = self.search(points)
+            quantized = self.add(predicted, self.vectors()[codes])
+            rests = (points - predicted).flatten(0, 1)
             counts = histogram(codes, self.config.codebook_size)
-            sums = torch.zeros_like(vectors).index_add_(0, codes, points)
+            sums = torch.zeros_like(self.codebook).index_add_(0, codes.flatten(), rests)
             all_reduce(counts, sums)
             empty = (counts == 0).unsqueeze(1)
-            vectors = torch.where(empty, draw(points, len(vectors)), sums / counts.clamp(min=1).unsqueeze(1))
-            vectors = F.normalize(vectors, dim=1) if self.config.normalize else vectors
-        self.codebook.copy_(torch.where(torch.isfinite(vectors).all(), vectors, self.codebook))
+            vectors = torch.where(empty, draw(rests, len(counts)), sums / counts.clamp(min=1).unsqueeze(1))
+            self.codebook.copy_(F.normalize(vectors, dim=1) if self.on_sphere else vectors)
+            if self.config.predictive:
+                self.prediction.copy_(least_squares(*correlations(quantized[:, :-1], points[:, 1:])))
+        if not all(torch.isfinite(value).all() for value in self.state_dict().values()):
+            self.load_state_dict(kept)
         self.start_average()
 
     @torch.no_grad()
     def start_average(self) -> None:
-        """Let the moving averages begin where the codebook is."""
+        """Let the moving averages begin where the codebook and the prediction are."""
         self.counts.fill_(1.0)
         if self.config.codebook == "ema":
             self.sums.copy_(self.codebook)
+        if self.config.predictive:
+            self.autocorrelation.copy_(torch.eye(self.config.code_dim) / self.config.code_dim)
+            self.crosscorrelation.copy_(self.prediction @ self.autocorrelation)
 
 
 def draw(latents: Tensor, count: int) -> Tensor:
@@ -249,7 +346,7 @@ class ResidualQuantizer(nn.Module):
         residual = latents.float()
         for stage in self.stages:
             stage.initialize(residual)
-            residual = residual - stage.decode(nearest_codes(stage, residual))
+            residual = residual - stage.decode(stage.codes(residual))
 
     def _kept_stages(self, latents: Tensor) -> Tensor:
         """How many stages each item keeps (B, 1, 1): all, but for the share that quantiser dropout shortens."""
@@ -260,9 +357,3 @@ class ResidualQuantizer(nn.Module):
             dropped = torch.rand(kept.shape, device=latents.device) < self.config.dropout
             kept = torch.where(dropped, fewer, kept)
         return kept
-
-
-def nearest_codes(stage: VectorQuantizer, latents: Tensor) -> Tensor:
-    """Codes (B, T) of latents (B, D, T) in one codebook, without loss or update."""
-    flat = stage.project(latents).transpose(1, 2)
-    return nearest(flat.flatten(0, 1), stage.vectors()).unflatten(0, flat.shape[:2])

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from vqaudio.models.autoencoder import Autoencoder
+from vqaudio.models.constants import MOVING_AVERAGES
 from vqaudio.models.quantizer import Quantized, ResidualQuantizer
 
 
@@ -57,4 +58,4 @@ class VQVAE(Autoencoder):
 
     def moving_averages(self) -> dict[str, Tensor]:
         """What only further training needs of the codebooks, by name."""
-        return {name: value for name, value in self.state_dict().items() if name.endswith((".counts", ".sums"))}
+        return {name: value for name, value in self.state_dict().items() if name.endswith(MOVING_AVERAGES)}

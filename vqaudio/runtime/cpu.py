@@ -1,7 +1,7 @@
 """A codec's networks on the CPU, without torch: what `vqaudio.codec.Codec` runs there.
 
-Long signals go through in blocks, each with as much context as the networks hear and the phase that the block before
-ends with, on as many threads as wanted; every result is exactly that of one pass over everything.
+Long signals go through in blocks, each with as much context as the networks hear, and the phase and the quantised point
+that the block before ends with, on as many threads as wanted; every result is exactly that of one pass over everything.
 """
 
 from __future__ import annotations
@@ -80,8 +80,9 @@ class CpuNetworks:
             return np.concatenate(parts)[first:stop]
 
         codes, state = [], self.reference.start() if self.reference and refer else None
+        past = self.quantizer.start()
         for block in self._side_by_side(latents, self._blocks(samples)):
-            codes.append(self.quantizer.codes(block, quantizers))
+            codes.append(self.quantizer.codes(past, block, quantizers))
             if self.reference and state:
                 self.reference.push(state, block, False)
         indices = None
@@ -97,20 +98,28 @@ class CpuNetworks:
         announce(layers.gated_layer)
         heard, context, frames = self.conditioning.reach + spectral.heard, spectral.context, codes.shape[1]
 
-        def numbers(start: int, end: int) -> Floats:
+        def numbers(start: int, end: int, past: Floats) -> Floats:
             begin, until = max(0, start - heard), min(end + heard, frames)
             conditioned, state = self.conditioning.start(vector), spectral.stack.start(vector)
             parts = []
             for here, there, last in chunks(begin, until, CHUNK):
-                latents = self.quantizer.latents(codes[:, here:there])
+                latents = self.quantizer.latents(past, codes[:, here:there])
                 conditioning = self.conditioning.push(conditioned, latents, last)
                 parts.append(spectral.numbers(state, conditioning, last))
             return np.concatenate(parts)[start - begin : end - begin]
 
-        def waveform(item: tuple[Place, Future[int], Future[int]]) -> Floats:
-            (start, first, stop, end), before, after = item
+        def places() -> Iterator[tuple[Place, Floats]]:
+            past, done = self.quantizer.start(), 0
+            for place in grid(frames, self._block(frames), context, context):
+                begin = max(0, place[0] - heard)
+                self.quantizer.latents(past, codes[:, done:begin])
+                yield place, past.copy()
+                done = begin
+
+        def waveform(item: tuple[tuple[Place, Floats], Future[int], Future[int]]) -> Floats:
+            ((start, first, stop, end), past), before, after = item
             try:
-                block = numbers(start, end)
+                block = numbers(start, end, past)
                 phase = before.result()
                 following = max(0, stop - context)  # where the next block starts
                 after.set_result(spectral.phase_after(block[: following - start], phase))
@@ -121,7 +130,7 @@ class CpuNetworks:
             parts = [spectral.sound(state, block[a:b], last) for a, b, last in chunks(0, len(block), CHUNK)]
             return np.concatenate(parts)[(first - start) * hop : (stop - start) * hop]
 
-        yield from self._side_by_side(waveform, relayed(grid(frames, self._block(frames), context, context)))
+        yield from self._side_by_side(waveform, relayed(places()))
 
     def decode_wavenet(
         self, codes: np.ndarray, speaker: list[int] | None, seed: int, temperature: float, in_pieces: bool = True
@@ -136,9 +145,9 @@ class CpuNetworks:
         levels = self.conditioning.levels if in_pieces else None
         rate = self.config.frame_rate
         sampler = Sampler(self.wavenet, levels, rate, vector, seed=seed, temperature=temperature, threads=self.threads)
-        state = self.conditioning.start(vector)
+        state, past = self.conditioning.start(vector), self.quantizer.start()
         for begin, until, last in chunks(0, codes.shape[1], CHUNK):
-            latents = self.quantizer.latents(codes[:, begin:until])
+            latents = self.quantizer.latents(past, codes[:, begin:until])
             yield sampler.push(self.conditioning.push(state, latents, last), last)
 
     def _blocks(self, parts: Iterable[Floats]) -> Iterator[tuple[Floats, int, int]]:
@@ -195,13 +204,13 @@ def grid(frames: int, block: int, back: int, ahead: int) -> Iterator[Place]:
         yield max(0, first - back), first, stop, min(frames, stop + ahead)
 
 
-def relayed(blocks: Iterable[Place]) -> Iterator[tuple[Place, Future[int], Future[int]]]:
+def relayed(blocks: Iterable[Item]) -> Iterator[tuple[Item, Future[int], Future[int]]]:
     """Blocks, each with the phase of its first frame, which the block before tells, and what it tells the next one."""
     before = Future[int]()
     before.set_result(0)
-    for place in blocks:
+    for block in blocks:
         after = Future[int]()
-        yield place, before, after
+        yield block, before, after
         before = after
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from vqaudio.models.config import CodecConfig
 from vqaudio.models.constants import COMPRESSED_GAIN
 from vqaudio.runtime.layers import Convolution, Past, Strided, Weights, pad, rectified
-from vqaudio.runtime.product import Floats, accumulate, entry
+from vqaudio.runtime.product import Floats, accumulate, entry, inner
 
 
 class Encoder:
@@ -61,38 +63,61 @@ class EncoderState:
         self.samples, self.previous = 0, np.float32(0)
 
 
+@dataclass(frozen=True)
+class Stage:
+    """One of a quantiser's codebooks (K, d), with the matrix that predicts, transposed (d, d padded): zero where codes
+    are not predictive."""
+
+    project_in: Convolution
+    codebook: Floats
+    columns: Floats  # the codebook (d, K padded)
+    prediction: Floats
+    project_out: Convolution
+
+
 class Quantizer:
-    """Latents to codes and back, all stages or the first ones; nothing here depends on neighbouring frames."""
+    """Latents to codes and back, all stages or the first ones. What a stream remembers of the frames so far is the last
+    quantised point of every stage (stages, d), from which predictive codes go on."""
 
     def __init__(self, config: CodecConfig, weights: Weights) -> None:
-        self.normalize, channels = config.quantizer.normalize, config.encoder.latent_channels
+        self.config, channels = config.quantizer, config.encoder.latent_channels
         size, dim = config.quantizer.codebook_size, config.quantizer.code_dim
         self.stages = []
         for i in range(config.quantizer.quantizers):
             name = f"quantizer.stages.{i}"
             codebook = weights.take(f"{name}.codebook", size, dim)
-            if self.normalize:
+            prediction = np.zeros((dim, dim), np.float32)
+            if self.config.predictive:
+                prediction = weights.take(f"{name}.prediction", dim, dim)
+            elif self.config.normalize:
                 codebook = codebook / np.maximum(np.sqrt((codebook * codebook).sum(1, keepdims=True)), 1e-12)
             project_in = Convolution(weights, f"{name}.project_in", channels, dim)
             project_out = Convolution(weights, f"{name}.project_out", dim, channels)
-            self.stages.append((project_in, pad(codebook, 1), pad(codebook.T, 1), project_out))
+            self.stages.append(Stage(project_in, codebook, pad(codebook.T, 1), pad(prediction.T, 1), project_out))
 
-    def codes(self, latents: Floats, quantizers: int) -> np.ndarray:
-        """(frames, D) to codes (quantizers, frames), uint16."""
+    def start(self) -> Floats:
+        """The state of a new stream."""
+        return np.zeros((len(self.stages), self.config.code_dim), np.float32)
+
+    def codes(self, state: Floats, latents: Floats, quantizers: int) -> np.ndarray:
+        """The next latents (frames, D) to codes (quantizers, frames), uint16."""
         codes = np.empty((quantizers, len(latents)), np.uint16)
-        residual = latents
-        for i, (project_in, codebook, transposed, project_out) in enumerate(self.stages[:quantizers]):
-            z = project_in(residual)
-            nearest(z, transposed, len(codebook), self.normalize, codes[i])
+        config, residual = self.config, latents
+        for i, stage in enumerate(self.stages[:quantizers]):
+            points = np.ascontiguousarray(stage.project_in(residual)[:, : config.code_dim])
+            form = config.normalize, config.predictive
+            quantize(points, stage.columns, stage.codebook, stage.prediction, *form, state[i : i + 1], codes[i])
             if i + 1 < quantizers:
-                residual = residual - project_out(codebook[codes[i]])
+                residual = residual - stage.project_out(pad(points, 1))
         return codes
 
-    def latents(self, codes: np.ndarray) -> Floats:
-        """Codes (quantizers, frames), of all stages or the first ones, to quantised latents (frames, D)."""
+    def latents(self, state: Floats, codes: np.ndarray) -> Floats:
+        """The next codes (quantizers, frames), of all stages or the first ones, to quantised latents (frames, D)."""
         total = None
-        for (_, codebook, _, project_out), indices in zip(self.stages, codes, strict=False):
-            part = project_out(codebook[indices])
+        for i, (stage, indices) in enumerate(zip(self.stages, codes, strict=False)):
+            points = np.empty((len(indices), self.config.code_dim), np.float32)
+            follow(indices, stage.codebook, stage.prediction, self.config.predictive, state[i : i + 1], points)
+            part = stage.project_out(pad(points, 1))
             total = part if total is None else total + part
         assert total is not None
         return total
@@ -168,17 +193,54 @@ class SpeakerVectors:
         return (second @ hidden + second_bias).astype(np.float32)
 
 
+@inner
+def predict(prediction: Floats, past: Floats, ahead: Floats) -> None:
+    """What the point before (1, d) tells of this one, into ahead (1, d padded)."""
+    ahead[:] = np.float32(0)
+    accumulate(ahead, prediction, past)
+
+
+@inner
+def add(ahead: Floats, vector: Floats, predictive: bool, past: Floats) -> None:
+    """What was predicted and the code vector, together on the sphere, into past (1, d); only the code vector where
+    codes are not predictive."""
+    if not predictive:
+        past[0] = vector
+        return
+    total = np.float32(0)
+    for d in range(len(vector)):
+        past[0, d] = ahead[0, d] + vector[d]
+        total += past[0, d] * past[0, d]
+    norm = max(np.sqrt(total), np.float32(1e-12))
+    for d in range(len(vector)):
+        past[0, d] /= norm
+
+
 @entry
-def nearest(points: Floats, codebook: Floats, size: int, normalize: bool, codes: np.ndarray) -> None:
-    """Of `size` code vectors, the columns of (d, K padded), the nearest to each point (frames, d padded), into codes
-    (frames,); the first of equals."""
-    dim, width = codebook.shape
+def quantize(
+    points: Floats,
+    columns: Floats,
+    codebook: Floats,
+    prediction: Floats,
+    normalize: bool,
+    predictive: bool,
+    past: Floats,
+    codes: np.ndarray,
+) -> None:
+    """Points (frames, d) to the nearest codes (frames,), the first of equals, and in place to the quantised points.
+
+    Args:
+        columns, codebook: the code vectors (d, K padded) and (K, d).
+        past: the quantised point before the first one (1, d), at the end the last one.
+    """
+    (size, dim), width = codebook.shape, columns.shape[1]
     squares = np.zeros(size, np.float32)
     for d in range(dim):
         for code in range(size):
-            squares[code] += codebook[d, code] * codebook[d, code]
+            squares[code] += columns[d, code] * columns[d, code]
     scaled = np.empty((1, dim), np.float32)
     products = np.empty((1, width), np.float32)
+    ahead = np.zeros((1, prediction.shape[1]), np.float32)
     for frame in range(len(points)):
         norm = np.float32(1)
         if normalize:
@@ -186,16 +248,33 @@ def nearest(points: Floats, codebook: Floats, size: int, normalize: bool, codes:
             for d in range(dim):
                 total += points[frame, d] * points[frame, d]
             norm = max(np.sqrt(total), np.float32(1e-12))
+        if predictive:
+            predict(prediction, past, ahead)
         for d in range(dim):
-            scaled[0, d] = points[frame, d] / norm
+            scaled[0, d] = points[frame, d] / norm - ahead[0, d]
         products[:] = np.float32(0)
-        accumulate(products, codebook, scaled)
+        accumulate(products, columns, scaled)
         best, least = 0, np.inf
         for code in range(size):
             distance = squares[code] - 2 * products[0, code]
             if distance < least:
                 best, least = code, distance
         codes[frame] = best
+        add(ahead, codebook[best], predictive, past)
+        points[frame] = past[0]
+
+
+@entry
+def follow(
+    codes: np.ndarray, codebook: Floats, prediction: Floats, predictive: bool, past: Floats, points: Floats
+) -> None:
+    """Codes (frames,) to the quantised points (frames, d) that `quantize` had with them, from the same past (1, d)."""
+    ahead = np.zeros((1, prediction.shape[1]), np.float32)
+    for frame in range(len(codes)):
+        if predictive:
+            predict(prediction, past, ahead)
+        add(ahead, codebook[codes[frame]], predictive, past)
+        points[frame] = past[0]
 
 
 @entry

@@ -1,4 +1,7 @@
-"""A codec's networks on a GPU, in torch: what `vqaudio.codec.Codec` runs there, with the methods of `CpuNetworks`."""
+"""A codec's networks on a GPU, in torch: what `vqaudio.codec.Codec` runs there, with the methods of `CpuNetworks`.
+
+Only the quantiser stays on the CPU: predictive codes come one after the other, and a GPU would start anew at each.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ from vqaudio.errors import ModelError
 from vqaudio.models.config import CodecConfig
 from vqaudio.models.vqvae import VQVAE
 from vqaudio.runtime.cpu import BLOCK_SECONDS, grid
+from vqaudio.runtime.encoder import Quantizer
 from vqaudio.runtime.gpu_wavenet import TorchWaveNet
+from vqaudio.runtime.layers import Weights, pad
 from vqaudio.runtime.product import Floats
 from vqaudio.runtime.segments import Sampler
 
@@ -31,6 +36,7 @@ class TorchNetworks:
     def __init__(self, config: CodecConfig, state: Mapping[str, np.ndarray], device: str) -> None:
         self.config, self.device = config, torch.device(device)
         self.model = torch_networks(config, state).to(device)
+        self.quantizer = Quantizer(config, Weights(state, paired=False))
         self.wavenet = TorchWaveNet(self.model.wavenet) if self.model.wavenet else None
 
     @torch.inference_mode()
@@ -39,12 +45,12 @@ class TorchNetworks:
         samples = np.concatenate(list(parts))
         hop, encoder = self.config.hop, self.model.encoder
         back, ahead = (-(-reach // hop) for reach in self.config.encoder.reach)
-        codes, sums = [], []
+        codes, sums, past = [], [], self.quantizer.start()
         for start, first, stop, end in grid(-(-len(samples) // hop), self._block, back, ahead):
             piece = torch.from_numpy(samples[start * hop : end * hop]).to(self.device)
             piece = F.pad(piece, (0, (end - start) * hop - len(piece)))
             latents = encoder(piece[None, None])[:, :, first - start : stop - start]
-            codes.append(self.model.quantizer(latents, quantizers).codes[0].cpu().numpy().astype(np.uint16))
+            codes.append(self.quantizer.codes(past, pad(latents[0].T.cpu().numpy(), 1), quantizers))
             if refer and self.config.speaker.kind == "reference":
                 sums.append(self.model.speaker.pool(latents))
         indices = None
@@ -59,10 +65,11 @@ class TorchNetworks:
         spectral = self.model.spectral
         assert spectral is not None
         hop, vector, frames = self.config.hop, self._vector(speaker), codes.shape[1]
-        around, context, phase = self.model.conditioning.reach + spectral.heard, spectral.context, 0
+        latents, phase = self._latents(codes), 0
+        around, context = self.model.conditioning.reach + spectral.heard, spectral.context
         for start, first, stop, end in grid(frames, self._block, context, context):
             begin, until = max(0, start - around), min(end + around, frames)
-            heard = spectral.hear(self._conditioning(codes[:, begin:until], vector), vector)
+            heard = spectral.hear(self.model.conditioning(latents[:, :, begin:until], vector), vector)
             heard = heard.cut(start - begin, end - begin)
             pitch = heard.pitch()
             wave = spectral.synthesis(heard, pitch, start, phase)
@@ -83,9 +90,9 @@ class TorchNetworks:
         spoken = None if vector is None else vector[0].cpu().numpy()
         levels, rate = self._levels if in_pieces else None, self.config.frame_rate
         sampler = Sampler(self.wavenet, levels, rate, spoken, seed=seed, temperature=temperature)
-        reach = self.model.conditioning.reach
+        latents, reach = self._latents(codes), self.model.conditioning.reach
         for start, first, stop, end in grid(frames, self._block, reach, reach):
-            conditioning = self._conditioning(codes[:, start:end], vector)[0, :, first - start : stop - start]
+            conditioning = self.model.conditioning(latents[:, :, start:end], vector)[0, :, first - start : stop - start]
             yield sampler.push(conditioning.T.cpu().numpy(), stop == frames)
 
     @torch.inference_mode()
@@ -93,7 +100,7 @@ class TorchNetworks:
         """Codes (quantizers, frames) to the conditioning (frames, C) and the speaker vector (S,) of a `Piece`."""
         vector = self._vector(speaker)
         spoken = None if vector is None else vector[0].cpu().numpy()
-        return self._conditioning(codes, vector)[0].T.cpu().numpy(), spoken
+        return self.model.conditioning(self._latents(codes), vector)[0].T.cpu().numpy(), spoken
 
     @property
     def _block(self) -> int:
@@ -102,9 +109,10 @@ class TorchNetworks:
     def _vector(self, speaker: list[int] | None) -> Tensor | None:
         return self.model.speaker.decode(None if speaker is None else torch.tensor([speaker], device=self.device))
 
-    def _conditioning(self, codes: np.ndarray, vector: Tensor | None) -> Tensor:
-        indices = torch.from_numpy(codes.astype(np.int64)).to(self.device)[None]
-        return self.model.conditioning(self.model.quantizer.decode(indices), vector)
+    def _latents(self, codes: np.ndarray) -> Tensor:
+        """Codes (quantizers, frames) to quantised latents (1, D, frames) on the device."""
+        rows = self.quantizer.latents(self.quantizer.start(), codes)
+        return torch.from_numpy(rows[:, : self.config.encoder.latent_channels]).to(self.device).T[None]
 
     def _levels(self, conditioning: Floats) -> Floats:
         """How loud frames of conditioning (n, C) are going to be: the log of the sum of their mel spectrum (n,)."""

@@ -160,8 +160,8 @@ def test_features_are_those_of_the_codec_as_it_runs(codec: Codec) -> None:
         assert np.square(found["codes"][i]) == pytest.approx(shares, abs=1e-6)
         for name, speaker in (("conditioning", None), ("conditioning_speaker", sent)):
             vector = networks.speakers.vector(speaker)
-            start = networks.conditioning.start(vector)
-            conditioning = networks.conditioning.push(start, networks.quantizer.latents(codes), True)
+            latents = networks.quantizer.latents(networks.quantizer.start(), codes)
+            conditioning = networks.conditioning.push(networks.conditioning.start(vector), latents, True)
             by_hand = np.concatenate([conditioning.mean(0), conditioning.std(0)])
             assert found[name][i] == pytest.approx(by_hand, abs=1e-4)
         assert vector is not None and found["speaker"][i] == pytest.approx(vector, abs=1e-5)
