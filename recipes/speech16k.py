@@ -1,6 +1,6 @@
 """The default model: any voice at 16 kHz in 2.25 kb/s.
 
-250 frames per second with 512 codes, a speaker vector of eight bytes computed from the utterance, and a spectral
+250 frames per second with 512 predictive codes, a speaker vector of eight bytes computed from the utterance, and a spectral
 decoder. Encoder, codebook and conditioning first learn to tell the log-mel alone, which is cheap, then everything
 learns together; a WaveNet over four bands learns on the finished codes.
 

@@ -95,7 +95,8 @@ class Codes:
         """The codes of a span of time, without decoding.
 
         The start is moved back and the end forward to whole frames; only at the end of the codes is the last frame as
-        incomplete as it was.
+        incomplete as it was. Predictive codes, those of the default model among them, need some 50 frames before what
+        is decoded sounds as it does within the whole.
 
         Raises:
             UsageError: unless 0 <= start < end <= seconds.

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from vqaudio.models.config import QuantizerConfig
 
 KMEANS_STEPS = 10
-RIDGE = 4e-3  # of the least squares, beside vectors of length 1: what is lost on the way is forgotten in 16 frames
+RIDGE = 4e-3  # of the least squares, beside vectors of length 1: a small A soon forgets what was lost on the way
 
 
 @dataclass(frozen=True)
