@@ -1,8 +1,8 @@
 """The default model: any voice at 16 kHz in 2.25 kb/s.
 
-250 frames per second with 512 predictive codes, a speaker vector of eight bytes computed from the utterance, and a spectral
-decoder. Encoder, codebook and conditioning first learn to tell the log-mel alone, which is cheap, then everything
-learns together; a WaveNet over four bands learns on the finished codes.
+250 frames per second with 512 predictive codes, a speaker vector of eight bytes computed from the utterance, and a
+spectral decoder. Encoder, quantiser and conditioning first learn to tell the log-mel alone, which is cheap, then
+everything learns together; a WaveNet over four bands learns on the finished codes.
 
 Corpus: a manifest (CSV with the columns path, speaker and split) of read English speech: four and a half hours of
 LibriSpeech (CC BY 4.0) and speechocean762 (free for commercial and other use) trained the shipped weights.

@@ -14,11 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vqaudio
+from tests.conftest import TINY
 from tests.samples import TableCoder
 from vqaudio import Codec, Codes
 from vqaudio.cli.info import latency
 from vqaudio.container import BlockReader
 from vqaudio.errors import AudioError, ModelError, UsageError
+from vqaudio.models.vqvae import VQVAE
 from vqaudio.runtime import segments
 from vqaudio.streams import decode_live, encode_live
 
@@ -26,8 +28,15 @@ cuts = st.lists(st.integers(0, 3000), max_size=12)
 
 
 @pytest.fixture(scope="module")
-def codec(tiny_codec) -> Codec:
-    return vqaudio.load(tiny_codec)
+def codec() -> Codec:
+    """Its codes are predictive, so that a stream has to remember the one before."""
+    config = dataclasses.replace(TINY, quantizer=dataclasses.replace(TINY.quantizer, predictive=True))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = VQVAE(config)
+        for stage in model.quantizer.stages:
+            stage.prediction.copy_(0.4 * torch.randn(stage.prediction.shape))
+        return Codec(config, model.arrays(), "An untrained codec for tests.")
 
 
 @pytest.fixture(scope="module")

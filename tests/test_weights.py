@@ -61,6 +61,9 @@ def test_the_fingerprint_survives_saving_and_names_what_gives_codes_their_meanin
         name = next(name for name, value in state.items() if name.startswith(part) and value.is_floating_point())
         changed = state | {name: state[name] + 1}
         assert (fingerprint(model.config, changed) != fingerprint(model.config, state)) == matters, part
+    predictive = dataclasses.replace(model.config.quantizer, predictive=True)
+    other = dataclasses.replace(model.config, quantizer=predictive)
+    assert fingerprint(other, state) != fingerprint(model.config, state)
     longer = dataclasses.replace(model.config.encoder, gain=1.0)
     assert fingerprint(dataclasses.replace(model.config, encoder=longer), state) != fingerprint(model.config, state)
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from vqaudio.errors import ModelError
@@ -17,6 +18,7 @@ from vqaudio.models.quantizer import (
     ResidualQuantizer,
     VectorQuantizer,
     correlations,
+    follow,
     least_squares,
     nearest,
     perplexity,
@@ -139,6 +141,23 @@ def test_prediction_codes_steady_points_better_after_a_start_from_the_data_and_i
     assert 0.7 < trained.diagonal().mean() < 1
     stage.train()(walks(rows=64, dim=8, frames=50, steadiness=0.5))
     assert not torch.equal(stage.prediction, trained)
+
+
+def test_an_average_that_starts_leaves_the_prediction_as_it_is():
+    stage = predictive()
+    before = stage.prediction.clone()
+    stage.start_average()
+    torch.testing.assert_close(least_squares(stage.autocorrelation, stage.crosscorrelation), before)
+
+
+def test_the_compiler_is_told_what_the_search_gives():
+    stage = predictive()
+    points = walks(rows=3, dim=4, frames=20).transpose(1, 2)
+    found = follow(points, stage.prediction, stage.codebook)
+    with FakeTensorMode() as mode:
+        told = follow(*map(mode.from_tensor, (points, stage.prediction, stage.codebook)))
+    for one, other in zip(found, told, strict=True):
+        assert (one.shape, one.stride(), one.dtype) == (other.shape, other.stride(), other.dtype)
 
 
 def test_what_is_lost_is_forgotten():

@@ -191,8 +191,16 @@ def test_codes_are_the_same_in_any_chunks(reference, sizes):
     np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole)
 
 
+def test_codes_in_any_order_of_memory(reference):
+    _, networks = reference
+    codes = some_codes(CONFIG)
+    for other in (np.asfortranarray(codes), np.repeat(codes, 2, axis=1)[:, ::2]):
+        one, two = networks.quantizer.start(), networks.quantizer.start()
+        np.testing.assert_array_equal(networks.quantizer.latents(one, other), networks.quantizer.latents(two, codes))
+
+
 def test_the_decoder_goes_on_from_the_points_of_the_encoder(reference):
-    """Bit for bit: they would drift apart else."""
+    """Bit for bit."""
     _, networks = reference
     coding, decoding = networks.quantizer.start(), networks.quantizer.start()
     latents = np.random.default_rng(2).normal(size=(300, 16)).astype(np.float32)

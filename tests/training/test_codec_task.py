@@ -45,6 +45,17 @@ def test_an_initial_codec_that_hears_at_another_level_is_an_error(recipe, tmp_pa
         loop.train(dataclasses.replace(one, codec=louder, initial=str(first)), tmp_path / "run", quiet=True)
 
 
+def test_predictive_codes_do_not_start_a_codec_of_plain_ones(recipe, tmp_path):
+    plain = dataclasses.replace(recipe, stages=(dataclasses.replace(recipe.stages[0], steps=3),))
+    quantizer = dataclasses.replace(plain.codec.quantizer, predictive=True)
+    predictive = dataclasses.replace(plain, codec=dataclasses.replace(plain.codec, quantizer=quantizer))
+    first = loop.train(predictive, tmp_path / "first", quiet=True)
+    with pytest.raises(RecipeError, match="its codes are predictive"):
+        loop.train(dataclasses.replace(plain, initial=str(first)), tmp_path / "run", quiet=True)
+    again = loop.train(dataclasses.replace(predictive, initial=str(first)), tmp_path / "again", quiet=True)
+    assert vqaudio.load(again).config.quantizer.predictive
+
+
 def test_the_best_codec_has_been_quantised(recipe, tmp_path):
     stage = dataclasses.replace(recipe.stages[0], steps=4, quantize_after=3)
     often = dataclasses.replace(recipe.schedule, validate_every=1)

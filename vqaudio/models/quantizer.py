@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from vqaudio.models.config import QuantizerConfig
 
 KMEANS_STEPS = 10
-RIDGE = 4e-3  # of the least squares, beside vectors of length 1: a small A soon forgets what was lost on the way
+RIDGE = 4e-3  # of the least squares, beside vectors of length 1: without it A is large, and late to forget a loss
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,9 @@ def all_reduce(*tensors: Tensor) -> None:
             distributed.all_reduce(tensor)
 
 
-@torch.library.custom_op("vqaudio::follow", mutates_args=())
-def follow(points: Tensor, prediction: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
-    """Points (B, T, d) on the sphere, frame after frame, to the nearest codes (B, T) given what A (d, d) predicts, and
-    to what it does predict (B, T, d). One operation, because a graph of all frames would take minutes to compile."""
+def frame_by_frame(points: Tensor, prediction: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
+    """Points (B, T, d) on the sphere to the nearest codes (B, T) given what A (d, d) predicts, and to what it does
+    predict (B, T, d)."""
     codes, predicted = [], []
     ahead = torch.zeros_like(points[:, 0])
     for point in points.unbind(1):
@@ -83,15 +82,23 @@ def follow(points: Tensor, prediction: Tensor, codebook: Tensor) -> tuple[Tensor
     return torch.stack(codes, 1), torch.stack(predicted, 1)
 
 
+# One operation, because a graph of all frames would take minutes to compile.
+follow = torch.library.custom_op("vqaudio::follow", frame_by_frame, mutates_args=())
+
+
 @follow.register_fake
 def _(points: Tensor, prediction: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
-    return points.new_empty(points.shape[:2], dtype=torch.long), torch.empty_like(points)
+    return points.new_empty(points.shape[:2], dtype=torch.long), points.new_empty(points.shape)
 
 
 def least_squares(autocorrelation: Tensor, crosscorrelation: Tensor) -> Tensor:
     """The matrix A (d, d) that predicts best, of the means of q q^T and z q^T, q being the vector before z."""
-    ridge = RIDGE * torch.eye(len(autocorrelation), device=autocorrelation.device)
-    return torch.linalg.solve_ex(autocorrelation + ridge, crosscorrelation.t())[0].t()
+    return torch.linalg.solve_ex(ridged(autocorrelation), crosscorrelation.t())[0].t()
+
+
+def ridged(autocorrelation: Tensor) -> Tensor:
+    """The mean of q q^T (d, d) and the ridge beside it."""
+    return autocorrelation + RIDGE * torch.eye(len(autocorrelation), device=autocorrelation.device)
 
 
 def correlations(before: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -277,7 +284,7 @@ class VectorQuantizer(nn.Module):
             self.sums.copy_(self.codebook)
         if self.config.predictive:
             self.autocorrelation.copy_(torch.eye(self.config.code_dim) / self.config.code_dim)
-            self.crosscorrelation.copy_(self.prediction @ self.autocorrelation)
+            self.crosscorrelation.copy_(self.prediction @ ridged(self.autocorrelation))
 
 
 def draw(latents: Tensor, count: int) -> Tensor:

@@ -47,7 +47,7 @@ class VQVAE(Autoencoder):
         return {"uniform_kl": kl, "bound": nats + kl}
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
-        """Take over the weights of a saved codec; the moving averages of its codebooks start anew.
+        """Take over the weights of a saved codec; the moving averages of its quantisers start anew.
 
         Raises:
             RuntimeError: for weights of another architecture.
@@ -57,5 +57,5 @@ class VQVAE(Autoencoder):
             stage.start_average()
 
     def moving_averages(self) -> dict[str, Tensor]:
-        """What only further training needs of the codebooks, by name."""
+        """What only further training needs of the quantisers, by name."""
         return {name: value for name, value in self.state_dict().items() if name.endswith(MOVING_AVERAGES)}

@@ -112,7 +112,7 @@ class CpuNetworks:
             past, done = self.quantizer.start(), 0
             for place in grid(frames, self._block(frames), context, context):
                 begin = max(0, place[0] - heard)
-                self.quantizer.latents(past, codes[:, done:begin])
+                self.quantizer.points(past, codes[:, done:begin])
                 yield place, past.copy()
                 done = begin
 

@@ -114,13 +114,20 @@ class Quantizer:
     def latents(self, state: Floats, codes: np.ndarray) -> Floats:
         """The next codes (quantizers, frames), of all stages or the first ones, to quantised latents (frames, D)."""
         total = None
-        for i, (stage, indices) in enumerate(zip(self.stages, codes, strict=False)):
-            points = np.empty((len(indices), self.config.code_dim), np.float32)
-            follow(indices, stage.codebook, stage.prediction, self.config.predictive, state[i : i + 1], points)
+        for stage, points in zip(self.stages, self.points(state, codes), strict=False):
             part = stage.project_out(pad(points, 1))
             total = part if total is None else total + part
         assert total is not None
         return total
+
+    def points(self, state: Floats, codes: np.ndarray) -> list[Floats]:
+        """The next codes (quantizers, frames) to the quantised points (frames, d) of every stage."""
+        found = []
+        for i, indices in enumerate(np.ascontiguousarray(codes)):
+            stage, points = self.stages[i], np.empty((len(indices), self.config.code_dim), np.float32)
+            follow(indices, stage.codebook, stage.prediction, self.config.predictive, state[i : i + 1], points)
+            found.append(points)
+        return found
 
 
 class Reference:

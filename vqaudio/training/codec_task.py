@@ -205,4 +205,6 @@ def load_parts(model: VQVAE | VAE, path: str) -> None:
             raise RecipeError(
                 f"'{path}' does not fit the recipe: its encoder's {key} is {theirs[key]}, not {ours[key]}."
             )
+    if file.config.quantizer.predictive and not model.config.quantizer.predictive:
+        raise RecipeError(f"'{path}' does not fit the recipe: its codes are predictive.")
     model.load_weights({**own, **saved})

@@ -71,7 +71,8 @@ class Usage:
 @dataclass(frozen=True)
 class Neighbours:
     """Whether codes whose vectors are near each other stand for the same class of phonemes: share of the codes for
-    which their nearest has the same, and what that share would be for codes at random."""
+    which their nearest has the same, and what that share would be for codes at random. Vectors of predictive codes are
+    changes, and near each other where these are alike."""
 
     alike: float
     by_chance: float

@@ -27,7 +27,7 @@ class Likelihood:
 
     Attributes:
         true: under the codes, or other latents, of the utterance itself.
-        shuffled_in_time: under its codes in random order.
+        shuffled_in_time: under its own latents in random order.
         other_utterance: under the codes of another utterance, repeated or cut to length.
         zero: under a conditioning of zeros.
         utterances, seconds: how much was measured.
