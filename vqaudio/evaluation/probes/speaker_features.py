@@ -22,7 +22,7 @@ TITLES = {
     "mel": "log-mel of the original",
     "latents": "latents before quantisation",
     "codes": "histogram of codes",
-    "vectors": "code vectors",
+    "vectors": "quantised latents",
     "conditioning": "conditioning by codes alone",
     "conditioning_speaker": "conditioning by codes and speaker",
     "speaker": "speaker vector",
