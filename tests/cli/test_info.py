@@ -37,6 +37,7 @@ def test_model(run, tiny_codec: Path) -> None:
     codec = vqaudio.load(tiny_codec)
     assert facts["name"] == "tiny"
     assert facts["decoders"] == ["spectral", "wavenet"]
+    assert facts["predictive"] is False
     assert facts["bits_per_second"] == [1250.0, 2500.0]  # 250 codes a second of 5 bits
     weights = codec.model.state_dict().keys() - codec.model.moving_averages().keys()
     assert sum(facts["weights"].values()) == sum(codec.model.state_dict()[name].numel() for name in weights)

@@ -89,6 +89,7 @@ def _of_model(file: str) -> dict[str, Any]:
         "hop": config.hop,
         "quantizers": all_quantizers,
         "codebook_size": config.quantizer.codebook_size,
+        "predictive": config.quantizer.predictive,
         "bits_per_second": [config.bit_rate * n / all_quantizers for n in range(1, all_quantizers + 1)],
         "speaker": config.speaker.kind,
         "weights": _weights(codec),
