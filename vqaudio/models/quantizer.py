@@ -272,8 +272,9 @@ class VectorQuantizer(nn.Module):
             self.codebook.copy_(F.normalize(vectors, dim=1) if self.on_sphere else vectors)
             if self.config.predictive:
                 self.prediction.copy_(least_squares(*correlations(quantized[:, :-1], points[:, 1:])))
-        if not all(torch.isfinite(value).all() for value in self.state_dict().values()):
-            self.load_state_dict(kept)
+        finite = torch.stack([torch.isfinite(value).all() for value in self.state_dict().values()]).all()
+        for name, value in self.state_dict().items():
+            value.copy_(torch.where(finite, value, kept[name]))
         self.start_average()
 
     @torch.no_grad()
