@@ -32,8 +32,9 @@ def start(device: str) -> torch.device:
 
 
 def stop() -> None:
-    """Leave the run."""
+    """Leave the run, all processes together: who leaves while another still talks to it may end in an abort."""
     if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
         distributed.destroy_process_group()
 
 
