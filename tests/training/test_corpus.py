@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import logging
 import sys
 from collections import Counter
@@ -240,14 +241,35 @@ class TestCrops:
         assert torch.equal(again[0], batches[1][0])
         assert not torch.equal(Crops(self.corpus, np.arange(5), 50, seed=4).batch(7, 8)[0], batches[0][0])
 
+    @pytest.mark.parametrize("speeds", [(1.0,), (0.9, 1.1)])
     @pytest.mark.parametrize("world", [2, 4])
-    def test_processes_share_one_draw(self, world):
-        whole = Crops(self.corpus, np.arange(5), 50, seed=1).batch(5, 8)
-        parts = [
-            Crops(self.corpus, np.arange(5), 50, seed=1, rank=rank, world=world).batch(5, 8) for rank in range(world)
-        ]
+    def test_processes_share_one_draw(self, world, speeds):
+        chosen = self.corpus, np.arange(5), 50, 1, "cpu"
+        whole = Crops(*chosen, speeds=speeds).batch(5, 8)
+        parts = [Crops(*chosen, rank=rank, world=world, speeds=speeds).batch(5, 8) for rank in range(world)]
         for i in range(2):
-            assert torch.equal(torch.cat([part[i] for part in parts]), whole[i])
+            torch.testing.assert_close(torch.cat([part[i] for part in parts]), whole[i])
+
+    def test_speeds_take_turns_and_move_the_pitch(self):
+        length, hz = 4000, 400.0
+        tone = 8000 * np.sin(2 * np.pi * hz / 16000 * np.arange(20000))
+        corpus = dataclasses.replace(build([20000], ["a"], rate=16000), samples=tone.astype(np.int16))
+        crops = Crops(corpus, np.arange(1), length, seed=0, speeds=(0.95, 1.0, 1.15))
+        heard = Counter()
+        for step in range(60):
+            waveform, _ = crops.batch(step, 1)
+            assert waveform.shape == (1, 1, length)
+            inside = waveform[0, 0, 100:-100].double().numpy()
+            samples = 2 * np.pi / 16000 * np.arange(len(inside))
+            parts = {}
+            for speed in (0.95, 1.0, 1.15):
+                basis = np.stack([np.cos(speed * hz * samples), np.sin(speed * hz * samples)], 1)
+                rest = inside - basis @ np.linalg.lstsq(basis, inside, rcond=None)[0]
+                parts[speed] = np.square(rest).sum() / np.square(inside).sum()
+            best = min(parts, key=parts.__getitem__)
+            assert parts[best] < 1e-4 < 0.1 < sorted(parts.values())[1]
+            heard[best] += 1
+        assert min(heard.values()) >= 10
 
     @settings(max_examples=25, deadline=None)
     @given(

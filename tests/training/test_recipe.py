@@ -243,6 +243,8 @@ class TestCheck:
             "stages.0.crop_seconds=Infinity",
             "seed=99999999999999999999999",
             "optimizer.accumulate=0",
+            "speeds=[]",
+            "speeds=[1, 0]",
             "schedule.log_every=0",
         ],
     )

@@ -78,7 +78,7 @@ class CodecTask(Task):
         codec, corpus = self.recipe.codec, self.corpus
         length = round(stage.crop_seconds * codec.frame_rate) * codec.hop
         crop = (corpus, self.train_indices, length, self.recipe.seed, self.device)
-        self.crops = Crops(*crop, distributed.rank(), distributed.world())
+        self.crops = Crops(*crop, distributed.rank(), distributed.world(), self.recipe.speeds)
         seconds = self.recipe.corpus.validation_seconds
         self.validation = validation_items(corpus, self.held_out, seconds, length, self.device)
         length = max(1, round(self.recipe.corpus.sample_seconds * codec.frame_rate)) * codec.hop

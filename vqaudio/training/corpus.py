@@ -8,7 +8,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import logging
+import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -188,7 +190,12 @@ def pack(config: CorpusConfig, sample_rate: int, directory: str | Path | None = 
 
 
 class Crops:
-    """Random crops of some utterances of a corpus, each batch one of the steps of a `Draw`."""
+    """Random crops of some utterances of a corpus, each batch one of the steps of a `Draw`.
+
+    Args:
+        length: of a crop, in samples.
+        speeds: at one of which each batch is played, its pitch and formants with it, to the hundredth.
+    """
 
     def __init__(
         self,
@@ -199,17 +206,25 @@ class Crops:
         device: str | torch.device = "cpu",
         rank: int = 0,
         world: int = 1,
+        speeds: Sequence[float] = (1.0,),
     ) -> None:
         self.corpus, self.length, self.device = corpus, length, torch.device(device)
-        self.draw = Draw(corpus, indices, length, seed, rank, world)
+        self.draws, self.resamplers = [], []
+        for speed in speeds:
+            self.draws.append(Draw(corpus, indices, math.ceil(speed * length), seed, rank, world))
+            self.resamplers.append(torchaudio().transforms.Resample(round(100 * speed), 100).to(device))
 
     def batch(self, step: int, size: int) -> tuple[Tensor, Tensor]:
         """This process's share of the crops of a step, of `size` in all: waveform (B, 1, length) float32 in [-1, 1],
         and speaker (B,) int64, on the device.
 
-        An utterance shorter than the crop is followed by zeros.
+        An utterance shorter than the crop is followed by zeros. Played at another speed, samples may lie outside by a
+        little.
         """
-        return _cut(self.corpus, *self.draw.places(step, size), self.length, self.device)
+        speed = self.draws[0].choice(step, len(self.draws))
+        draw = self.draws[speed]
+        waveform, speaker = _cut(self.corpus, *draw.places(step, size), draw.length, self.device)
+        return self.resamplers[speed](waveform)[..., : self.length], speaker
 
 
 def validation_items(

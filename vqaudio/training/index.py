@@ -83,12 +83,18 @@ class Draw:
             step: number of the draw.
             size: pieces of all processes together, a multiple of their number.
         """
-        key = np.array([self.seed, step], dtype=np.int64).view(np.uint64)
-        uniforms = np.random.Generator(np.random.Philox(key=key)).random((size, 2))
+        uniforms = np.random.Generator(self._source(step)).random((size, 2))
         uniforms = np.split(uniforms, self.world)[self.rank]
         rows = np.searchsorted(self._ends, (uniforms[:, 0] * self._ends[-1]).astype(np.int64), side="right")
         spare = np.maximum(self.lengths[rows] - self.length, 0)
         return self.indices[rows], (uniforms[:, 1] * (spare + 1)).astype(np.int64)
+
+    def choice(self, step: int, count: int) -> int:
+        """One of `count` things, for a step, the same in all processes and apart from the places."""
+        return int(np.random.Generator(self._source(step).jumped()).integers(count))
+
+    def _source(self, step: int) -> np.random.Philox:
+        return np.random.Philox(key=np.array([self.seed, step], dtype=np.int64).view(np.uint64))
 
 
 def validation_places(index: Index, indices: np.ndarray, count: int, length: int) -> tuple[np.ndarray, np.ndarray]:

@@ -158,6 +158,7 @@ class Recipe(Plan):
     stages: tuple[Stage, ...]
     bottleneck: Literal["codes", "gaussian"] = "codes"  # "gaussian" makes a VAE, to compare with
     gain_range_db: tuple[float, float] = (-34.0, 14.0)  # random change of each crop's level, up to full scale
+    speeds: tuple[float, ...] = (1.0,)  # one of which each batch is played at: more voices than the corpus has
 
     def check(self) -> None:
         """See that the recipe makes sense.
@@ -172,6 +173,8 @@ class Recipe(Plan):
             _check_stage(stage, "learns something from a loss", bool(counted and reached & set(stage.parts)))
             _check_stage(stage, "has crops of a frame or more", stage.crop_seconds * self.codec.frame_rate >= 1)
             _check_stage(stage, "quantises before it ends", stage.quantize_after < max(1, stage.steps))
+        if not all(0.5 <= speed <= 2 for speed in self.speeds) or not self.speeds:
+            raise RecipeError("The recipe must play speech at one speed or several, from half to double.")
         if self.codec.speaker.kind == "lookup" and self.corpus.validation_speakers:
             raise RecipeError(NO_ROWS)
 
