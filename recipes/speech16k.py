@@ -3,7 +3,7 @@
 250 frames per second with 512 predictive codes, a speaker vector of eight bytes computed from the utterance, and a
 spectral decoder. Encoder, quantiser and conditioning first learn to tell the log-mel alone, which is cheap, then
 everything learns together; a WaveNet over four bands learns on the finished codes. Each batch is played at one of five
-speeds, for the sake of voices that the corpus does not have.
+speeds, for the sake of voices that the corpus does not have; the shipped weights were trained without.
 
 Corpus: a manifest (CSV with the columns path, speaker and split) of read English speech: four and a half hours of
 LibriSpeech (CC BY 4.0) and speechocean762 (free for commercial and other use) trained the shipped weights.

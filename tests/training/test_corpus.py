@@ -248,7 +248,13 @@ class TestCrops:
         whole = Crops(*chosen, speeds=speeds).batch(5, 8)
         parts = [Crops(*chosen, rank=rank, world=world, speeds=speeds).batch(5, 8) for rank in range(world)]
         for i in range(2):
-            torch.testing.assert_close(torch.cat([part[i] for part in parts]), whole[i])
+            assert torch.equal(torch.cat([part[i] for part in parts]), whole[i])
+
+    @pytest.mark.parametrize("speed", [0.5, 0.954, 0.996, 1.004, 1.13, 2.0])
+    def test_crops_of_every_speed_are_full(self, speed):
+        for length in (1, 49, 50, 600):
+            waveform, _ = Crops(self.corpus, np.array([2]), length, seed=0, speeds=(speed,)).batch(0, 2)
+            assert waveform.shape == (2, 1, length)
 
     def test_speeds_take_turns_and_move_the_pitch(self):
         length, hz = 4000, 400.0

@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import logging
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -210,9 +209,9 @@ class Crops:
     ) -> None:
         self.corpus, self.length, self.device = corpus, length, torch.device(device)
         self.draws, self.resamplers = [], []
-        for speed in speeds:
-            self.draws.append(Draw(corpus, indices, math.ceil(speed * length), seed, rank, world))
-            self.resamplers.append(torchaudio().transforms.Resample(round(100 * speed), 100).to(device))
+        for percent in (round(100 * speed) for speed in speeds):
+            self.draws.append(Draw(corpus, indices, -(-percent * length // 100), seed, rank, world))
+            self.resamplers.append(torchaudio().transforms.Resample(percent, 100).to(device))
 
     def batch(self, step: int, size: int) -> tuple[Tensor, Tensor]:
         """This process's share of the crops of a step, of `size` in all: waveform (B, 1, length) float32 in [-1, 1],
