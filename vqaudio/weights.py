@@ -172,8 +172,9 @@ def fingerprint(config: CodecConfig, state: Mapping[str, Tensor | NDArray[np.flo
     Decoders do not count: codes stay decodable when a better decoder has been trained on them.
     """
     settings = {part: to_dict(getattr(config, part)) for part in MEANING}
-    if not config.quantizer.predictive:
-        del settings["quantizer"]["predictive"]  # models from before there was a choice keep their fingerprint
+    for choice in ("predictive", "rate_weight"):
+        if not settings["quantizer"][choice]:
+            del settings["quantizer"][choice]  # models from before there was a choice keep their fingerprint
     digest = hashlib.sha256(json.dumps([config.sample_rate, settings], sort_keys=True).encode())
     for name in sorted(name for name in state if name.split(".")[0] in MEANING and not name.endswith(MOVING_AVERAGES)):
         weights = _half(state[name])

@@ -272,4 +272,6 @@ def test_the_peers_code_speech(peer: Peer) -> None:
     waveform = torch.from_numpy(benchmark.speech(0.5, peer.sample_rate))[None, None]
     with torch.inference_mode():
         decoded: Any = decode(encode(waveform))
-    assert getattr(decoded, "audio_values", decoded).shape[-1] == pytest.approx(peer.sample_rate / 2, rel=0.1)
+    assert getattr(decoded, "audio_values", decoded).shape[-1] == pytest.approx(
+        peer.sample_rate / 2, abs=0.08 * peer.sample_rate
+    )

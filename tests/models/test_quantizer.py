@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -78,9 +79,9 @@ def test_codebook_moves_only_while_training(normalize):
     assert not torch.equal(stage.codebook, before)
 
 
-def predictive() -> VectorQuantizer:
+def predictive(rate_weight: float = 0.0) -> VectorQuantizer:
     """A predictive quantiser that has to predict."""
-    stage = identity(QuantizerConfig(codebook_size=8, code_dim=4, predictive=True))
+    stage = identity(QuantizerConfig(codebook_size=8, code_dim=4, predictive=True, rate_weight=rate_weight))
     stage.prediction.copy_(0.4 * torch.randn_like(stage.prediction))
     stage.codebook.mul_(0.7)
     return stage
@@ -96,9 +97,14 @@ def walks(*, rows: int, dim: int, frames: int, steadiness: float = 0.95) -> torc
     return torch.stack(points, 2)
 
 
-def test_predictive_codes_are_those_of_numpy():
+@pytest.mark.parametrize("rate_weight", [0.0, 0.1])
+def test_predictive_codes_are_those_of_numpy(rate_weight):
     torch.manual_seed(0)
-    stage = predictive().eval()
+    stage = predictive(rate_weight=rate_weight).eval()
+    costs = np.zeros(8)
+    if rate_weight:
+        stage.bits.copy_(torch.arange(8.0))
+        costs = rate_weight * np.arange(8)
     latents = walks(rows=3, dim=4, frames=20)
     quantized, codes, _, commitment = stage(latents)
     matrix, codebook = stage.prediction.numpy().astype(float), stage.codebook.numpy().astype(float)
@@ -106,13 +112,45 @@ def test_predictive_codes_are_those_of_numpy():
     for row, own, found in zip(latents.numpy(), codes.numpy(), quantized.detach().numpy(), strict=True):
         before = np.zeros(4)
         for point, code, quantised in zip(row.T.astype(float), own, found.T, strict=True):
-            ahead = matrix @ before
-            assert code == ((point - ahead - codebook) ** 2).sum(1).argmin()
-            before = (ahead + codebook[code]) / np.linalg.norm(ahead + codebook[code])
+            sums = matrix @ before + codebook
+            candidates = sums / np.linalg.norm(sums, axis=1, keepdims=True)
+            assert code == (((point - candidates) ** 2).sum(1) / 2 + costs).argmin()
+            before = candidates[code]
             np.testing.assert_allclose(quantised, before, atol=1e-5)
             distances.append(((point - before) ** 2).sum())
     assert commitment.item() == pytest.approx(np.mean(distances), rel=1e-4)
     torch.testing.assert_close(stage.decode(codes), quantized)
+
+
+def test_a_weight_on_the_rate_saves_bits_for_little_distance():
+    torch.manual_seed(0)
+    losses, bits = {}, {}
+    for weight in (0.0, 0.01):
+        config = QuantizerConfig(codebook_size=16, code_dim=8, predictive=True, rate_weight=weight, decay=0.9)
+        stage = identity(config)
+        torch.manual_seed(1)
+        stage.initialize(walks(rows=64, dim=8, frames=50))
+        for _ in range(60):
+            stage.train()(walks(rows=64, dim=8, frames=50))
+        _, codes, _, commitment = stage.eval()(walks(rows=256, dim=8, frames=50))
+        share = np.bincount(codes.flatten(), minlength=16) / codes.numel()
+        losses[weight], bits[weight] = commitment.item(), scipy.stats.entropy(share, base=2)
+        if weight:
+            told = stage.bits.exp2().reciprocal().numpy()
+            assert np.abs(told - share).sum() < 0.25 * np.abs(1 / 16 - share).sum()
+    assert bits[0.01] < bits[0.0] - 0.05
+    assert losses[0.01] < 1.05 * losses[0.0]
+
+
+def test_an_average_starts_from_the_bits_of_the_codes():
+    stage = predictive(rate_weight=0.1)
+    shares = torch.tensor([8.0, 4, 4, 4, 4, 4, 2, 2]) / 32
+    stage.bits.copy_(-shares.log2())
+    before, codebook = stage.bits.clone(), stage.codebook.clone()
+    stage.start_average()
+    torch.testing.assert_close(stage.counts / stage.counts.sum(), shares)
+    torch.testing.assert_close(stage.sums / stage.counts[:, None], codebook)
+    assert torch.equal(stage.bits, before)
 
 
 def test_a_prediction_is_the_least_squares_of_numpy():
@@ -153,9 +191,10 @@ def test_an_average_that_starts_leaves_the_prediction_as_it_is():
 def test_the_compiler_is_told_what_the_search_gives():
     stage = predictive()
     points = walks(rows=3, dim=4, frames=20).transpose(1, 2)
-    found = follow(points, stage.prediction, stage.codebook)
+    inputs = points, stage.prediction, stage.codebook, stage.costs()
+    found = follow(*inputs)
     with FakeTensorMode() as mode:
-        told = follow(*map(mode.from_tensor, (points, stage.prediction, stage.codebook)))
+        told = follow(*map(mode.from_tensor, inputs))
     for one, other in zip(found, told, strict=True):
         assert (one.shape, one.stride(), one.dtype) == (other.shape, other.stride(), other.dtype)
 
@@ -177,6 +216,16 @@ def test_a_start_from_what_is_not_finite_leaves_codebook_and_prediction():
     before = stage.codebook.clone(), stage.prediction.clone()
     stage.initialize(torch.randn(1, 4, 50).index_fill(2, torch.tensor([7]), torch.nan))
     assert torch.equal(stage.codebook, before[0]) and torch.equal(stage.prediction, before[1])
+
+
+def test_a_rate_has_a_weight_where_codes_are_predictive():
+    for options in (
+        {"predictive": False, "rate_weight": 0.01},
+        {"predictive": True, "rate_weight": -0.01},
+        {"predictive": True, "rate_weight": 0.01, "restart_below": 0.0},
+    ):
+        with pytest.raises(ModelError, match="codes whose rate has a weight"):
+            check(CodecConfig(quantizer=QuantizerConfig(**options), spectral=SpectralConfig()))
 
 
 @pytest.mark.parametrize("options", [{"normalize": False}, {"codebook": "loss"}])

@@ -30,7 +30,7 @@ from vqaudio.runtime.product import PAIRED
 FRAMES = 60
 CONFIG = CodecConfig(
     encoder=EncoderConfig(strides=(8, 4, 2), channels=(12, 20, 24), dilations=(1, 3), latent_channels=10),
-    quantizer=QuantizerConfig(quantizers=2, codebook_size=40, code_dim=6, predictive=True),
+    quantizer=QuantizerConfig(quantizers=2, codebook_size=40, code_dim=6, predictive=True, rate_weight=0.05),
     speaker=SpeakerConfig(kind="reference", channels=9, dims=5),
     conditioning=ConditioningConfig(channels=20),
     wavenet=WaveNetConfig(bands=4, channels=12, skip_channels=20, dilations=(1, 2, 4), mixtures=3),
@@ -46,7 +46,7 @@ def variants() -> list[CodecConfig]:
         dataclasses.replace(
             CONFIG,
             speaker=SpeakerConfig(kind="lookup", channels=9, speakers=3),
-            quantizer=dataclasses.replace(CONFIG.quantizer, predictive=False),
+            quantizer=dataclasses.replace(CONFIG.quantizer, predictive=False, rate_weight=0.0),
             wavenet=mulaw,
         ),
         dataclasses.replace(
@@ -57,7 +57,11 @@ def variants() -> list[CodecConfig]:
             spectral=dataclasses.replace(CONFIG.spectral, fft_size=128),
             wavenet=dataclasses.replace(CONFIG.wavenet, bands=1),
         ),
-        dataclasses.replace(CONFIG, wavenet=dataclasses.replace(CONFIG.wavenet, output="mulaw")),
+        dataclasses.replace(
+            CONFIG,
+            wavenet=dataclasses.replace(CONFIG.wavenet, output="mulaw"),
+            quantizer=dataclasses.replace(CONFIG.quantizer, rate_weight=0.0),
+        ),
     ]
 
 
@@ -72,6 +76,8 @@ def pair(config: CodecConfig, paired: bool = PAIRED) -> tuple[VQVAE, CpuNetworks
         for stage in model.quantizer.stages:
             stage.prediction.copy_(0.3 * torch.randn_like(stage.prediction))
             stage.codebook.mul_(0.7)
+            if config.quantizer.rate_weight:
+                stage.bits.copy_(torch.linspace(3, 8, len(stage.bits)))
     return model, CpuNetworks(config, model.arrays(), threads=2, paired=paired)
 
 

@@ -54,6 +54,7 @@ class QuantizerConfig:
     code_dim: int = 16
     normalize: bool = True
     predictive: bool = False  # codes tell what the quantised latent before does not
+    rate_weight: float = 0.0  # of predictive codes: what a bit costs beside half the squared distance on the sphere
     codebook: Literal["ema", "loss"] = "ema"
     decay: float = 0.99
     restart_below: float = 0.05  # share of uniform use under which a code is restarted from the data
@@ -211,6 +212,9 @@ def check(config: CodecConfig) -> None:
         "a codebook has 2 to 65536 codes": 2 <= quantizer.codebook_size <= 65536,
         "a predictive quantiser is normalised, and its codebook a moving average": not quantizer.predictive
         or (quantizer.normalize and quantizer.codebook == "ema"),
+        "codes whose rate has a weight are predictive": quantizer.rate_weight == 0
+        or (quantizer.rate_weight > 0 and quantizer.predictive),
+        "codes whose rate has a weight restart": quantizer.rate_weight == 0 or quantizer.restart_below > 0,
         "a speaker table has speakers": speaker.kind != "lookup" or speaker.speakers > 0,
         "a speaker reference has dims and at least 2 levels": speaker.dims > 0 and speaker.levels > 1,
         "the FFT is an even number of samples and spans at least two hops": spectral is None

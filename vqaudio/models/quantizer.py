@@ -7,7 +7,9 @@ Zeghidour et al. 2021, arXiv 2107.03312; Yu et al. 2021, arXiv 2110.04627).
 
 A predictive quantiser codes what the quantised latent before does not tell: q_t = N(A q_(t-1) + e_t), N being the way
 to the sphere, q before the first frame zero, A the matrix of least squares (predictive vector quantisation: Gersho and
-Gray 1992, chapter 13).
+Gray 1992, chapter 13), e_t the code vector whose q_t is nearest. Where the rate has a weight, the bits that a code
+takes by its share of all codes count beside the distance (entropy-constrained vector quantisation: Chou, Lookabaugh and
+Gray 1989).
 """
 
 from __future__ import annotations
@@ -51,6 +53,14 @@ def nearest(latents: Tensor, codebook: Tensor) -> Tensor:
     return torch.addmm(codebook.square().sum(1), latents, codebook.t(), alpha=-2).argmin(1)
 
 
+def nearest_in_direction(points: Tensor, ahead: Tensor, codebook: Tensor, costs: Tensor) -> Tensor:
+    """Index of the code vector c for which the cosine between a point and ahead + c, less the cost of the code, is
+    largest: (N, d), (N, d), (K, d) and (K,) to (N,)."""
+    along = (points * ahead).sum(1, keepdim=True) + points @ codebook.t()
+    squares = torch.addmm(codebook.square().sum(1), ahead, codebook.t(), alpha=2) + ahead.square().sum(1, keepdim=True)
+    return (along * squares.clamp(min=1e-12).rsqrt() - costs).argmax(1)
+
+
 def histogram(codes: Tensor, codebook_size: int) -> Tensor:
     """How often each code occurs: integers of any shape to float (K,). On a GPU `bincount` would make the host wait."""
     counts = torch.zeros(codebook_size, device=codes.device)
@@ -69,13 +79,13 @@ def all_reduce(*tensors: Tensor) -> None:
             distributed.all_reduce(tensor)
 
 
-def frame_by_frame(points: Tensor, prediction: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
-    """Points (B, T, d) on the sphere to the nearest codes (B, T) given what A (d, d) predicts, and to what it does
-    predict (B, T, d)."""
+def frame_by_frame(points: Tensor, prediction: Tensor, codebook: Tensor, costs: Tensor) -> tuple[Tensor, Tensor]:
+    """Points (B, T, d) on the sphere to the codes (B, T) that are nearest there together with what A (d, d) predicts,
+    costs (K,) considered, and to what it does predict (B, T, d)."""
     codes, predicted = [], []
     ahead = torch.zeros_like(points[:, 0])
     for point in points.unbind(1):
-        code = nearest(point - ahead, codebook)
+        code = nearest_in_direction(point, ahead, codebook, costs)
         codes.append(code)
         predicted.append(ahead)
         ahead = F.normalize(ahead + codebook[code], dim=1) @ prediction.t()
@@ -87,7 +97,7 @@ follow = torch.library.custom_op("vqaudio::follow", frame_by_frame, mutates_args
 
 
 @follow.register_fake
-def _(points: Tensor, prediction: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
+def _(points: Tensor, prediction: Tensor, codebook: Tensor, costs: Tensor) -> tuple[Tensor, Tensor]:
     return points.new_empty(points.shape[:2], dtype=torch.long), points.new_empty(points.shape)
 
 
@@ -123,6 +133,7 @@ class VectorQuantizer(nn.Module):
     prediction: Tensor
     autocorrelation: Tensor
     crosscorrelation: Tensor
+    bits: Tensor
 
     def __init__(self, config: QuantizerConfig, channels: int) -> None:
         super().__init__()
@@ -140,6 +151,8 @@ class VectorQuantizer(nn.Module):
         if config.predictive:
             for name in ("prediction", "autocorrelation", "crosscorrelation"):
                 self.register_buffer(name, torch.zeros(config.code_dim, config.code_dim))
+            if config.rate_weight > 0:
+                self.register_buffer("bits", torch.zeros(config.codebook_size))
             self.start_average()
 
     @property
@@ -156,10 +169,16 @@ class VectorQuantizer(nn.Module):
         """The code vectors (K, d)."""
         return F.normalize(self.codebook, dim=1) if self.on_sphere else self.codebook
 
+    def costs(self) -> Tensor:
+        """What each code must be nearer by to be chosen (K,), as half the squared distance on the sphere."""
+        if self.config.rate_weight > 0:
+            return self.config.rate_weight * self.bits
+        return torch.zeros_like(self.codebook[:, 0])
+
     def search(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Projected latents (B, T, d) to their codes (B, T), and to what was predicted of them (B, T, d)."""
         if self.config.predictive:
-            return follow(points, self.prediction, self.codebook)
+            return follow(points, self.prediction, self.codebook, self.costs())
         codes = nearest(points.flatten(0, 1), self.vectors())
         return codes.unflatten(0, points.shape[:2]), torch.zeros_like(points)
 
@@ -223,6 +242,8 @@ class VectorQuantizer(nn.Module):
         codebook = F.normalize(means, dim=1) if self.on_sphere else means
         for own, new in ((self.counts, counts), (self.sums, sums), (self.codebook, codebook)):
             own.copy_(new)
+        if self.config.rate_weight > 0:
+            self.bits.copy_((counts.sum() / counts).log2())
 
     @torch.no_grad()
     def update_prediction(self, points: Tensor, quantized: Tensor) -> None:
@@ -254,6 +275,8 @@ class VectorQuantizer(nn.Module):
         """Start the codebook from latents (B, D, T) by k-means, and the prediction by least squares; they stay as they
         are where the latents are not finite."""
         kept = {name: value.clone() for name, value in self.state_dict().items()}
+        if self.config.rate_weight > 0:
+            self.bits.zero_()
         points = self.project(latents).transpose(1, 2)
         predicted = torch.zeros_like(points)
         if self.config.predictive:
@@ -279,10 +302,12 @@ class VectorQuantizer(nn.Module):
 
     @torch.no_grad()
     def start_average(self) -> None:
-        """Let the moving averages begin where the codebook and the prediction are."""
+        """Let the moving averages begin where the codebook, the bits of its codes and the prediction are."""
         self.counts.fill_(1.0)
+        if self.config.rate_weight > 0:
+            self.counts.copy_((self.bits.mean() - self.bits).exp2())
         if self.config.codebook == "ema":
-            self.sums.copy_(self.codebook)
+            self.sums.copy_(self.codebook * self.counts[:, None])
         if self.config.predictive:
             self.autocorrelation.copy_(torch.eye(self.config.code_dim) / self.config.code_dim)
             self.crosscorrelation.copy_(self.prediction @ ridged(self.autocorrelation))

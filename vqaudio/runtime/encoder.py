@@ -65,12 +65,13 @@ class EncoderState:
 
 @dataclass(frozen=True)
 class Stage:
-    """One of a quantiser's codebooks (K, d), with the matrix that predicts, transposed (d, d padded): zero where codes
-    are not predictive."""
+    """One of a quantiser's codebooks (K, d), with what the choice of each code costs, and the matrix that predicts,
+    transposed (d, d padded): both zero where codes are not predictive."""
 
     project_in: Convolution
     codebook: Floats
     columns: Floats  # the codebook (d, K padded)
+    costs: Floats
     prediction: Floats
     project_out: Convolution
 
@@ -86,14 +87,17 @@ class Quantizer:
         for i in range(config.quantizer.quantizers):
             name = f"quantizer.stages.{i}"
             codebook = weights.take(f"{name}.codebook", size, dim)
-            prediction = np.zeros((dim, dim), np.float32)
+            prediction, costs = np.zeros((dim, dim), np.float32), np.zeros(size, np.float32)
             if self.config.predictive:
                 prediction = weights.take(f"{name}.prediction", dim, dim)
             elif self.config.normalize:
                 codebook = codebook / np.maximum(np.sqrt((codebook * codebook).sum(1, keepdims=True)), 1e-12)
+            if self.config.rate_weight > 0:
+                costs = np.float32(self.config.rate_weight) * weights.take(f"{name}.bits", size)
             project_in = Convolution(weights, f"{name}.project_in", channels, dim)
             project_out = Convolution(weights, f"{name}.project_out", dim, channels)
-            self.stages.append(Stage(project_in, codebook, pad(codebook.T, 1), pad(prediction.T, 1), project_out))
+            columns, ahead = pad(codebook.T, 1), pad(prediction.T, 1)
+            self.stages.append(Stage(project_in, codebook, columns, costs, ahead, project_out))
 
     def start(self) -> Floats:
         """The state of a new stream."""
@@ -105,8 +109,8 @@ class Quantizer:
         config, residual = self.config, latents
         for i, stage in enumerate(self.stages[:quantizers]):
             points = np.ascontiguousarray(stage.project_in(residual)[:, : config.code_dim])
-            form = config.normalize, config.predictive
-            quantize(points, stage.columns, stage.codebook, stage.prediction, *form, state[i : i + 1], codes[i])
+            vectors, form = (stage.columns, stage.codebook, stage.costs), (config.normalize, config.predictive)
+            quantize(points, *vectors, stage.prediction, *form, state[i : i + 1], codes[i])
             if i + 1 < quantizers:
                 residual = residual - stage.project_out(pad(points, 1))
         return codes
@@ -228,6 +232,7 @@ def quantize(
     points: Floats,
     columns: Floats,
     codebook: Floats,
+    costs: Floats,
     prediction: Floats,
     normalize: bool,
     predictive: bool,
@@ -236,8 +241,11 @@ def quantize(
 ) -> None:
     """Points (frames, d) to the nearest codes (frames,), the first of equals, and in place to the quantised points.
 
+    Predictive codes are those that are nearest on the sphere, together with what was predicted, costs considered.
+
     Args:
         columns, codebook: the code vectors (d, K padded) and (K, d).
+        costs: what each of them must be nearer by (K,), as half the squared distance.
         past: the quantised point before the first one (1, d), at the end the last one.
     """
     (size, dim), width = codebook.shape, columns.shape[1]
@@ -245,8 +253,10 @@ def quantize(
     for d in range(dim):
         for code in range(size):
             squares[code] += columns[d, code] * columns[d, code]
-    scaled = np.empty((1, dim), np.float32)
-    products = np.empty((1, width), np.float32)
+    rows = np.empty((2 if predictive else 1, dim), np.float32)  # the point, and what was predicted of it
+    products = np.empty((len(rows), width), np.float32)
+    distances = np.empty(size, np.float32)
+    two, least = np.float32(2), np.float32(1e-12)
     ahead = np.zeros((1, prediction.shape[1]), np.float32)
     for frame in range(len(points)):
         norm = np.float32(1)
@@ -254,18 +264,28 @@ def quantize(
             total = np.float32(0)
             for d in range(dim):
                 total += points[frame, d] * points[frame, d]
-            norm = max(np.sqrt(total), np.float32(1e-12))
+            norm = max(np.sqrt(total), least)
+        rows[0] = points[frame] / norm
         if predictive:
             predict(prediction, past, ahead)
-        for d in range(dim):
-            scaled[0, d] = points[frame, d] / norm - ahead[0, d]
+            rows[1] = ahead[0, :dim]
         products[:] = np.float32(0)
-        accumulate(products, columns, scaled)
-        best, least = 0, np.inf
-        for code in range(size):
-            distance = squares[code] - 2 * products[0, code]
-            if distance < least:
-                best, least = code, distance
+        accumulate(products, columns, rows)
+        if predictive:
+            along = length = np.float32(0)
+            for d in range(dim):
+                along += rows[0, d] * rows[1, d]
+                length += rows[1, d] * rows[1, d]
+            for code in range(size):
+                square = max(squares[code] + two * products[1, code] + length, least)
+                distances[code] = costs[code] - (along + products[0, code]) / np.sqrt(square)
+        else:
+            for code in range(size):
+                distances[code] = squares[code] - two * products[0, code]
+        best = 0
+        for code in range(1, size):
+            if distances[code] < distances[best]:
+                best = code
         codes[frame] = best
         add(ahead, codebook[best], predictive, past)
         points[frame] = past[0]
