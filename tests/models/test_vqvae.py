@@ -22,6 +22,8 @@ from vqaudio.models.config import (
 from vqaudio.models.objective import Objective
 from vqaudio.models.vqvae import VQVAE
 
+LOSSES = ("mel", "spectral", "intelligibility", "wavenet")
+
 
 def config(strides: tuple[int, ...] = (8, 8), fft_size: int = 256, speaker="reference") -> CodecConfig:
     return CodecConfig(
@@ -42,12 +44,13 @@ def test_every_hop_trains(strides, fft_size):
     model = VQVAE(config(strides, fft_size))
     hop = model.config.hop
     waveform = 0.1 * torch.randn(2, 1, 12 * hop)
-    output = model(waveform, objective=Objective(16000, hop, 80), wanted=("mel", "spectral", "wavenet"))
+    output = model(waveform, objective=Objective(16000, hop, 80), wanted=LOSSES)
     assert output.quantized.codes.shape == (2, 2, 12)
     assert output.decoded.shape == waveform.shape
     names = {
         "mel",
         "spectral",
+        "intelligibility",
         "spectral_log_mel",
         "spectral_log_magnitude",
         "spectral_convergence",
@@ -56,7 +59,7 @@ def test_every_hop_trains(strides, fft_size):
         "bound",
     }
     assert set(output.losses) == names | {"commitment", "codebook", "uniform_kl"}
-    torch.stack([output.losses[name] for name in ("mel", "spectral", "wavenet", "commitment")]).sum().backward()
+    torch.stack([output.losses[name] for name in (*LOSSES, "commitment")]).sum().backward()
     for part in PARTS:
         gradients = [p.grad for p in getattr(model, part).parameters() if p.grad is not None]
         assert gradients and all(torch.isfinite(g).all() for g in gradients), part

@@ -32,6 +32,18 @@ def test_only_the_named_parts_learn(recipe, tmp_path):
         assert all(torch.equal(*pair) for pair in pairs) == (part not in ("spectral", "wavenet")), part
 
 
+def test_codes_stay_those_of_the_initial_codec_where_only_decoders_learn(recipe, tmp_path):
+    quantizer = dataclasses.replace(recipe.codec.quantizer, predictive=True, rate_weight=0.05)
+    recipe = dataclasses.replace(recipe, codec=dataclasses.replace(recipe.codec, quantizer=quantizer))
+    first = loop.train(dataclasses.replace(recipe, stages=recipe.stages[:1]), tmp_path / "a", quiet=True)
+    bits = vqaudio.load(first).model.quantizer.stages[0].bits
+    assert bits.std() > 0.1
+    rest = dataclasses.replace(recipe, stages=recipe.stages[1:], initial=str(first))
+    after = vqaudio.load(loop.train(rest, tmp_path / "b", quiet=True))
+    assert after.fingerprint == vqaudio.load(first).fingerprint
+    assert torch.equal(after.model.quantizer.stages[0].bits, bits)
+
+
 def test_an_initial_codec_of_another_shape_is_an_error(recipe, tmp_path, tiny_codec):
     with pytest.raises(RecipeError, match="another shape"):
         loop.train(dataclasses.replace(recipe, initial=str(tiny_codec)), tmp_path / "run", quiet=True)
@@ -96,6 +108,7 @@ def test_levels_reach_from_faint_to_full_scale_and_nothing_is_clipped(recipe):
         {"parts": ("wavenet",)},
         {"learning_rate": -1.0},
         {"weights": NO_LOSS},
+        {"weights": dataclasses.replace(NO_LOSS, mel=1.0, intelligibility=1.0)},
     ],
 )
 def test_a_stage_that_makes_no_sense_is_an_error(recipe, tmp_path, change):

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import soxr
 import torch
 
 import vqaudio
@@ -65,6 +66,16 @@ class TestPack:
             np.testing.assert_array_equal(getattr(corpus, name), getattr(audio, name))
         assert len(list((tmp_path / "cache" / "vqaudio" / "corpora").iterdir())) == 2
 
+    def test_at_a_speed_holds_what_the_codec_gives_on_speech_that_fast(self, audio, codec):
+        faster = pack_codes(audio, codec, speed=1.25)
+        piece = slice(audio.starts[0], audio.starts[0] + audio.lengths[0])
+        samples = soxr.resample(audio.samples[piece] / np.float32(32768), 20000, 16000)
+        codes = codec.encode(samples, 16000).numpy().T
+        assert np.mean(faster.codes[: faster.lengths[0]] == codes) > 0.99
+        own = pack_codes(audio, codec)
+        np.testing.assert_allclose(faster.lengths, own.lengths / 1.25, atol=1)
+        assert faster.key != own.key
+
     def test_is_made_once_for_every_codec(self, audio, codec, monkeypatch):
         first = pack_codes(audio, codec)
         with monkeypatch.context() as patch:
@@ -110,7 +121,7 @@ class TestCrops:
     corpus = build([300, 40, 700, 120])
 
     def test_are_pieces_of_one_utterance_and_say_what_is_there(self):
-        crop = CodeCrops(self.corpus, np.array([0, 1, 2]), 50, seed=0).batch(0, 200)
+        crop = CodeCrops([self.corpus], np.array([0, 1, 2]), 50, seed=0).batch(0, 200)
         assert crop.codes.shape == (200, 2, 50) and crop.codes.dtype == torch.int64
         assert crop.mask.shape == (200, 50) and crop.voices.shape == (200, 3)
         utterances = []
@@ -126,11 +137,20 @@ class TestCrops:
         assert set(utterances) == {0, 1, 2}
 
     def test_depend_on_seed_and_step_alone_and_processes_share_them(self):
-        whole = CodeCrops(self.corpus, np.arange(4), 50, seed=1).batch(5, 8)
-        parts = [CodeCrops(self.corpus, np.arange(4), 50, 1, rank=rank, world=2).batch(5, 8) for rank in range(2)]
+        whole = CodeCrops([self.corpus], np.arange(4), 50, seed=1).batch(5, 8)
+        parts = [CodeCrops([self.corpus], np.arange(4), 50, 1, rank=rank, world=2).batch(5, 8) for rank in range(2)]
         for name, tensor in whole._asdict().items():
             assert torch.equal(torch.cat([getattr(part, name) for part in parts]), tensor)
-        assert not torch.equal(CodeCrops(self.corpus, np.arange(4), 50, seed=2).batch(5, 8).codes, whole.codes)
+        assert not torch.equal(CodeCrops([self.corpus], np.arange(4), 50, seed=2).batch(5, 8).codes, whole.codes)
+
+    def test_are_of_every_speed_in_turn(self):
+        corpora = [self.corpus, build([200, 30, 500, 90], quantizers=1)]
+        whole = CodeCrops(corpora, np.arange(4), 50, seed=1)
+        part = CodeCrops(corpora, np.arange(4), 50, 1, rank=1, world=2)
+        batches = [(whole.batch(step, 8).codes, part.batch(step, 8).codes) for step in range(40)]
+        assert all(torch.equal(one[4:], other) for one, other in batches)
+        counts = np.bincount([one.shape[1] for one, _ in batches])
+        assert counts[1] + counts[2] == 40 and counts[1:].min() > 8
 
     def test_of_validation_do_not_overlap(self):
         crop = validation_crop(self.corpus, np.array([1, 3]), count=100, length=50)

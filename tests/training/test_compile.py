@@ -42,14 +42,17 @@ def test_a_compiled_run_has_the_losses_of_an_eager_one(recipe, tmp_path, monkeyp
         assert other == pytest.approx(one, rel=1e-3)
 
 
-@pytest.mark.parametrize(("codebook", "predictive"), [("ema", False), ("loss", False), ("ema", True)])
-def test_the_whole_model_is_one_graph(codebook, predictive):
-    quantizer = dataclasses.replace(TINY.quantizer, dropout=0.3, codebook=codebook, predictive=predictive)
+@pytest.mark.parametrize(
+    "options",
+    [{"codebook": "ema"}, {"codebook": "loss"}, {"predictive": True}, {"predictive": True, "rate_weight": 0.01}],
+)
+def test_the_whole_model_is_one_graph(options):
+    quantizer = dataclasses.replace(TINY.quantizer, dropout=0.3, **options)
     model = VQVAE(dataclasses.replace(TINY, quantizer=quantizer))
     objective = Objective(TINY.sample_rate, TINY.hop, TINY.conditioning.mels)
     with torch.autocast("cpu", torch.bfloat16):
         explained = torch._dynamo.explain(model)(
-            0.1 * torch.randn(2, 1, 1280), wanted=("mel", "spectral", "wavenet"), objective=objective
+            0.1 * torch.randn(2, 1, 1280), wanted=("mel", "spectral", "intelligibility", "wavenet"), objective=objective
         )
     assert explained.graph_count == 1, explained.break_reasons
 

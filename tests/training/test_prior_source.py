@@ -35,7 +35,7 @@ def corpus_of(code: int) -> CodesCorpus:
 
 def codes_trained_on(recipe: PriorRecipe) -> tuple[torch.Tensor, torch.Tensor]:
     """The codes of the first step, and those of the validation."""
-    task = PriorTask(recipe, ALPHABET, corpus_of(3), torch.device("cpu"))
+    task = PriorTask(recipe, ALPHABET, {1.0: corpus_of(3)}, torch.device("cpu"))
     task.enter(0)
     heard: list[torch.Tensor] = []
     task.model.register_forward_pre_hook(lambda network, inputs: heard.append(inputs[0]))

@@ -24,7 +24,7 @@ from vqaudio.training import loop
 from vqaudio.training.checkpoint import load_checkpoint
 from vqaudio.training.codes_corpus import pack_codes
 from vqaudio.training.corpus import pack
-from vqaudio.training.prior_task import PriorTask, start_from
+from vqaudio.training.prior_task import PriorTask, prepare, start_from
 from vqaudio.weights import load_prior_file, save_prior
 
 
@@ -90,15 +90,30 @@ def test_ten_steps_at_once_equal_two_parts_bit_for_bit(prior_recipe, tmp_path, m
     assert [name for name in whole[1] if not torch.equal(whole[1][name], parts[1][name])] == []
 
 
+def test_it_learns_from_speech_at_several_speeds_and_is_judged_at_its_own(prior_recipe, codec):
+    recipe = dataclasses.replace(prior_recipe, speeds=(0.8, 1.25))
+    _, build = prepare(recipe, torch.device("cpu"), quiet=True)
+    task = build()
+    task.enter(0)
+    audio = pack(recipe.corpus, 16000)
+    corpora = [pack_codes(audio, codec, speed=speed) for speed in recipe.speeds]
+    for crops, corpus in zip(task.crops.corpora, corpora, strict=True):
+        np.testing.assert_array_equal(crops.codes, corpus.codes)
+    own = pack_codes(audio, codec).codes.T
+    for piece in task.validation.codes[:, :, :20].numpy():
+        starts = range(own.shape[1] - piece.shape[1] + 1)
+        assert any(np.array_equal(own[:, start : start + piece.shape[1]], piece) for start in starts)
+
+
 def test_what_an_utterance_lacks_does_not_count(prior_recipe, codec):
     """Crops longer than all utterances: the loss is that of the codes, whatever the crops' length."""
-    corpus = pack_codes(pack(prior_recipe.corpus, 16000), codec)
+    corpora = {1.0: pack_codes(pack(prior_recipe.corpus, 16000), codec)}
     means = []
     for seconds in (2.0, 3.0):
         stage = dataclasses.replace(prior_recipe.stages[0], crop_seconds=seconds)
         recipe = dataclasses.replace(prior_recipe, stages=(stage,))
         torch.manual_seed(0)
-        task = PriorTask(recipe, Alphabet.of(codec.config, codec.fingerprint), corpus, torch.device("cpu"))
+        task = PriorTask(recipe, Alphabet.of(codec.config, codec.fingerprint), corpora, torch.device("cpu"))
         with torch.no_grad():
             for parameter in task.model.parameters():
                 parameter.normal_(std=0.3)

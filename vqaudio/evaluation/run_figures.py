@@ -24,6 +24,7 @@ TITLES = {  # of what is known, in the order of the page; what is not comes afte
     "spectral_log_mel": "of it, log-mel",
     "spectral_log_magnitude": "of it, log-magnitude",
     "spectral_convergence": "of it, spectral convergence",
+    "intelligibility": "what ESTOI misses, of 1",
     "pitch": "pitch of the decoder, nats and octaves",
     "wavenet": "WaveNet, nats per sample",
     "wavenet_bits": "WaveNet, bits per sample",

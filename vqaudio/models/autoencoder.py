@@ -111,16 +111,16 @@ class Autoencoder(nn.Module, ABC):
             speaker: (B,) rows of the speaker table, for a lookup.
             pitch: (B, frames) in Hz, 0 for unvoiced frames, for the spectral decoder to learn. In training, every
                 other item is decoded at this pitch, so that what it has yet to learn of it hinders nothing else.
-            wanted: which of the losses "mel", "spectral" and "wavenet" to compute.
-            objective: the targets of "mel" and "spectral"; without it they are left out, and "spectral" only decodes.
+            wanted: which of the losses "mel", "spectral", beside it "intelligibility", and "wavenet" to compute.
+            objective: the targets of all but "wavenet"; without it they are left out, and "spectral" only decodes.
             quantize: False lets the latents bypass the bottleneck.
 
         Returns:
             an `Output` with the losses of the bottleneck, `commitment` and `codebook` or `kl` (nats per sample), and as
             wanted: `mel`; with the WaveNet `wavenet` (nats per sample), `wavenet_bits` (bits per sample), for codes
             `uniform_kl` and `bound` (nats per sample, the bound being likelihood and KL together); with the spectral
-            decoder `pitch` (nats, an octave counting for ten), `spectral` and its terms `spectral_log_mel`,
-            `spectral_log_magnitude` and `spectral_convergence`.
+            decoder `pitch` (nats, an octave counting for ten), `intelligibility`, `spectral` and its terms
+            `spectral_log_mel`, `spectral_log_magnitude` and `spectral_convergence`.
         """
         latents = self.encoder(waveform)
         quantized: Quantized | None = None
@@ -143,6 +143,8 @@ class Autoencoder(nn.Module, ABC):
                 own = torch.where(told, pitch, own)
             decoded = self.spectral.synthesis(heard, own)
             if objective is not None:
+                if "intelligibility" in wanted:
+                    losses["intelligibility"] = objective.intelligibility(decoded, waveform)
                 terms = objective.spectral(decoded, waveform)
                 losses["spectral"] = torch.stack(list(terms.values())).sum()
                 losses |= {f"spectral_{name}": value.detach() for name, value in terms.items()}

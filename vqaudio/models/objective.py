@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vqaudio.extras import torchaudio
+from vqaudio.models.intelligibility import Intelligibility
 from vqaudio.models.pitch import PitchTracker
 
 RESOLUTIONS = ((256, 40), (512, 64), (1024, 80), (2048, 128))  # FFT size in samples, mel bands
@@ -75,6 +76,7 @@ class Objective(nn.Module):
         size = 1 << max(9, (2 * hop - 1).bit_length())
         self.frame_mel = LogMel(sample_rate, size, hop, mels, centred_frames=True)
         self.tracker = PitchTracker(sample_rate, hop)
+        self.envelopes = Intelligibility(sample_rate)
 
     def mel(self, predicted: Tensor, waveform: Tensor) -> Tensor:
         """Mean absolute distance of a predicted log-mel (B, mels, frames) to that of a waveform (B, 1, T)."""
@@ -84,6 +86,10 @@ class Objective(nn.Module):
     def pitch(self, waveform: Tensor) -> Tensor:
         """The pitch (B, frames) in Hz of a waveform (B, 1, T), 0 where it is not voiced."""
         return self.tracker(waveform[:, 0])
+
+    def intelligibility(self, decoded: Tensor, waveform: Tensor) -> Tensor:
+        """What decoded speech (B, 1, T) lacks of the original's modulation, 0 where nothing."""
+        return 1 - self.envelopes(decoded[:, 0], waveform[:, 0]).mean()
 
     def spectral(self, decoded: Tensor, waveform: Tensor) -> dict[str, Tensor]:
         """Distances of two waveforms (B, 1, T), means over the resolutions.

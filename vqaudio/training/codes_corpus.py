@@ -5,6 +5,7 @@ Every run on the same audio and the same codec shares one pack.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -46,22 +47,26 @@ class CodesCorpus(Index):
         return cls(**index, codes=codes.reshape(-1, quantizers), voices=further["voices"])
 
 
-def pack_codes(corpus: Corpus, codec: Codec, directory: str | Path | None = None, quiet: bool = False) -> CodesCorpus:
+def pack_codes(
+    corpus: Corpus, codec: Codec, directory: str | Path | None = None, quiet: bool = False, speed: float = 1.0
+) -> CodesCorpus:
     """Encode every utterance of a corpus into `codes.uint16` and `index.npz`, or open the pack that is there.
 
-    By default the pack lies beside that of the audio, under the name of that and the fingerprint of the codec, which
-    covers all that codes depend on.
+    By default the pack lies beside that of the audio, under the name of that, the fingerprint of the codec, which
+    covers all that codes depend on, and the speed.
 
     Args:
         corpus: at the codec's sample rate.
         codec: on the CPU; of one with a table of speakers the rows are those of the corpus.
         directory: of the pack.
         quiet: show no progress.
+        speed: at which the utterances are played, pitch and formants with it, to the hundredth.
 
     Raises:
         TrainingError: for a pack that cannot be written.
     """
-    key = f"{corpus.key}-{codec.fingerprint.hex()}"
+    percent = round(100 * speed)
+    key = f"{corpus.key}-{codec.fingerprint.hex()}-{percent}"
     sizes, table = codec.config.speaker.sizes, codec.config.speaker.kind == "lookup"
 
     def encoded(utterance: int) -> tuple[np.ndarray, list[int]]:
@@ -69,7 +74,7 @@ def pack_codes(corpus: Corpus, codec: Codec, directory: str | Path | None = None
         start = corpus.starts[utterance]
         samples = corpus.samples[start : start + corpus.lengths[utterance]].astype(np.float32) / FULL_SCALE
         speaker = int(corpus.speakers[utterance]) if table else True
-        codes = codec.encode(samples, corpus.sample_rate, speaker=speaker)
+        codes = codec.encode(samples, corpus.sample_rate * percent // 100, speaker=speaker)
         return codes.numpy().T.astype("<u2"), unpack_indices(codes.speaker, sizes)
 
     def make(folder: Path) -> None:
@@ -103,11 +108,12 @@ class Crop(NamedTuple):
 
 
 class CodeCrops:
-    """Random crops of some utterances of a corpus, each batch one of the steps of a `Draw`."""
+    """Random crops of some utterances, each batch one of the steps of a `Draw` in one of the corpora, which are those
+    utterances at several speeds."""
 
     def __init__(
         self,
-        corpus: CodesCorpus,
+        corpora: Sequence[CodesCorpus],
         indices: np.ndarray,
         length: int,
         seed: int,
@@ -115,12 +121,13 @@ class CodeCrops:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        self.corpus, self.length, self.device = corpus, length, torch.device(device)
-        self.draw = Draw(corpus, indices, length, seed, rank, world)
+        self.corpora, self.length, self.device = corpora, length, torch.device(device)
+        self.draws = [Draw(corpus, indices, length, seed, rank, world) for corpus in corpora]
 
     def batch(self, step: int, size: int) -> Crop:
         """This process's share of the crops of a step, of `size` in all and `length` frames, on the device."""
-        return _cut(self.corpus, *self.draw.places(step, size), self.length, self.device)
+        speed = self.draws[0].choice(step, len(self.draws))
+        return _cut(self.corpora[speed], *self.draws[speed].places(step, size), self.length, self.device)
 
 
 def validation_crop(

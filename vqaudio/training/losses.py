@@ -12,7 +12,7 @@ from vqaudio.training.recipe import LossWeights, Stage
 
 def wanted(stage: Stage) -> tuple[str, ...]:
     """The losses of the model that a stage has to compute."""
-    return tuple(name for name in ("mel", "spectral", "wavenet") if getattr(stage.weights, name) > 0)
+    return tuple(name for name in ("mel", "spectral", "intelligibility", "wavenet") if getattr(stage.weights, name) > 0)
 
 
 def ramped(stage: Stage, step: int) -> LossWeights:

@@ -38,9 +38,9 @@ def prepare(recipe: PriorRecipe, device: torch.device, quiet: bool) -> tuple[Pri
     speaker, needed = codec.config.speaker, len(audio.speaker_names)
     if speaker.kind == "lookup" and speaker.speakers < needed:
         raise RecipeError(f"The codec has room for {speaker.speakers} speakers, and the corpus has {needed}.")
-    corpus = pack_codes(audio, codec, quiet=quiet)
+    corpora = {speed: pack_codes(audio, codec, quiet=quiet, speed=speed) for speed in {1.0, *recipe.speeds}}
     alphabet = Alphabet.of(codec.config, codec.fingerprint)
-    return recipe, lambda: PriorTask(recipe, alphabet, corpus, device)
+    return recipe, lambda: PriorTask(recipe, alphabet, corpora, device)
 
 
 class PriorTask(Task):
@@ -49,7 +49,8 @@ class PriorTask(Task):
     Args:
         recipe: of the prior.
         alphabet: of the codec.
-        corpus: what it is trained on, codes of that codec.
+        corpora: codes of that codec on the speech by the speed at which it is played: those of the recipe to train on,
+            and 1 to judge by.
         device: of the run.
 
     Raises:
@@ -58,19 +59,22 @@ class PriorTask(Task):
         TrainingError: for a corpus of which nothing can be held out.
     """
 
-    def __init__(self, recipe: PriorRecipe, alphabet: Alphabet, corpus: CodesCorpus, device: torch.device) -> None:
-        self.recipe, self.alphabet, self.corpus, self.device = recipe, alphabet, corpus, device
+    def __init__(
+        self, recipe: PriorRecipe, alphabet: Alphabet, corpora: dict[float, CodesCorpus], device: torch.device
+    ) -> None:
+        self.recipe, self.alphabet, self.device = recipe, alphabet, device
+        self.corpus, self.played = corpora[1.0], [corpora[speed] for speed in recipe.speeds]
         self.model: CodePrior = CodePrior(recipe.prior, alphabet)
         if recipe.initial:
             start_from(self.model, recipe.initial)
         self.model.to(device)
-        self.train_indices, self.held_out = corpus.split(recipe.corpus.validation_speakers)
+        self.train_indices, self.held_out = self.corpus.split(recipe.corpus.validation_speakers)
 
     def enter(self, index: int) -> None:
         self.stage = self.recipe.stages[index]
         frame_rate = self.alphabet.sample_rate / self.alphabet.hop
         length = round(self.stage.crop_seconds * frame_rate)
-        crop = (self.corpus, self.train_indices, length, self.recipe.seed, self.device)
+        crop = (self.played, self.train_indices, length, self.recipe.seed, self.device)
         self.crops = CodeCrops(*crop, distributed.rank(), distributed.world())
         count = round(self.recipe.corpus.validation_seconds * frame_rate / length)
         self.validation = validation_crop(self.corpus, self.held_out, count, length, self.device)

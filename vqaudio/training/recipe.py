@@ -51,6 +51,7 @@ class LossWeights:
 
     spectral: float = 1.0  # multi-resolution log-mel and magnitude distance of the spectral decoder
     pitch: float = 0.2  # of the spectral decoder's voice, counted beside spectral
+    intelligibility: float = 0.0  # what ESTOI misses in the spectral decoder's speech, counted beside spectral
     mel: float = 1.0  # auxiliary log-mel from the conditioning
     commitment: float = 0.25
     codebook: float = 1.0  # only where the codebook learns by gradient
@@ -117,6 +118,7 @@ class Plan:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     initial: str = ""  # a saved model to start from
+    speeds: tuple[float, ...] = (1.0,)  # one of which each batch is played at: more voices than the corpus has
     seed: int = 0
     bf16: bool = True
     compile: bool = False
@@ -140,6 +142,8 @@ class Plan:
             raise RecipeError("The optimiser's betas and the weights' moving average must lie in [0, 1).")
         if not 0 <= self.seed < 2**63:
             raise RecipeError("The seed must be a whole number from 0 to 2^63 - 1.")
+        if not all(0.5 <= speed <= 2 for speed in self.speeds) or not self.speeds:
+            raise RecipeError("The recipe must play speech at one speed or several, from half to double.")
         if self.optimizer.weight_decay < 0:
             raise RecipeError("The optimiser's weight decay must not be negative.")
         if self.corpus.sample_seconds < 0:
@@ -158,7 +162,6 @@ class Recipe(Plan):
     stages: tuple[Stage, ...]
     bottleneck: Literal["codes", "gaussian"] = "codes"  # "gaussian" makes a VAE, to compare with
     gain_range_db: tuple[float, float] = (-34.0, 14.0)  # random change of each crop's level, up to full scale
-    speeds: tuple[float, ...] = (1.0,)  # one of which each batch is played at: more voices than the corpus has
 
     def check(self) -> None:
         """See that the recipe makes sense.
@@ -171,10 +174,10 @@ class Recipe(Plan):
             counted = {name for name in ("mel", "spectral", "wavenet") if getattr(stage.weights, name) > 0}
             reached = {"encoder", "quantizer", "speaker", "conditioning"} | (counted - {"mel"})
             _check_stage(stage, "learns something from a loss", bool(counted and reached & set(stage.parts)))
+            beside = stage.weights.spectral > 0 or stage.weights.intelligibility == 0
+            _check_stage(stage, "learns intelligibility beside the spectral loss", beside)
             _check_stage(stage, "has crops of a frame or more", stage.crop_seconds * self.codec.frame_rate >= 1)
             _check_stage(stage, "quantises before it ends", stage.quantize_after < max(1, stage.steps))
-        if not all(0.5 <= speed <= 2 for speed in self.speeds) or not self.speeds:
-            raise RecipeError("The recipe must play speech at one speed or several, from half to double.")
         if self.codec.speaker.kind == "lookup" and self.corpus.validation_speakers:
             raise RecipeError(NO_ROWS)
 
