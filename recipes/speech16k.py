@@ -3,7 +3,8 @@
 250 frames per second with 512 predictive codes, a speaker vector of eight bytes computed from the utterance, and a
 spectral decoder. Encoder, quantiser and conditioning first learn to tell the log-mel alone, which is cheap, then
 everything learns together; a WaveNet over four bands learns on the finished codes. Each batch is played at one of five
-speeds, for the sake of voices that the corpus does not have.
+speeds, for the sake of voices that the corpus does not have. A sitting that goes on from a trained model may weigh the
+rate of the codes as well (`--set codec.quantizer.rate_weight=0.005`); from the start that leaves too few codes in use.
 
 Corpus: a manifest (CSV with the columns path, speaker and split) of read English speech: four and a half hours of
 LibriSpeech (CC BY 4.0) and speechocean762 (free for commercial and other use) trained the shipped weights.
@@ -35,7 +36,7 @@ RECIPE = Recipe(
             dilations=(1, 3, 9, 1, 3, 9),
             gain=25 * 10**-0.5,  # 10 dB below the usual one, so that speech lies in the middle of the levels trained on
         ),
-        quantizer=QuantizerConfig(codebook_size=512, code_dim=16, predictive=True, rate_weight=0.005),
+        quantizer=QuantizerConfig(codebook_size=512, code_dim=16, predictive=True),
         speaker=SpeakerConfig(kind="reference"),
         conditioning=ConditioningConfig(channels=192, layers=2),
         wavenet=WaveNetConfig(bands=4, channels=64, skip_channels=128),
