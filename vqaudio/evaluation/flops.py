@@ -30,9 +30,7 @@ def _encoder(config: CodecConfig) -> float:
         products += rate * 2 * stride * inputs * outputs
         inputs = outputs
     frame = len(encoder.dilations) * (encoder.kernel + 1) * inputs**2 + inputs * encoder.latent_channels
-    compared = (
-        1 + quantizer.predictive
-    ) * quantizer.codebook_size  # with the latent, and with what was predicted of it
+    compared = (1 + quantizer.predictive) * quantizer.codebook_size  # with the latent, and what was predicted of it
     search = (encoder.latent_channels + compared) * quantizer.code_dim + _prediction(config)
     residual = encoder.latent_channels * quantizer.code_dim  # what the next quantiser is left with
     frame += quantizer.quantizers * search + (quantizer.quantizers - 1) * residual
