@@ -2,7 +2,8 @@
 
 A causal dilated network over the last 32 codes, an eighth of a second, beyond which hearing more gained nothing (van
 den Oord et al. 2017, section 3.3), trained on what the default model's encoder gives on the speech that trained it,
-played at five speeds, so that it learns less of it by heart. `--set codec=FILE` takes another codec.
+played at five speeds, so that it learns less of it by heart. `--set codec=speech16k-low` or `--set codec=FILE` takes
+another codec.
 
 Corpus: the manifest of the recipe `speech16k`.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from hypothesis import settings
 
 from tests.samples import random_prior
+from vqaudio import shipped
 from vqaudio.codec import Codec, load
 from vqaudio.models.config import (
     CodecConfig,
@@ -66,6 +68,15 @@ def tiny_prior(tiny_codec: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     path = tmp_path_factory.mktemp("prior") / "tiny.prior.safetensors"
     random_prior(load(tiny_codec)).save(path)
     return path
+
+
+@pytest.fixture
+def tiny_default(tiny_codec: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of what comes with vqaudio, with nothing there but the tiny codec as the default model."""
+    folder = tmp_path_factory.mktemp("shipped")
+    shutil.copy(tiny_codec, folder / f"{shipped.MODELS[0]}.safetensors")
+    monkeypatch.setattr(shipped, "FOLDER", folder)
+    return folder
 
 
 @pytest.fixture

@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vqaudio
-from vqaudio.codec import Codec, pack_indices, unpack_indices
+from vqaudio.codec import Codec, pack_indices, shipped_as, unpack_indices
 from vqaudio.errors import AudioError, ModelError, UsageError
 from vqaudio.models.config import CodecConfig, SpeakerConfig, from_dict
 from vqaudio.models.vqvae import VQVAE
 from vqaudio.runtime import cpu
 from vqaudio.runtime.cpu import grid
+from vqaudio.shipped import MODELS
 
 
 @pytest.fixture(scope="module")
@@ -176,19 +177,24 @@ class TestWrongUse:
             vqaudio.load(tiny_codec, device)
 
 
-@pytest.fixture(scope="module")
-def shipped() -> Codec:
-    return vqaudio.load()
+@pytest.fixture(scope="module", params=MODELS)
+def shipped(request) -> Codec:
+    return vqaudio.load(request.param)
 
 
 class TestShippedModel:
-    """The default model on real speech and on what is not speech."""
+    """The models that come with vqaudio, on real speech and on what is not speech."""
+
+    def test_it_goes_by_its_name(self, shipped):
+        assert shipped_as(shipped.fingerprint) == shipped.config.name
+        assert vqaudio.Prior.load(shipped.config.name).model == shipped.fingerprint
+        assert shipped.card.startswith(f"# {shipped.config.name}\n")
 
     def test_real_speech_keeps_its_envelope(self, shipped, speech):
         path = sorted((speech / "eval" / "librispeech").rglob("*.flac"))[0]
         original, rate = soundfile.read(path, dtype="float32")
         codes = shipped.encode(original, rate)
-        assert 8 * len(codes.to_bytes()) / codes.seconds < 2400
+        assert 8 * len(codes.to_bytes()) / codes.seconds < 1.05 * shipped.config.bit_rate
 
         def envelope(waveform):
             return np.log(np.abs(np.fft.rfft(waveform[: len(waveform) // 400 * 400].reshape(-1, 400))).sum(1) + 1e-3)
@@ -203,6 +209,13 @@ class TestShippedModel:
     def test_clipped_noise_stays_finite(self, shipped):
         noise = np.sign(np.random.default_rng(0).normal(size=16000)).astype(np.float32)
         assert np.isfinite(shipped.decode(shipped.encode(noise, 16000))).all()
+
+
+def test_a_name_that_is_none_of_those_that_come_with_vqaudio():
+    with pytest.raises(ModelError, match=r"no file 'speech16k-lo', and .* are speech16k and speech16k-low\.$"):
+        vqaudio.load("speech16k-lo")
+    with pytest.raises(ModelError, match=r"'gone\.safetensors' is not there\.$"):
+        vqaudio.load("gone.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -141,7 +142,7 @@ def test_codes_of_another_codec(prior: Prior, codes: Codes) -> None:
             use(single)
 
 
-def test_choice_of_a_coder(tiny_codec: Path, tiny_prior: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_choice_of_a_coder(tiny_codec: Path, tiny_prior: Path) -> None:
     codec, default = vqaudio.load(tiny_codec), vqaudio.load()
     path = str(tiny_prior)
     assert coder_for(codec, "fixed", path) is None
@@ -155,11 +156,20 @@ def test_choice_of_a_coder(tiny_codec: Path, tiny_prior: Path, monkeypatch: pyte
         coder_for(codec, "prior", path, quantizers=1)
     with pytest.raises(ModelError, match="is a prior for tiny"):
         for_codec(default, path)
-    monkeypatch.setattr("vqaudio.prior.default_path", lambda: tiny_prior)
-    monkeypatch.setattr("vqaudio.prior.shipped", lambda: found)
-    assert coder_for(codec) is found
+
+
+def test_a_prior_that_comes_with_vqaudio(tiny_default: Path, tiny_codec: Path, tiny_prior: Path) -> None:
+    codec, prior = vqaudio.load(tiny_codec), Prior.load(tiny_prior)
+    assert coder_for(codec) is None
+    with pytest.raises(ModelError, match="at hand is none"):
+        find(prior.fingerprint)
+    shutil.copy(tiny_prior, tiny_default / "speech16k-low.prior.safetensors")
+    found = for_codec(codec)
+    assert found and found.fingerprint == Prior.load("speech16k-low").fingerprint == prior.fingerprint
+    assert find(prior.fingerprint) is for_codec(codec, "speech16k-low") is found
     assert coder_for(codec, quantizers=1) is None
-    assert coder_for(default) is None
+    with pytest.raises(ModelError, match=r"at hand is that of tiny \("):
+        find(b"none")
 
 
 FREQUENCIES = st.lists(st.integers(1, 1000), min_size=2, max_size=20).map(
@@ -196,11 +206,14 @@ def test_choices_have_their_probabilities() -> None:
     np.testing.assert_allclose(shares(1, p=0.7), [0, 2 / 7, 3 / 7, 2 / 7], atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["tiny", "prior"])
-def test_golden_files(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [("tiny", GOLDEN / "tiny.prior.safetensors"), ("prior", "speech16k"), ("low", "speech16k-low")],
+)
+def test_golden_files(name: str, path: str | Path) -> None:
     """Bytes that were written once, on one machine, and their codes: under a small prior beside them, of three blocks
-    and two quantisers, and under the one that comes with vqaudio."""
-    prior = Prior.load(GOLDEN / "tiny.prior.safetensors" if name == "tiny" else None)
+    and two quantisers, and under those that come with vqaudio."""
+    prior = Prior.load(path)
     codes = np.array(json.loads((GOLDEN / f"{name}.json").read_text()))
     for form in (f"{name}.codes", f"{name}.live.codes"):
         read = Codes.load(GOLDEN / form, coders={prior.fingerprint: prior}.__getitem__)

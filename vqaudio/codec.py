@@ -10,14 +10,13 @@ import functools
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vqaudio import audio
+from vqaudio import audio, shipped
 from vqaudio.codes import Codes
 from vqaudio.container import Header
 from vqaudio.errors import AudioError, ModelError, UsageError
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from vqaudio.models.vqvae import VQVAE
     from vqaudio.runtime.gpu import TorchNetworks
 
-DEFAULT_MODEL = "speech16k.safetensors"
 SHORTEST_REFERENCE = 1.0  # seconds that tell a voice
 QUIETEST_REFERENCE = 1e-3  # peak, -60 dB of full scale, below which there is nothing to hear
 
@@ -41,7 +39,7 @@ def load(path: str | os.PathLike[str] | None = None, device: str = "cpu", thread
     """Load a codec.
 
     Args:
-        path: a model file; by default the one that comes with vqaudio.
+        path: a model file, or the name of a model that comes with vqaudio ("speech16k-low"); by default "speech16k".
         device: "cpu", "cuda" or "cuda:N".
         threads: to use on the CPU; by default as many as there are cores, or as OMP_NUM_THREADS says.
 
@@ -49,8 +47,23 @@ def load(path: str | os.PathLike[str] | None = None, device: str = "cpu", thread
         ModelError: where the file is missing, damaged, or not a codec.
         UsageError: where the device is not there.
     """
-    model = load_model(path or Path(str(resources.files("vqaudio") / "pretrained" / DEFAULT_MODEL)))
+    model = load_model(shipped.model_file(path))
     return Codec(model.config, model.state, model.card, device, threads)
+
+
+def shipped_as(model: bytes) -> str | None:
+    """The name of the model with this fingerprint, where it comes with vqaudio."""
+    return next((name for name in shipped.MODELS if _fingerprint(shipped.model_file(name)) == model), None)
+
+
+@functools.cache
+def _fingerprint(path: Path) -> bytes | None:
+    """Of a model file; None where it cannot be loaded."""
+    try:
+        model = load_model(path)
+    except ModelError:
+        return None
+    return fingerprint(model.config, model.state)
 
 
 class Codec:
@@ -267,9 +280,10 @@ class Codec:
             ModelError: where they are not.
         """
         if codes.model != self.fingerprint:
+            theirs, name = codes.model.hex(), shipped_as(codes.model)
             raise ModelError(
-                f"The codes are of model {codes.model.hex()}, but the model at hand is {self.config.name} "
-                f"({self.fingerprint.hex()})."
+                f"The codes are of model {f'{name} ({theirs})' if name else theirs}, but the model at hand is "
+                f"{self.config.name} ({self.fingerprint.hex()})."
             )
         quantizer = self.config.quantizer
         if (codes.codebook_size, codes.hop) != (quantizer.codebook_size, self.config.hop) or (

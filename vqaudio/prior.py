@@ -6,19 +6,20 @@ same everywhere; the floating-point network that it was rounded from is in torch
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vqaudio import shipped
 from vqaudio.codec import unpack_indices
 from vqaudio.codes import Codes
 from vqaudio.container import Coder
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from vqaudio.codec import Codec
     from vqaudio.models.prior import CodePrior
 
-DEFAULT_PRIOR = "speech16k.prior.safetensors"
 LONGEST = 600.0  # seconds that are sampled at once
 GROUP = 8  # blocks that a thread decodes together
 SPAN = 2500  # frames that are scored at once
@@ -97,12 +97,12 @@ class Prior:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str] | None = None) -> Prior:
-        """Read a prior; by default the one that comes with vqaudio, for its default codec.
+        """Read a prior: a file, or by the name of its model one that comes with vqaudio; by default that of speech16k.
 
         Raises:
             ModelError: where the file is missing, damaged, or not a prior.
         """
-        file = load_prior_file(path or default_path())
+        file = load_prior_file(shipped.prior_file(path))
         return cls(file.config, file.alphabet, file.state, file.card)
 
     def save(self, path: str | os.PathLike[str], force: bool = False) -> None:
@@ -280,14 +280,9 @@ def choose(frequencies: NDArray[np.int32], uniform: float, temperature: float, t
     return int(order[min(int(place), kept - 1)])
 
 
-def default_path() -> Path:
-    """Where the prior that comes with vqaudio lies."""
-    return Path(str(resources.files("vqaudio") / "pretrained" / DEFAULT_PRIOR))
-
-
 @functools.cache
-def loaded(path: str | None) -> Prior:
-    """A prior by its path, or the one that comes with vqaudio, loaded once.
+def loaded(path: Path) -> Prior:
+    """The prior of a file, loaded once.
 
     Raises:
         ModelError: where it is missing, damaged, or not a prior.
@@ -295,24 +290,23 @@ def loaded(path: str | None) -> Prior:
     return Prior.load(path)
 
 
-def shipped() -> Prior | None:
-    """The prior that comes with vqaudio, if it can be loaded."""
-    try:
-        return loaded(None)
-    except ModelError:
-        return None
+def all_shipped() -> Iterator[tuple[str, Prior]]:
+    """The models that come with vqaudio, by name, and their priors, but for any that cannot be loaded."""
+    for name in shipped.MODELS:
+        with contextlib.suppress(ModelError):
+            yield name, loaded(shipped.prior_file(name))
 
 
 def for_codec(codec: Codec, path: str | None = None) -> Prior | None:
-    """The prior of a codec: that of a file, else the one that comes with vqaudio where it is for this codec.
+    """The prior of a codec: that of a file, or of a shipped model by its name; else one that comes with vqaudio and is
+    for this codec.
 
     Raises:
         ModelError: for a file that is no prior, or one of another codec.
     """
     if path is None:
-        prior = shipped()
-        return prior if prior and prior.model == codec.fingerprint else None
-    prior = loaded(path)
+        return next((prior for _, prior in all_shipped() if prior.model == codec.fingerprint), None)
+    prior = loaded(shipped.prior_file(path))
     if prior.model != codec.fingerprint:
         raise ModelError(
             f"'{path}' is a prior for {prior.alphabet.codec} ({prior.alphabet.fingerprint}), and the model at hand is "
@@ -353,12 +347,13 @@ def coder_for(
 
 
 def find(fingerprint: bytes, path: str | None = None) -> Coder:
-    """The prior with this fingerprint: that of a file, or the one that comes with vqaudio.
+    """The prior with this fingerprint: that of a file, or one that comes with vqaudio.
 
     Raises:
         ModelError: where it is neither, or the file is no prior.
     """
-    at_hand = [prior for prior in (loaded(path) if path else None, shipped()) if prior]
+    at_hand = [loaded(shipped.prior_file(path))] if path else []
+    at_hand += [prior for _, prior in all_shipped()]
     for prior in at_hand:
         if prior.fingerprint == fingerprint:
             return prior

@@ -175,8 +175,18 @@ def fingerprint(config: CodecConfig, state: Mapping[str, Tensor | NDArray[np.flo
     for choice in ("predictive", "rate_weight"):
         if not settings["quantizer"][choice]:
             del settings["quantizer"][choice]  # models from before there was a choice keep their fingerprint
-    digest = hashlib.sha256(json.dumps([config.sample_rate, settings], sort_keys=True).encode())
-    for name in sorted(name for name in state if name.split(".")[0] in MEANING and not name.endswith(MOVING_AVERAGES)):
+    names = [name for name in state if name.split(".")[0] in MEANING]
+    return _digest([config.sample_rate, settings], {name: state[name] for name in names})
+
+
+def whole_fingerprint(config: CodecConfig, state: Mapping[str, Tensor | NDArray[np.float32]]) -> bytes:
+    """Four bytes as `fingerprint` gives them, but of everything, decoders too: what a model sounds like."""
+    return _digest(to_dict(config), state)
+
+
+def _digest(settings: Any, state: Mapping[str, Tensor | NDArray[np.float32]]) -> bytes:
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for name in sorted(name for name in state if not name.endswith(MOVING_AVERAGES)):
         weights = _half(state[name])
         digest.update(name.encode() + str(weights.shape).encode() + weights.tobytes())
     return digest.digest()[:4]

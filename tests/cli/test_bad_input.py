@@ -18,12 +18,11 @@ import soundfile
 from click.testing import Result
 from safetensors.numpy import save_file
 
-import vqaudio.codec
+import vqaudio
 from vqaudio import Codes
 from vqaudio.container import MAGIC, VERSION, BlockReader
 
 RATE = 16000
-SHIPPED = Path(vqaudio.__file__).parent / "pretrained" / vqaudio.codec.DEFAULT_MODEL
 Start = Callable[..., subprocess.Popen[bytes]]
 
 
@@ -114,7 +113,7 @@ def test_odd_audio_comes_back_with_its_length(run, tmp_path: Path, samples: np.n
 def test_silence_stays_near_silence_with_the_shipped_model(run, tmp_path: Path) -> None:
     write(tmp_path / "silence.wav", np.zeros(RATE))
     for verb, source, target in (("encode", "silence.wav", "s.codes"), ("decode", "s.codes", "back.wav")):
-        result = run(verb, source, target, "--model", SHIPPED)
+        result = run(verb, source, target, "--model", "speech16k")
         assert result.exit_code == 0, result.stderr
     back, _ = soundfile.read(tmp_path / "back.wav")
     assert np.sqrt(np.mean(back**2)) < 10 ** (-50 / 20)
@@ -174,8 +173,8 @@ def test_words_that_find_the_disk_full(start: Start, words: tuple[str, ...]) -> 
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a directory that nobody can write to")
-def test_a_demo_where_nothing_can_be_written(refused, tiny_codec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vqaudio.codec.DEFAULT_MODEL", str(tiny_codec))
+@pytest.mark.usefixtures("tiny_default")
+def test_a_demo_where_nothing_can_be_written(refused, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/proc")
     refused(1, "'vqaudio-demo' cannot be made", "demo")
 

@@ -11,12 +11,6 @@ import soundfile
 from vqaudio import Codes
 
 
-@pytest.fixture
-def tiny_default(tiny_codec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tiny codec in the place of the shipped model."""
-    monkeypatch.setattr("vqaudio.codec.DEFAULT_MODEL", str(tiny_codec))
-
-
 def said(text: str, name: str) -> str:
     found = re.search(rf"^{name} +(.*)$", text, re.MULTILINE)
     assert found, f"{name} is not in:\n{text}"

@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from click.testing import CliRunner, Result
 
 import vqaudio
 from vqaudio import Codec, Codes
+from vqaudio.cli import main
 from vqaudio.models.config import SpeakerConfig
 from vqaudio.models.vqvae import VQVAE
 
@@ -248,6 +250,28 @@ def test_real_speech_there_and_back(run, speech: Path, tmp_path: Path) -> None:
     assert run("encode", source, "real.codes").exit_code == 0
     assert run("decode", "real.codes", "real.wav").exit_code == 0
     assert soundfile.info(tmp_path / "real.wav").frames == soundfile.info(source).frames
+
+
+def test_codes_find_the_shipped_model_that_made_them(run, wav: Path, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+
+    def decode(*words: object, stdin: bytes | None = None) -> Result:
+        return CliRunner().invoke(main, ["decode", *map(str, words)], input=stdin)
+
+    run("encode", wav, "low.codes", "--model", "speech16k-low")
+    for words, stdin in ((("low.codes", "a.wav"), None), (("-", "b.wav"), (tmp_path / "low.codes").read_bytes())):
+        assert decode(*words, stdin=stdin).exit_code == 0
+    assert decode("low.codes", "c.wav", "--model", "speech16k-low").exit_code == 0
+    a, b, c = ((tmp_path / f"{name}.wav").read_bytes() for name in "abc")
+    assert a == b == c
+    run("encode", wav, "tree/low.codes", "--model", "speech16k-low")
+    run("encode", wav, "tree/default.codes", "--model", "speech16k")
+    assert decode("tree", "back", "--jobs", 2).exit_code == 0
+    assert (tmp_path / "back" / "low.wav").read_bytes() == a
+    assert (tmp_path / "back" / "default.wav").read_bytes() != a
+    result = decode("low.codes", "d.wav", "--model", "speech16k")
+    assert result.exit_code == 1
+    assert re.search(r"model speech16k-low \(\w{8}\), but the model at hand is speech16k \(", result.stderr)
 
 
 # Live

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,15 +23,21 @@ def test_codes(run, codes_file: Path, tiny_codec: Path) -> None:
     assert facts["overhead_bytes"] == size - math.ceil(codes.numpy().size * 5 / 8)  # K 32
     assert (facts["quantizers"], facts["codebook_size"], facts["hop"], facts["frames"]) == (2, 32, 64, 125)
     assert facts["model"] == vqaudio.load(tiny_codec).fingerprint.hex()
-    assert facts["default_model"] is False
+    assert facts["shipped_model"] is None
     text = run("info", codes_file).stdout
     assert facts["model"] in text
+    assert re.search(r"^shipped model +none$", text, re.MULTILINE)
     assert f"{size:,}" in text
 
 
-def test_codes_of_the_default_model(run, codes_file: Path, tiny_codec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vqaudio.codec.DEFAULT_MODEL", str(tiny_codec))
-    assert json.loads(run("info", codes_file, "--json").stdout)["default_model"] is True
+def test_what_comes_with_vqaudio_is_told_by_name(run, wav: Path, tiny_default: Path, tiny_prior: Path) -> None:
+    shutil.copy(tiny_prior, tiny_default / "speech16k.prior.safetensors")
+    run("encode", wav, "in.codes")
+    for words in ([], ["speech16k"], ["in.codes"]):
+        assert json.loads(run("info", *words, "--json").stdout)["shipped_model"] == "speech16k"
+    for word in ("in.codes", tiny_prior):
+        assert json.loads(run("info", word, "--json").stdout)["shipped_prior"] == "speech16k"
+    assert "speech16k-low.safetensors' is not there" in run("info", "speech16k-low").stderr
 
 
 def test_model(run, tiny_codec: Path) -> None:
@@ -61,7 +69,7 @@ def test_codes_under_a_prior(run, wav: Path, codes_file: Path, tmp_path: Path, t
     size = (tmp_path / "p.codes").stat().st_size
     assert (facts["coder"], fixed["coder"]) == ("prior", "fixed")
     assert facts["prior"] == Prior.load(tiny_prior).fingerprint.hex()
-    assert facts["default_prior"] is False
+    assert facts["shipped_prior"] is None
     assert facts["bytes"] == size
     assert facts["fixed_width_bytes"] == fixed["fixed_width_bytes"] == fixed["bytes"]
     assert facts["bits_per_code"] == 8 * (size - facts["overhead_bytes"]) / 250

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from vqaudio.errors import UsageError
+import vqaudio
+from vqaudio import Codec
+from vqaudio.errors import ModelError, UsageError
 from vqaudio.evaluation import baselines
+from vqaudio.evaluation.contenders import own_codec
 
 
 def test_a_list_means_its_codecs_in_its_order():
@@ -21,7 +26,7 @@ def test_a_list_means_its_codecs_in_its_order():
     ("wrong", "told"),
     [
         ("opsu:6", "There is no codec 'opsu' to compare with; did you mean 'opus'?"),
-        ("mp3:64", "There is no codec 'mp3' to compare with; choose from opus, codec2, speex, encodec."),
+        ("mp3:64", "There is no codec 'mp3' to compare with; choose from opus, codec2, speex, encodec, vqaudio."),
         ("", "There is no codec '' to compare with"),
         ("opus:6,", "There is no codec '' to compare with"),
         ("opus", "The codec 'opus' needs a setting behind a colon: a nominal rate of 6 to 256 kb/s."),
@@ -50,6 +55,30 @@ def test_every_codec_crosses_to_another_process():
     for codec in baselines.parse_all("opus:6,codec2:1300,speex:1,encodec:24"):
         assert pickle.loads(pickle.dumps(codec)) == codec
         assert len(pickle.dumps(codec)) < 1000
+
+
+def test_another_model_of_our_own(tiny_codec: Path, tiny_default: Path, tiny_prior: Path):
+    plain = baselines.parse(f"vqaudio:{tiny_codec}")
+    assert plain.name == f"vqaudio:{tiny_codec}" and "of fixed width" in plain.identity
+    shutil.copy(tiny_prior, tiny_default / "speech16k.prior.safetensors")
+    [named], notes = baselines.usable([baselines.parse("vqaudio:speech16k")])
+    assert (named.name, notes) == ("vqaudio:speech16k", [])
+    assert f"under the prior {vqaudio.Prior.load(tiny_prior).fingerprint.hex()}" in named.identity
+    sound = np.random.default_rng(0).normal(size=1000).astype(np.float32) * 0.1
+    codec = vqaudio.load(tiny_codec)
+    expected = codec.decode(codec.encode(sound, 16000))
+    for contender in (plain, pickle.loads(pickle.dumps(plain)), named):
+        np.testing.assert_array_equal(contender.code(sound, 16000).decoded, expected)
+    with pytest.raises(ModelError, match="is not there"):
+        baselines.parse("vqaudio:gone.safetensors")
+
+
+def test_a_model_whose_decoder_has_learned_more_is_another(tiny_codec: Path):
+    codec = vqaudio.load(tiny_codec)
+    state = {name: w + 0.1 if name.startswith("spectral") else w for name, w in codec.state.items()}
+    learned = Codec(codec.config, state)
+    assert learned.fingerprint == codec.fingerprint
+    assert own_codec(learned, lambda: learned).identity != own_codec(codec, lambda: codec).identity
 
 
 def test_programs_that_are_not_there_leave_their_codecs_out(tmp_path: Path, monkeypatch):

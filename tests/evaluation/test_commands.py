@@ -9,9 +9,11 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+import soundfile
 import torch
 from click.testing import CliRunner, Result
 
+import vqaudio
 from vqaudio import audio
 from vqaudio.cli import main
 from vqaudio.cli.probe import probe
@@ -90,6 +92,18 @@ def test_evaluate_puts_other_codecs_beside(model: Path, directory: Path, tmp_pat
     assert opus["name"] == "opus:12" and opus["bit_rate"] > 6000
     gap = opus["means"]["mel"]["mean"] - small["means"]["mel"]["mean"]
     assert opus["more_than_subject"]["mel"]["mean"] == pytest.approx(gap)
+
+
+def test_evaluate_puts_another_model_beside(model: Path, directory: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.json"
+    options = ("--model", model, "--metrics", "mel", "--limit", 1, "--json", target, "--against")
+    assert evaluate(directory, *options, "vqaudio:speech16k-low").exit_code == 0
+    small, low = json.loads(target.read_text())["codecs"][1:]
+    assert low["name"] == "vqaudio:speech16k-low" and low["used_codes"][0] <= 16
+    codec, prior = vqaudio.load("speech16k-low"), vqaudio.Prior.load("speech16k-low")
+    [utterance] = low["utterances"]
+    coded = codec.encode(*soundfile.read(utterance["path"], dtype="float32")).to_bytes(prior)
+    assert utterance["bytes"] == len(coded) < small["utterances"][0]["bytes"]
 
 
 def test_evaluate_is_quick_the_second_time(

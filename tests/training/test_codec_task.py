@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,11 +14,12 @@ pytest.importorskip("torchaudio")
 import vqaudio
 from vqaudio.errors import ModelError, RecipeError
 from vqaudio.models.vae import VAE
+from vqaudio.models.vqvae import VQVAE
 from vqaudio.training import loop
-from vqaudio.training.codec_task import CodecTask
+from vqaudio.training.codec_task import CodecTask, load_parts
 from vqaudio.training.corpus import pack
 from vqaudio.training.losses import ramped
-from vqaudio.training.recipe import LossWeights
+from vqaudio.training.recipe import LossWeights, load_recipe
 from vqaudio.weights import load_vae_file
 
 NO_LOSS = LossWeights(spectral=0.0, mel=0.0, wavenet=0.0)
@@ -47,6 +49,36 @@ def test_codes_stay_those_of_the_initial_codec_where_only_decoders_learn(recipe,
 def test_an_initial_codec_of_another_shape_is_an_error(recipe, tmp_path, tiny_codec):
     with pytest.raises(RecipeError, match="another shape"):
         loop.train(dataclasses.replace(recipe, initial=str(tiny_codec)), tmp_path / "run", quiet=True)
+
+
+def test_a_codebook_of_another_size_starts_from_the_data(recipe, tmp_path):
+    """All else goes on from the initial codec."""
+    first = loop.train(dataclasses.replace(recipe, stages=recipe.stages[:1]), tmp_path / "a", quiet=True)
+    quantizer = dataclasses.replace(recipe.codec.quantizer, codebook_size=8)
+    codec = dataclasses.replace(recipe.codec, quantizer=quantizer)
+    stage = dataclasses.replace(recipe.stages[0], steps=2, quantize_after=1, learning_rate=1e-9)
+    rest = dataclasses.replace(recipe, codec=codec, stages=(stage,), initial=str(first))
+    before, after = (vqaudio.load(p).model for p in (first, loop.train(rest, tmp_path / "b", quiet=True)))
+    for name, weights in after.state_dict().items():
+        if name.endswith(".codebook"):
+            assert len(weights) == 8 and len(weights.unique(dim=0)) == 8
+        elif name in dict(before.named_parameters()):
+            torch.testing.assert_close(weights, before.state_dict()[name], atol=1e-3, rtol=1e-3)
+    at_once = dataclasses.replace(stage, quantize_after=0)
+    for stages in ((at_once,), (at_once, dataclasses.replace(stage, name="later"))):
+        with pytest.raises(RecipeError, match="another shape"):
+            loop.train(dataclasses.replace(rest, stages=stages), tmp_path / "c", quiet=True)
+
+
+def test_a_recipe_starts_from_a_model_that_comes_with_vqaudio():
+    recipe, shipped = load_recipe("speech16k-low"), vqaudio.load("speech16k")
+    model = VQVAE(recipe.codec)
+    load_parts(model, recipe.initial, anew=recipe.stages[0].quantize_after > 0)
+    for name, weights in model.state_dict().items():
+        if name.split(".")[0] in ("encoder", "spectral"):
+            np.testing.assert_array_equal(weights, shipped.state[name])
+    with pytest.raises(ModelError, match="is a codec, not a continuous VAE"):
+        load_parts(VAE(recipe.codec), "speech16k")
 
 
 def test_an_initial_codec_that_hears_at_another_level_is_an_error(recipe, tmp_path):

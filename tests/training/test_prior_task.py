@@ -193,3 +193,5 @@ class TestInitial:
                 start_from(shape, str(tmp_path / "same"))
         with pytest.raises(ModelError, match="is a codec, not a prior"):
             start_from(model, str(tiny_codec))
+        with pytest.raises(RecipeError, match="of the codec speech16k "):
+            start_from(model, "speech16k")

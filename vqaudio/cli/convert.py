@@ -63,7 +63,8 @@ def convert(
 
     SRC is an audio or .codes file, a directory of them, or - for audio on standard input. DST is an audio or .codes
     file, whose suffix gives the format, a directory, which gets WAV files, or - for WAV on standard output. The voice
-    need not have been heard in training; its recording takes a second at least, and five seconds tell much more.
+    need not have been heard in training; its recording takes a second at least, and five seconds tell much more. Codes
+    are those of --model.
     """
     from vqaudio import audio
 
@@ -114,7 +115,7 @@ def convert_one(
 
     Args:
         voice: as in `Codes.speaker`.
-        prior: the file of a prior.
+        prior: the file of a prior, or the name of its model.
         settings: decoder, seed and temperature, as for `Codec.decode`.
     """
     from vqaudio import audio

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from vqaudio.cli import options
-from vqaudio.cli.conversion import Conversion, Tally, run
+from vqaudio.cli.conversion import Conversion, Tally, loaded, run
 from vqaudio.cli.progress import Watch, unwatched
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from vqaudio import Codec
+    from vqaudio import Codec, Codes
+    from vqaudio.container import Header
 
 
 @click.command()
@@ -58,10 +59,13 @@ def decode(
 
     SRC is a .codes file, a directory of them, or - for standard input; DST is an audio file, whose suffix gives the
     format, a directory, which gets WAV files, or - for WAV on standard output. Of a directory the tree is mirrored, and
-    what is there already is left as it is. Codes in a pipe are decoded as they come.
+    what is there already is left as it is. Codes in a pipe are decoded as they come. Without --model each file is
+    decoded by the one that made it, of those that come with vqaudio.
     """
     settings = {"decoder": decoder, "seed": seed, "temperature": temperature}
-    turn = functools.partial(decode_one, raw=raw, conceal=conceal, prior=prior, settings=settings)
+    turn = functools.partial(
+        decode_one, raw=raw, conceal=conceal, prior=prior, settings=settings, any_model=model is None
+    )
     run(Conversion("decode", turn, frozenset({".codes"}), ".wav", model, device, force), src, dst, jobs, quiet)
 
 
@@ -75,57 +79,77 @@ def decode_one(
     conceal: bool = False,
     prior: str | None = None,
     settings: Mapping[str, Any] = MappingProxyType({}),
+    any_model: bool = False,
 ) -> Tally:
     """Decode one `.codes` file or stream; what had to be concealed is told on standard error.
 
     Args:
-        prior: the file of a prior.
+        prior: the file of a prior, or the name of its model.
         settings: decoder, seed and temperature, as for `Codec.decode`.
+        any_model: whether codes of another model that comes with vqaudio are decoded by that one.
     """
     from vqaudio import audio
     from vqaudio.files import writing
 
     with _told_losses():
-        found = _decoding(codec, source, conceal, prior, settings)
-        sound = watch(found.parts, (found.samples or 0) / codec.config.sample_rate, codec.config.sample_rate)
+        found = _decoding(codec, source, conceal, prior, settings, any_model)
+        sound = watch(found.parts, (found.samples or 0) / found.rate, found.rate)
         if raw:
             with writing(target, force) as file:
                 audio.write_raw(file, sound)
         else:
-            audio.write(target, sound, codec.config.sample_rate, force, found.samples)
+            audio.write(target, sound, found.rate, force, found.samples)
     return found.tally()
 
 
 @dataclass(frozen=True)
 class _Decoding:
-    """Sound in parts (n,), the number of samples where that is known before, and in the end what it was made of."""
+    """Sound in parts (n,), its rate in Hz, the number of samples where that is known before, and in the end what it was
+    made of."""
 
     parts: Iterator[np.ndarray]
+    rate: int
     samples: int | None
     tally: Callable[[], Tally]
 
 
 def _decoding(
-    codec: Codec, source: Path | BinaryIO, conceal: bool, prior: str | None, settings: Mapping[str, Any]
+    codec: Codec,
+    source: Path | BinaryIO,
+    conceal: bool,
+    prior: str | None,
+    settings: Mapping[str, Any],
+    any_model: bool,
 ) -> _Decoding:
     from vqaudio import Codes
     from vqaudio.container import BlockReader
     from vqaudio.prior import find
     from vqaudio.streams import decode_live
 
-    rate = codec.config.sample_rate
     coders = functools.partial(find, path=prior)
     if not isinstance(source, Path) and codec.device == "cpu":
         blocks = BlockReader(source, "The input", conceal, coders)
+        codec = _maker(blocks.header, codec) if any_model else codec
+        rate = codec.config.sample_rate
         parts = decode_live(codec, blocks, **settings)
         length = None if conceal else blocks.samples or None  # a truncated file says more than there is
-        return _Decoding(parts, length, lambda: Tally(blocks.samples / rate, blocks.size))
+        return _Decoding(parts, rate, length, lambda: Tally(blocks.samples / rate, blocks.size))
     if isinstance(source, Path):
         codes, size = Codes.load(source, conceal=conceal, coders=coders), source.stat().st_size
     else:
         data = source.read()
         codes, size = Codes.from_bytes(data, conceal=conceal, name="The input", coders=coders), len(data)
-    return _Decoding(codec.decode_parts(codes, **settings), codes.samples, lambda: Tally(codes.seconds, size))
+    codec = _maker(codes, codec) if any_model else codec
+    parts, rate = codec.decode_parts(codes, **settings), codec.config.sample_rate
+    return _Decoding(parts, rate, codes.samples, lambda: Tally(codes.seconds, size))
+
+
+def _maker(codes: Codes | Header, codec: Codec) -> Codec:
+    """The model that comes with vqaudio and made the codes; where none did, the one at hand."""
+    from vqaudio.codec import shipped_as
+
+    name = None if codes.model == codec.fingerprint else shipped_as(codes.model)
+    return loaded(name, codec.device) if name else codec
 
 
 @contextlib.contextmanager

@@ -16,8 +16,7 @@ from vqaudio.cli.progress import progress
 
 if TYPE_CHECKING:
     from vqaudio import Codec
-    from vqaudio.container import Coder
-    from vqaudio.evaluation.contenders import Contender, Own
+    from vqaudio.evaluation.contenders import Contender
     from vqaudio.evaluation.conversion import Conversion
     from vqaudio.evaluation.metrics import Metric
     from vqaudio.evaluation.pairs import Pair
@@ -35,7 +34,8 @@ if TYPE_CHECKING:
 @click.option(
     "--against",
     metavar="CODEC:SETTING,...",
-    help="Codecs to compare with, for example opus:6,codec2:3200,speex:1,encodec:1.5: kb/s, b/s, quality, kb/s.",
+    help="Codecs to compare with, for example opus:6,codec2:3200,speex:1,encodec:1.5: kb/s, b/s, quality, kb/s; and "
+    "other models, as vqaudio:FILE or vqaudio:NAME, under the prior that comes with vqaudio where they have one.",
 )
 @options.few_files
 @click.option(
@@ -91,6 +91,7 @@ def evaluate(
     from vqaudio.evaluation import baselines, figures, page, rate_quality, records
     from vqaudio.evaluation import evaluate as harness
     from vqaudio.evaluation.cache import Cache
+    from vqaudio.evaluation.contenders import own_codec
     from vqaudio.evaluation.metrics import METRICS, select, usable
     from vqaudio.evaluation.pairs import pairs as choose
     from vqaudio.evaluation.speech import items
@@ -111,7 +112,7 @@ def evaluate(
     speech = items(directory, limit, manifest)
     codec = vqaudio.load(model)
     load = functools.partial(vqaudio.load, model, threads=1)
-    own = _own(codec, load, decoder or codec.decoders[0], coder_for(codec, coder, prior))
+    own = own_codec(codec, load, decoder, coder_for(codec, coder, prior))
     voices = choose(items(directory, manifest=manifest), pairs) if pairs is not None else []
     for note in notes:
         click.echo(note, err=True)
@@ -123,7 +124,7 @@ def evaluate(
         click.echo(f"Skipped: {reason}", err=True)
     console = Console()
     files, seconds = len(result.original.utterances), result.original.seconds
-    console.print(f"{own.name}, {own.identity}; {files} files, {seconds:.1f} s", highlight=False)
+    click.echo(f"{own.name}, {own.identity}; {files} files, {seconds:.1f} s")
     comparison.show(result, console)
     if converted is not None:
         console.print(comparison.voices(converted))
@@ -184,12 +185,3 @@ def _section(codec: Codec, decoder: str | None, converted: Conversion) -> Sectio
     with progress("voices", report_conversion.HEARD, quiet=False) as advance:
         body = report_conversion.render(converted, codec, decoder, advance)
     return Section("conversion", "Voice conversion", body)
-
-
-def _own(codec: Codec, load: Callable[[], Codec], decoder: str, coder: Coder | None) -> Own:
-    """The codec as it is measured."""
-    from vqaudio.evaluation.contenders import Own
-
-    written = f"under the prior {coder.fingerprint.hex()}" if coder else "of fixed width"
-    identity = f"{codec.fingerprint.hex()}, {decoder} decoder, files {written}"
-    return Own(codec.config.name, identity, load, decoder, coder)

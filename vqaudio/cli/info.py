@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from vqaudio.cli import options
-from vqaudio.errors import FormatError, ModelError
+from vqaudio.errors import FormatError
 from vqaudio.files import reason
 
 if TYPE_CHECKING:
@@ -21,13 +20,17 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("file", required=False)
+@click.argument("file", required=False, metavar="[FILE|NAME]")
 @options.as_json
 def info(file: str | None, as_json: bool) -> None:
-    """Describe FILE, codes, a model or a prior (.safetensors); by default the model that comes with vqaudio."""
+    """Describe FILE, codes, a model or a prior (.safetensors), or the model NAME that comes with vqaudio.
+
+    By default that is speech16k; the other one is speech16k-low.
+    """
+    from vqaudio.shipped import model_file
     from vqaudio.weights import is_prior
 
-    file = file or str(resources.files("vqaudio") / "pretrained" / "speech16k.safetensors")
+    file = str(model_file(file))
     if Path(file).suffix.lower() != ".safetensors":
         facts = _of_codes(file)
     else:
@@ -36,6 +39,7 @@ def info(file: str | None, as_json: bool) -> None:
 
 
 def _of_codes(file: str) -> dict[str, Any]:
+    from vqaudio.codec import shipped_as
     from vqaudio.container import LONGEST, BlockReader
 
     try:
@@ -68,13 +72,14 @@ def _of_codes(file: str) -> dict[str, Any]:
         "codebook_size": header.codebook_size,
         "speaker_bytes": len(header.speaker),
         "model": header.model.hex(),
-        "default_model": header.model == _default_fingerprint(),
-        **({"prior": header.prior.hex(), "default_prior": header.prior == _default_prior()} if header.prior else {}),
+        "shipped_model": shipped_as(header.model),
+        **({"prior": header.prior.hex(), "shipped_prior": _shipped_prior(header.prior)} if header.prior else {}),
     }
 
 
 def _of_model(file: str) -> dict[str, Any]:
     import vqaudio
+    from vqaudio.codec import shipped_as
 
     codec = vqaudio.load(file)
     config = codec.config
@@ -83,7 +88,7 @@ def _of_model(file: str) -> dict[str, Any]:
         "kind": "model",
         "name": config.name,
         "fingerprint": codec.fingerprint.hex(),
-        "default_model": codec.fingerprint == _default_fingerprint(),
+        "shipped_model": shipped_as(codec.fingerprint),
         "bytes": Path(file).stat().st_size,
         "sample_rate": config.sample_rate,
         "hop": config.hop,
@@ -124,7 +129,7 @@ def _of_prior(file: str) -> dict[str, Any]:
     return {
         "kind": "prior",
         "fingerprint": prior.fingerprint.hex(),
-        "default_prior": prior.fingerprint == _default_prior(),
+        "shipped_prior": _shipped_prior(prior.fingerprint),
         "codec": alphabet.codec,
         "codec_fingerprint": alphabet.fingerprint,
         "bytes": Path(file).stat().st_size,
@@ -196,22 +201,11 @@ def _milliseconds(codec: Codec, samples: int) -> float:
     return 1000 * samples / codec.config.sample_rate
 
 
-def _default_fingerprint() -> bytes | None:
-    """Of the model that comes with vqaudio; None where that cannot be loaded."""
-    import vqaudio
+def _shipped_prior(fingerprint: bytes) -> str | None:
+    """The name of the model whose prior has this fingerprint, where that comes with vqaudio."""
+    from vqaudio.prior import all_shipped
 
-    try:
-        return vqaudio.load().fingerprint
-    except ModelError:
-        return None
-
-
-def _default_prior() -> bytes | None:
-    """The fingerprint of the prior that comes with vqaudio; None where that cannot be loaded."""
-    from vqaudio.prior import shipped
-
-    prior = shipped()
-    return prior.fingerprint if prior else None
+    return next((name for name, prior in all_shipped() if prior.fingerprint == fingerprint), None)
 
 
 def _text(facts: dict[str, Any]) -> str:
@@ -223,6 +217,8 @@ def _text(facts: dict[str, Any]) -> str:
 
 def _shown(value: Any) -> str:
     match value:
+        case None:
+            return "none"
         case bool():
             return "yes" if value else "no"
         case float():

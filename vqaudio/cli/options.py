@@ -17,7 +17,11 @@ def _hush(context: click.Context, parameter: click.Parameter, quiet: bool) -> bo
     return quiet
 
 
-model = click.option("--model", metavar="FILE", help="A model file; by default the one that comes with vqaudio.")
+model = click.option(
+    "--model",
+    metavar="FILE|NAME",
+    help="A model file, or a name of a model that comes with vqaudio: speech16k, the default, or speech16k-low.",
+)
 coder = click.option(
     "--coder",
     type=click.Choice(["prior", "fixed"]),
@@ -25,8 +29,8 @@ coder = click.option(
 )
 prior = click.option(
     "--prior",
-    metavar="FILE",
-    help="The file of a prior; by default the one that comes with vqaudio.",
+    metavar="FILE|NAME",
+    help="The file of a prior, or the name of a model whose prior comes with vqaudio; by default that of the model.",
 )
 device = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 force = click.option("--force", is_flag=True, help="Replace files that exist.")

@@ -1,16 +1,19 @@
-"""Other people's codecs to compare with, as `--against` names them: `opus:6,codec2:1300,speex:1,encodec:1.5`."""
+"""Codecs to compare with, as `--against` names them: `opus:6,codec2:1300,speex:1,encodec:1.5,vqaudio:speech16k-low`."""
 
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+import vqaudio
 from vqaudio.errors import UsageError
 from vqaudio.evaluation import programs
-from vqaudio.evaluation.contenders import Contender
+from vqaudio.evaluation.contenders import Contender, own_codec
 from vqaudio.evaluation.encodec import BANDWIDTHS, EncodecCodec
+from vqaudio.prior import coder_for
 
 
 class Baseline(Contender, Protocol):
@@ -64,6 +67,12 @@ def _encodec(setting: str) -> Baseline:
     return EncodecCodec(bandwidth)
 
 
+def _vqaudio(setting: str) -> Baseline:
+    codec = vqaudio.load(setting)
+    load = functools.partial(vqaudio.load, setting, threads=1)
+    return own_codec(codec, load, coder=coder_for(codec), name=f"vqaudio:{setting}")
+
+
 def _listed(settings: Iterable[str]) -> str:
     *most, last = settings
     return f"{', '.join(most)} or {last}"
@@ -76,6 +85,7 @@ FAMILIES: dict[str, Family] = {
         Family("codec2", f"one of its modes, {_listed(programs.CODEC2_MODES)}", _codec2),
         Family("speex", "a quality of 0 to 10", _speex),
         Family("encodec", f"a bandwidth of {_listed(f'{value:g}' for value in BANDWIDTHS)} kb/s", _encodec),
+        Family("vqaudio", "a model file, or the name of a model that comes with vqaudio", _vqaudio),
     )
 }
 
@@ -85,6 +95,7 @@ def parse(specification: str) -> Baseline:
 
     Raises:
         UsageError: for an unknown name, of which it names the nearest, and for a setting that is missing or not legal.
+        ModelError: for a model of vqaudio that is not there or damaged.
     """
     name, _, setting = (part.strip() for part in specification.partition(":"))
     family = FAMILIES.get(name.lower())

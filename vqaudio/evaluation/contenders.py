@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -13,6 +13,10 @@ import torch
 from vqaudio.codes import Codes
 from vqaudio.container import Coder
 from vqaudio.errors import AudioError
+from vqaudio.weights import whole_fingerprint
+
+if TYPE_CHECKING:
+    from vqaudio.codec import Codec
 
 WARM_UP_SECONDS = 0.5  # coded and decoded before anything is timed
 WAV_HEADER = 44  # bytes
@@ -88,7 +92,7 @@ class Own:
 
     Args:
         name: of the model.
-        identity: fingerprints, and the decoder.
+        identity: fingerprints, the decoder, and how files are written.
         load: gives the codec, once in each process, so it must be picklable.
         decoder: of the codec; by default its own choice.
         coder: writes the files under a prior; by default codes are of fixed width.
@@ -105,6 +109,10 @@ class Own:
         self.name, self.identity = name, identity
         self.load, self.decoder, self.coder = load, decoder, coder
         self._codec: SpeechCodec | None = None
+
+    def missing(self) -> str | None:
+        """Nothing: what was loaded is there."""
+        return None
 
     def __getstate__(self) -> dict[str, object]:
         """Everything but the loaded codec, which stays in its process."""
@@ -140,3 +148,25 @@ class Own:
     def _find(self, fingerprint: bytes) -> Coder:
         assert self.coder is not None  # the file was written by it
         return self.coder
+
+
+def own_codec(
+    codec: Codec,
+    load: Callable[[], Codec],
+    decoder: str | None = None,
+    coder: Coder | None = None,
+    name: str | None = None,
+) -> Own:
+    """A model as it is measured.
+
+    Args:
+        codec: the model.
+        load: gives it again, in another process.
+        decoder, coder: as for `Own`.
+        name: by default the model's own.
+    """
+    decoder = decoder or codec.decoders[0]
+    weights = whole_fingerprint(codec.config, codec.state).hex()
+    written = f"under the prior {coder.fingerprint.hex()}" if coder else "of fixed width"
+    identity = f"{codec.fingerprint.hex()}, all weights {weights}, {decoder} decoder, files {written}"
+    return Own(name or codec.config.name, identity, load, decoder, coder)

@@ -15,6 +15,7 @@ from vqaudio.models.objective import Objective
 from vqaudio.models.quantizer import histogram, perplexity
 from vqaudio.models.vae import VAE
 from vqaudio.models.vqvae import VQVAE
+from vqaudio.shipped import model_file
 from vqaudio.training import distributed
 from vqaudio.training.adversary import Adversary
 from vqaudio.training.checkpoint import with_prefix, without_prefix
@@ -27,6 +28,7 @@ from vqaudio.training.validation import validate
 from vqaudio.weights import load_model, load_vae_file, save_model, save_vae
 
 COUNTS = "counts_"  # and the number of a quantiser: how often each of its codes occurs
+PER_CODE = (".codebook", ".bits")  # what a quantiser has a row or number of for each code
 INITIAL_BATCHES = 8  # batches of latents from which the codebook starts
 
 
@@ -60,7 +62,8 @@ class CodecTask(Task):
         self.recipe, self.corpus, self.device = recipe, corpus, device
         self.model: VQVAE | VAE = VAE(recipe.codec) if recipe.bottleneck == "gaussian" else VQVAE(recipe.codec)
         if recipe.initial:
-            load_parts(self.model, recipe.initial)
+            first = next(stage for stage in recipe.stages if stage.steps)
+            load_parts(self.model, recipe.initial, anew=first.quantize_after > 0)
         self.model.to(device)
         codec = recipe.codec
         self.objective = Objective(codec.sample_rate, codec.hop, codec.conditioning.mels).to(device)
@@ -186,16 +189,24 @@ class CodecTask(Task):
         return waveform * torch.minimum(10 ** (level / 20), loudest), speaker
 
 
-def load_parts(model: VQVAE | VAE, path: str) -> None:
+def load_parts(model: VQVAE | VAE, path: str, anew: bool = False) -> None:
     """Start the parts that a saved model of the same kind has from its weights; parts that it lacks keep their own.
+
+    Args:
+        model: to give the weights to.
+        path: of the saved model, or the name of one that comes with vqaudio.
+        anew: whether training begins with a codebook from the data, which may be of another size than the saved one.
 
     Raises:
         ModelError: where there is no such model.
         RecipeError: where a part has another shape, or the encoder hears in another way.
     """
     own = model.state_dict()
-    file = load_vae_file(path) if isinstance(model, VAE) else load_model(path)
+    load = load_vae_file if isinstance(model, VAE) else load_model
+    file = load(model_file(path))
     saved = {name: torch.from_numpy(value) for name, value in file.state.items() if name in own}
+    if anew and file.config.quantizer.codebook_size != model.config.quantizer.codebook_size:
+        saved = {name: value for name, value in saved.items() if not name.endswith(PER_CODE)}
     for name, value in saved.items():
         if own[name].shape != value.shape:
             raise RecipeError(f"'{path}' does not fit the recipe: '{name}' has another shape.")

@@ -14,6 +14,7 @@ from vqaudio.errors import RecipeError
 from vqaudio.models.config import Alphabet
 from vqaudio.models.prior import CodePrior, nats
 from vqaudio.runtime.integers import quantize
+from vqaudio.shipped import prior_file
 from vqaudio.training import distributed
 from vqaudio.training.codes_corpus import CodeCrops, CodesCorpus, Crop, pack_codes, validation_crop
 from vqaudio.training.corpus import pack
@@ -125,7 +126,7 @@ def start_from(model: CodePrior, path: str) -> None:
         ModelError: where there is no such prior.
         RecipeError: where it is of another codec or shape.
     """
-    saved, own = load_prior_file(path), model.state_dict()
+    saved, own = load_prior_file(prior_file(path)), model.state_dict()
     if saved.alphabet.fingerprint != model.alphabet.fingerprint:
         raise RecipeError(
             f"'{path}' is a prior of the codec {saved.alphabet.codec} ({saved.alphabet.fingerprint}), not of "

@@ -117,7 +117,7 @@ class Plan:
     stages: tuple[Steps, ...]
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    initial: str = ""  # a saved model to start from
+    initial: str = ""  # a saved model to start from, or the name of one that comes with vqaudio
     speeds: tuple[float, ...] = (1.0,)  # one of which each batch is played at: more voices than the corpus has
     seed: int = 0
     bf16: bool = True
@@ -188,7 +188,7 @@ class PriorRecipe(Plan):
 
     verb = "train-prior"
 
-    codec: str = ""  # a model file; empty is the one that comes with vqaudio
+    codec: str = ""  # a model file, or the name of one that comes with vqaudio; empty is the default one
     prior: PriorConfig = field(default_factory=PriorConfig)
     source: Literal["encoder", "uniform"] = "encoder"  # of the codes to train on; "uniform" is there to compare with
 
