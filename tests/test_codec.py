@@ -214,8 +214,9 @@ class TestShippedModel:
 def test_a_name_that_is_none_of_those_that_come_with_vqaudio():
     with pytest.raises(ModelError, match=r"no file 'speech16k-lo', and .* are speech16k and speech16k-low\.$"):
         vqaudio.load("speech16k-lo")
-    with pytest.raises(ModelError, match=r"'gone\.safetensors' is not there\.$"):
-        vqaudio.load("gone.safetensors")
+    for path in ("gone.safetensors", "models/gone"):
+        with pytest.raises(ModelError, match=rf"'{path}' is not there\.$"):
+            vqaudio.load(path)
 
 
 @pytest.mark.parametrize(

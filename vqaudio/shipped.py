@@ -18,7 +18,7 @@ def model_file(name_or_path: str | os.PathLike[str] | None = None) -> Path:
     A name stands for the model, also where there is a file of that name; `./NAME` is the file.
 
     Raises:
-        ModelError: for what is neither a name nor looks like a file.
+        ModelError: for what looks like a name and is none.
     """
     return _file(name_or_path, ".safetensors")
 
@@ -37,7 +37,7 @@ def _file(name_or_path: str | os.PathLike[str] | None, suffix: str) -> Path:
     if name in MODELS:
         return FOLDER / (name + suffix)
     path = Path(name)
-    if not (path.suffix or path.exists()):
+    if path.name == name and not path.suffix and not path.exists():
         raise ModelError(
             f"There is no file '{name}', and the models that come with vqaudio are {' and '.join(MODELS)}."
         )
