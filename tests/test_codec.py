@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vqaudio
-from vqaudio.codec import Codec, pack_indices, shipped_as, unpack_indices
+from vqaudio.codec import Codec, pack_indices, unpack_indices
 from vqaudio.errors import AudioError, ModelError, UsageError
 from vqaudio.models.config import CodecConfig, SpeakerConfig, from_dict
 from vqaudio.models.vqvae import VQVAE
 from vqaudio.runtime import cpu
 from vqaudio.runtime.cpu import grid
-from vqaudio.shipped import MODELS
+from vqaudio.shipped import MODELS, name_of
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +186,7 @@ class TestShippedModel:
     """The models that come with vqaudio, on real speech and on what is not speech."""
 
     def test_it_goes_by_its_name(self, shipped):
-        assert shipped_as(shipped.fingerprint) == shipped.config.name
+        assert name_of(shipped.fingerprint) == shipped.config.name
         assert vqaudio.Prior.load(shipped.config.name).model == shipped.fingerprint
         assert shipped.card.startswith(f"# {shipped.config.name}\n")
 

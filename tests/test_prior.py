@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vqaudio
-from vqaudio import Codes, Prior
+from vqaudio import Codec, Codes, Prior
 from vqaudio.codec import unpack_indices
 from vqaudio.errors import ModelError, UsageError
 from vqaudio.prior import choose, coder_for, find, for_codec
@@ -168,6 +168,10 @@ def test_a_prior_that_comes_with_vqaudio(tiny_default: Path, tiny_codec: Path, t
     assert found and found.fingerprint == Prior.load("speech16k-low").fingerprint == prior.fingerprint
     assert find(prior.fingerprint) is for_codec(codec, "speech16k-low") is found
     assert coder_for(codec, quantizers=1) is None
+    other = Codec(
+        codec.config, {name: array + (name.split(".")[0] == "encoder") for name, array in codec.state.items()}
+    )
+    assert other.fingerprint != codec.fingerprint and coder_for(other) is None
     with pytest.raises(ModelError, match=r"at hand is that of tiny \("):
         find(b"none")
 

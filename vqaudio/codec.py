@@ -10,7 +10,6 @@ import functools
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,21 +48,6 @@ def load(path: str | os.PathLike[str] | None = None, device: str = "cpu", thread
     """
     model = load_model(shipped.model_file(path))
     return Codec(model.config, model.state, model.card, device, threads)
-
-
-def shipped_as(model: bytes) -> str | None:
-    """The name of the model with this fingerprint, where it comes with vqaudio."""
-    return next((name for name in shipped.MODELS if _fingerprint(shipped.model_file(name)) == model), None)
-
-
-@functools.cache
-def _fingerprint(path: Path) -> bytes | None:
-    """Of a model file; None where it cannot be loaded."""
-    try:
-        model = load_model(path)
-    except ModelError:
-        return None
-    return fingerprint(model.config, model.state)
 
 
 class Codec:
@@ -280,7 +264,7 @@ class Codec:
             ModelError: where they are not.
         """
         if codes.model != self.fingerprint:
-            theirs, name = codes.model.hex(), shipped_as(codes.model)
+            theirs, name = codes.model.hex(), shipped.name_of(codes.model)
             raise ModelError(
                 f"The codes are of model {f'{name} ({theirs})' if name else theirs}, but the model at hand is "
                 f"{self.config.name} ({self.fingerprint.hex()})."

@@ -1,14 +1,17 @@
-"""The models that come with vqaudio, and their priors, by name."""
+"""What comes with vqaudio: models and their priors, by name, and a sample of speech."""
 
 from __future__ import annotations
 
+import functools
 import os
 from importlib import resources
 from pathlib import Path
 
 from vqaudio.errors import ModelError
+from vqaudio.weights import fingerprint, load_model
 
 FOLDER = Path(str(resources.files("vqaudio") / "pretrained"))
+SAMPLE = FOLDER / "sample.flac"
 MODELS = ("speech16k", "speech16k-low")  # the default one first
 
 
@@ -30,6 +33,21 @@ def prior_file(name_or_path: str | os.PathLike[str] | None = None) -> Path:
         ModelError: as `model_file`.
     """
     return _file(name_or_path, ".prior.safetensors")
+
+
+def name_of(model: bytes) -> str | None:
+    """The name of the model with this fingerprint, where it comes with vqaudio."""
+    return next((name for name in MODELS if _fingerprint(model_file(name)) == model), None)
+
+
+@functools.cache
+def _fingerprint(path: Path) -> bytes | None:
+    """Of a model file; None where it cannot be loaded."""
+    try:
+        model = load_model(path)
+    except ModelError:
+        return None
+    return fingerprint(model.config, model.state)
 
 
 def _file(name_or_path: str | os.PathLike[str] | None, suffix: str) -> Path:

@@ -13,6 +13,7 @@ import pytest
 from vqaudio.errors import UsageError, VqaudioError
 from vqaudio.evaluation import run_log
 from vqaudio.evaluation.run_log import Entry, latest, read_log, read_run, shipped_curves, thin, write_curves
+from vqaudio.shipped import FOLDER
 from vqaudio.training.recipe import Plan, load_recipe, to_json
 
 
@@ -128,7 +129,7 @@ def test_a_damaged_recipe(tmp_path: Path, content: str) -> None:
 
 
 def test_curves_that_are_shipped_are_those_of_a_recipe_and_found_by_its_name() -> None:
-    for path in run_log.PRETRAINED.glob("*.curves.jsonl"):
+    for path in FOLDER.glob("*.curves.jsonl"):
         name = path.name.removesuffix(".curves.jsonl")
         assert load_recipe(name, Plan).name == name
         assert shipped_curves(name) == path and read_log(path)

@@ -15,7 +15,6 @@ from tests.browser import CHROMIUM, Tab, browser
 from tests.pages import INSPECT, Elements, check_alone
 from vqaudio import audio
 from vqaudio.errors import VqaudioError
-from vqaudio.evaluation import run_log
 from vqaudio.evaluation.clips import MELS
 from vqaudio.evaluation.run_figures import curves, panels
 from vqaudio.evaluation.run_log import Entry, read_log, read_run
@@ -173,7 +172,7 @@ def test_reference_curves_are_those_asked_for_else_those_of_the_recipe(
     codec_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = read_run(codec_run)
-    monkeypatch.setattr(run_log, "PRETRAINED", tmp_path)
+    monkeypatch.setattr("vqaudio.shipped.FOLDER", tmp_path)
     assert find_reference(run, None) is None
     shipped, asked = tmp_path / "<mine>.curves.jsonl", tmp_path / "asked.jsonl"
     write_log(shipped, [entry(1, "codes", mel=1.0)])

@@ -146,9 +146,9 @@ def _decoding(
 
 def _maker(codes: Codes | Header, codec: Codec) -> Codec:
     """The model that comes with vqaudio and made the codes; where none did, the one at hand."""
-    from vqaudio.codec import shipped_as
+    from vqaudio.shipped import name_of
 
-    name = None if codes.model == codec.fingerprint else shipped_as(codes.model)
+    name = None if codes.model == codec.fingerprint else name_of(codes.model)
     return loaded(name, codec.device) if name else codec
 
 

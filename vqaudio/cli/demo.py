@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from importlib import resources
 from pathlib import Path
 
 import click
@@ -11,7 +10,6 @@ import click
 from vqaudio.errors import VqaudioError
 from vqaudio.files import reason
 
-SAMPLE = "sample.flac"
 FOLDER = "vqaudio-demo"
 
 
@@ -24,12 +22,12 @@ def demo() -> None:
     import vqaudio
     from vqaudio import audio
     from vqaudio.prior import coder_for
+    from vqaudio.shipped import SAMPLE
 
     codec = vqaudio.load()
     coder = coder_for(codec)
     rate = codec.config.sample_rate
-    with resources.as_file(resources.files("vqaudio") / "pretrained" / SAMPLE) as sample:
-        speech = audio.read(sample, rate)
+    speech = audio.read(SAMPLE, rate)
     codec.decode(codec.encode(speech, rate))  # the first pass pays for what is set up only once
 
     started = time.perf_counter()

@@ -39,8 +39,8 @@ def info(file: str | None, as_json: bool) -> None:
 
 
 def _of_codes(file: str) -> dict[str, Any]:
-    from vqaudio.codec import shipped_as
     from vqaudio.container import LONGEST, BlockReader
+    from vqaudio.shipped import name_of
 
     try:
         with open(file, "rb") as stream:
@@ -72,14 +72,14 @@ def _of_codes(file: str) -> dict[str, Any]:
         "codebook_size": header.codebook_size,
         "speaker_bytes": len(header.speaker),
         "model": header.model.hex(),
-        "shipped_model": shipped_as(header.model),
+        "shipped_model": name_of(header.model),
         **({"prior": header.prior.hex(), "shipped_prior": _shipped_prior(header.prior)} if header.prior else {}),
     }
 
 
 def _of_model(file: str) -> dict[str, Any]:
     import vqaudio
-    from vqaudio.codec import shipped_as
+    from vqaudio.shipped import name_of
 
     codec = vqaudio.load(file)
     config = codec.config
@@ -88,7 +88,7 @@ def _of_model(file: str) -> dict[str, Any]:
         "kind": "model",
         "name": config.name,
         "fingerprint": codec.fingerprint.hex(),
-        "shipped_model": shipped_as(codec.fingerprint),
+        "shipped_model": name_of(codec.fingerprint),
         "bytes": Path(file).stat().st_size,
         "sample_rate": config.sample_rate,
         "hop": config.hop,

@@ -22,7 +22,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +42,7 @@ from vqaudio.prior import Prior, coder_for
 from vqaudio.runtime.cpu import BLOCK_SECONDS, CpuNetworks, available_threads
 from vqaudio.runtime.gpu import TorchNetworks
 from vqaudio.runtime.wavenet import Piece
+from vqaudio.shipped import SAMPLE
 from vqaudio.training.recipe import load_recipe
 
 OURS, EAGER = "vqaudio", "pytorch"
@@ -307,8 +307,7 @@ def torch_threads(count: int) -> Iterator[None]:
 
 def speech(seconds: float, sample_rate: int) -> np.ndarray:
     """The sample that comes with vqaudio, repeated or cut to (T,) float32 at `sample_rate` Hz."""
-    with resources.as_file(resources.files("vqaudio") / "pretrained" / "sample.flac") as path:
-        return np.resize(audio.read(path, sample_rate), round(seconds * sample_rate))
+    return np.resize(audio.read(SAMPLE, sample_rate), round(seconds * sample_rate))
 
 
 def machine() -> dict[str, Any]:

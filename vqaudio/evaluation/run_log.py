@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vqaudio import shipped
 from vqaudio.errors import RecipeError, UsageError, VqaudioError
 from vqaudio.files import reason, replacing
 from vqaudio.training.recipe import PriorRecipe, Recipe, from_json
 from vqaudio.training.samples import find_samples
 
-PRETRAINED = Path(__file__).parents[1] / "pretrained"
 TRAIN, VALIDATION = "train", "validation"  # kinds of figures
 POINTS = 120  # that thin training curves have at most, about
 DIGITS = 4  # of a thin figure
@@ -140,7 +140,7 @@ def write_curves(path: Path, entries: Sequence[Entry], force: bool) -> None:
 
 def shipped_curves(recipe: str) -> Path | None:
     """The reference curves of the recipe of a name, if they come with vqaudio."""
-    path = PRETRAINED / f"{recipe}.curves.jsonl"
+    path = shipped.FOLDER / f"{recipe}.curves.jsonl"
     return path if path.is_file() else None
 
 
