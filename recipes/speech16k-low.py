@@ -21,7 +21,7 @@ def _at_low_rate(recipe: Recipe) -> Recipe:
         codec=dataclasses.replace(
             recipe.codec,
             name="speech16k-low",
-            quantizer=dataclasses.replace(recipe.codec.quantizer, codebook_size=16),
+            quantizer=dataclasses.replace(recipe.codec.quantizer, codebook_size=16, paths=8),
             wavenet=None,
         ),
         stages=(

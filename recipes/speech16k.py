@@ -36,7 +36,7 @@ RECIPE = Recipe(
             dilations=(1, 3, 9, 1, 3, 9),
             gain=25 * 10**-0.5,  # 10 dB below the usual one, so that speech lies in the middle of the levels trained on
         ),
-        quantizer=QuantizerConfig(codebook_size=512, code_dim=16, predictive=True),
+        quantizer=QuantizerConfig(codebook_size=512, code_dim=16, predictive=True, paths=4),
         speaker=SpeakerConfig(kind="reference"),
         conditioning=ConditioningConfig(channels=192, layers=2),
         wavenet=WaveNetConfig(bands=4, channels=64, skip_channels=128),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,16 +28,26 @@ from vqaudio.streams import decode_live, encode_live
 cuts = st.lists(st.integers(0, 3000), max_size=12)
 
 
-@pytest.fixture(scope="module")
-def codec() -> Codec:
-    """Its codes are predictive, so that a stream has to remember the one before."""
-    config = dataclasses.replace(TINY, quantizer=dataclasses.replace(TINY.quantizer, predictive=True))
+def untrained(**quantizer: Any) -> Codec:
+    """A codec with predictive codes, so that a stream has to remember the one before."""
+    config = dataclasses.replace(TINY, quantizer=dataclasses.replace(TINY.quantizer, predictive=True, **quantizer))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = VQVAE(config)
         for stage in model.quantizer.stages:
             stage.prediction.copy_(0.4 * torch.randn(stage.prediction.shape))
         return Codec(config, model.arrays(), "An untrained codec for tests.")
+
+
+@pytest.fixture(scope="module")
+def codec() -> Codec:
+    return untrained()
+
+
+@pytest.fixture(scope="module")
+def patient() -> Codec:
+    """Its codes are decided late."""
+    return untrained(quantizers=1, paths=4)
 
 
 @pytest.fixture(scope="module")
@@ -156,9 +167,18 @@ def test_a_stream_says_that_it_compiles(codec, monkeypatch, begin):
     assert len(asked) == 1
 
 
+@settings(max_examples=5)
+@given(sizes=cuts)
+def test_codes_of_a_stream_that_are_decided_late(patient, noise, short_blocks, sizes):
+    codes, _ = encoded(patient, pieces(noise, sizes))
+    np.testing.assert_array_equal(codes, patient.encode(noise, 16000).numpy())
+
+
 @pytest.mark.parametrize("decoder", ["spectral", "wavenet"])
-def test_the_latency_is_the_stated_one(codec, noise, decoder):
+@pytest.mark.parametrize("name", ["codec", "patient"])
+def test_the_latency_is_the_stated_one(request, name, noise, decoder):
     """Sound pushed sample by sample comes out so many samples later at the latest, and not earlier every time."""
+    codec = request.getfixturevalue(name)
     encoder, sink = codec.encoder_stream(16000), codec.decoder_stream(decoder=decoder)
     came, behind = 0, []
     for begin in range(0, 6400, 16):

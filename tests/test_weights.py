@@ -64,6 +64,8 @@ def test_the_fingerprint_survives_saving_and_names_what_gives_codes_their_meanin
     predictive = dataclasses.replace(model.config.quantizer, predictive=True)
     other = dataclasses.replace(model.config, quantizer=predictive)
     assert fingerprint(other, state) != fingerprint(model.config, state)
+    searched = dataclasses.replace(other, quantizer=dataclasses.replace(predictive, paths=4))
+    assert fingerprint(searched, state) == fingerprint(other, state)
     longer = dataclasses.replace(model.config.encoder, gain=1.0)
     assert fingerprint(dataclasses.replace(model.config, encoder=longer), state) != fingerprint(model.config, state)
 

@@ -40,7 +40,7 @@ class EncoderStream:
         self.samples = 0
         self._networks, self._quantizers = networks, quantizers
         self._converter = audio.Converter(sample_rate, networks.config.sample_rate)
-        self._encoder, self._past = networks.encoder.start(), networks.quantizer.start()
+        self._encoder, self._search = networks.encoder.start(), networks.quantizer.start_search()
 
     def push(self, waveform: np.ndarray | Tensor) -> np.ndarray:
         """The next samples, (n,) or (channels, n) as `Codec.encode` takes them, to the codes that are now certain.
@@ -65,7 +65,7 @@ class EncoderStream:
     def _codes(self, samples: Floats, last: bool) -> np.ndarray:
         self.samples += len(samples)
         latents = self._networks.encoder.push(self._encoder, samples, last)
-        return self._networks.quantizer.codes(self._past, latents, self._quantizers)
+        return self._networks.quantizer.codes(self._search, latents, self._quantizers, last)
 
 
 class DecoderStream:

@@ -172,6 +172,7 @@ def fingerprint(config: CodecConfig, state: Mapping[str, Tensor | NDArray[np.flo
     Decoders do not count: codes stay decodable when a better decoder has been trained on them.
     """
     settings = {part: to_dict(getattr(config, part)) for part in MEANING}
+    del settings["quantizer"]["paths"]  # which codes are chosen, and not what they mean
     for choice in ("predictive", "rate_weight"):
         if not settings["quantizer"][choice]:
             del settings["quantizer"][choice]  # models from before there was a choice keep their fingerprint

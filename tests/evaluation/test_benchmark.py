@@ -85,6 +85,7 @@ class Counter:
         {},
         {"speaker": SpeakerConfig(), "quantizer": QuantizerConfig(codebook_size=40, code_dim=6)},
         {"quantizer": QuantizerConfig(codebook_size=40, code_dim=6, predictive=True)},
+        {"quantizer": QuantizerConfig(codebook_size=40, code_dim=6, predictive=True, paths=3)},
         {"wavenet": WaveNetConfig(bands=1, channels=6, skip_channels=10, kernel=3, dilations=(1, 2), output="mulaw")},
     ],
 )

@@ -1,6 +1,7 @@
 """Vector quantisation against independent references: numpy, another library, and arithmetic by hand."""
 
 import copy
+import itertools
 import math
 
 import numpy as np
@@ -79,9 +80,9 @@ def test_codebook_moves_only_while_training(normalize):
     assert not torch.equal(stage.codebook, before)
 
 
-def predictive(rate_weight: float = 0.0) -> VectorQuantizer:
+def predictive(**options: float) -> VectorQuantizer:
     """A predictive quantiser that has to predict."""
-    stage = identity(QuantizerConfig(codebook_size=8, code_dim=4, predictive=True, rate_weight=rate_weight))
+    stage = identity(QuantizerConfig(codebook_size=8, code_dim=4, predictive=True, **options))
     stage.prediction.copy_(0.4 * torch.randn_like(stage.prediction))
     stage.codebook.mul_(0.7)
     return stage
@@ -120,6 +121,57 @@ def test_predictive_codes_are_those_of_numpy(rate_weight):
             distances.append(((point - before) ** 2).sum())
     assert commitment.item() == pytest.approx(np.mean(distances), rel=1e-4)
     torch.testing.assert_close(stage.decode(codes), quantized)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 2**31), frames=st.integers(1, 6))
+def test_with_room_for_all_sequences_the_search_finds_the_best_of_them(seed, frames):
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=(frames, 3))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    matrix, codebook, costs = 0.6 * rng.normal(size=(3, 3)), 0.7 * rng.normal(size=(3, 3)), 0.3 * rng.random(3)
+    misses = {}
+    for sequence in itertools.product(range(3), repeat=frames):
+        before, total = np.zeros(3), 0.0
+        for point, code in zip(points, sequence, strict=True):
+            before = matrix @ before + codebook[code]
+            before /= np.linalg.norm(before)
+            total += ((point - before) ** 2).sum() / 2 + costs[code]
+        misses[sequence] = total
+    inputs = (torch.from_numpy(array) for array in (points[None], matrix, codebook, costs))
+    found = follow(*inputs, 3**frames, 8)
+    assert misses[tuple(found[0].tolist())] == pytest.approx(min(misses.values()), rel=1e-9)
+
+
+def test_more_paths_miss_less():
+    torch.manual_seed(0)
+    stages = [
+        identity(QuantizerConfig(codebook_size=16, code_dim=8, predictive=True, paths=paths)).eval()
+        for paths in (1, 2, 8)
+    ]
+    stages[0].initialize(walks(rows=64, dim=8, frames=50))
+    points = walks(rows=64, dim=8, frames=50)
+    for stage in stages[1:]:
+        stage.load_state_dict(stages[0].state_dict())
+    one, two, eight = (stage(points)[3].item() for stage in stages)
+    assert two < 0.97 * one
+    assert eight < 0.97 * two
+
+
+def test_a_code_waits_for_no_more_frames_than_the_delay():
+    torch.manual_seed(0)
+    stage = predictive(paths=4)
+    points, delay = walks(rows=8, dim=4, frames=60), stage.config.delay
+    before = stage.codes(points)
+    points[:, :, 40:] = walks(rows=8, dim=4, frames=20)
+    assert torch.equal(stage.codes(points)[:, : 40 - delay], before[:, : 40 - delay])
+    assert not torch.equal(stage.codes(points)[:, 40 - delay : 40], before[:, 40 - delay : 40])
+
+
+def test_several_paths_are_for_one_predictive_quantiser():
+    for options in ({"paths": 2}, {"paths": 2, "predictive": True, "quantizers": 2}):
+        with pytest.raises(ModelError, match="a search along several paths"):
+            check(CodecConfig(quantizer=QuantizerConfig(**options), spectral=SpectralConfig()))
 
 
 def test_a_weight_on_the_rate_saves_bits_for_little_distance():
@@ -188,15 +240,15 @@ def test_an_average_that_starts_leaves_the_prediction_as_it_is():
     torch.testing.assert_close(least_squares(stage.autocorrelation, stage.crosscorrelation), before)
 
 
-def test_the_compiler_is_told_what_the_search_gives():
+@pytest.mark.parametrize(("paths", "delay"), [(1, 0), (3, 8)])
+def test_the_compiler_is_told_what_the_search_gives(paths, delay):
     stage = predictive()
     points = walks(rows=3, dim=4, frames=20).transpose(1, 2)
     inputs = points, stage.prediction, stage.codebook, stage.costs()
-    found = follow(*inputs)
+    found = follow(*inputs, paths, delay)
     with FakeTensorMode() as mode:
-        told = follow(*map(mode.from_tensor, inputs))
-    for one, other in zip(found, told, strict=True):
-        assert (one.shape, one.stride(), one.dtype) == (other.shape, other.stride(), other.dtype)
+        told = follow(*map(mode.from_tensor, inputs), paths, delay)
+    assert (found.shape, found.stride(), found.dtype) == (told.shape, told.stride(), told.dtype)
 
 
 def test_what_is_lost_is_forgotten():

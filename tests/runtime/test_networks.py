@@ -36,6 +36,7 @@ CONFIG = CodecConfig(
     wavenet=WaveNetConfig(bands=4, channels=12, skip_channels=20, dilations=(1, 2, 4), mixtures=3),
     spectral=SpectralConfig(channels=24, skip_channels=40, dilations=(1, 2, 4), fft_size=256),
 )
+SEVERAL_PATHS = dataclasses.replace(CONFIG.quantizer, quantizers=1, paths=4)
 
 
 def variants() -> list[CodecConfig]:
@@ -62,6 +63,7 @@ def variants() -> list[CodecConfig]:
             wavenet=dataclasses.replace(CONFIG.wavenet, output="mulaw"),
             quantizer=dataclasses.replace(CONFIG.quantizer, rate_weight=0.0),
         ),
+        dataclasses.replace(CONFIG, quantizer=SEVERAL_PATHS),
     ]
 
 
@@ -86,7 +88,7 @@ def exact_pair(config: CodecConfig) -> tuple[VQVAE, CpuNetworks]:
     return pair(config, paired=False)
 
 
-@pytest.fixture(scope="module", params=range(4), ids=["reference", "lookup", "none", "mulaw"])
+@pytest.fixture(scope="module", params=range(5), ids=["reference", "lookup", "none", "mulaw", "paths"])
 def both(request) -> tuple[VQVAE, CpuNetworks]:
     return exact_pair(variants()[request.param])
 
@@ -186,14 +188,18 @@ def test_latents_are_the_same_bits_in_any_chunks(reference, sizes):
     np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
+@pytest.mark.parametrize("quantizer", [CONFIG.quantizer, SEVERAL_PATHS], ids=["two quantisers", "several paths"])
 @settings(max_examples=20)
-@given(st.lists(st.integers(0, 40), min_size=1, max_size=10))
-def test_codes_are_the_same_in_any_chunks(reference, sizes):
-    _, networks = reference
-    latents = np.random.default_rng(2).normal(size=(sum(sizes) + 1, 16)).astype(np.float32)
-    whole = networks.quantizer.codes(networks.quantizer.start(), latents, 2)
-    past = networks.quantizer.start()
-    parts = [networks.quantizer.codes(past, rows, 2) for rows in np.split(latents, np.cumsum(sizes))]
+@given(sizes=st.lists(st.integers(0, 40), min_size=1, max_size=10))
+def test_codes_are_the_same_in_any_chunks(quantizer, sizes):
+    _, networks = pair(dataclasses.replace(CONFIG, quantizer=quantizer))
+    count, quantizer = quantizer.quantizers, networks.quantizer
+    latents = np.random.default_rng(2).normal(size=(sum(sizes), 16)).astype(np.float32)
+    whole = quantizer.codes(quantizer.start_search(), latents, count, True)
+    assert whole.shape == (count, sum(sizes))
+    search = quantizer.start_search()
+    parts = [quantizer.codes(search, rows, count, False) for rows in np.split(latents, np.cumsum(sizes))]
+    parts.append(quantizer.codes(search, latents[:0], count, True))
     np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole)
 
 
@@ -206,12 +212,12 @@ def test_codes_in_any_order_of_memory(reference):
 
 
 def test_the_decoder_goes_on_from_the_points_of_the_encoder(reference):
-    """Bit for bit."""
+    """Bit for bit, where the next quantiser hears what is left."""
     _, networks = reference
-    coding, decoding = networks.quantizer.start(), networks.quantizer.start()
+    search, decoding = networks.quantizer.start_search(), networks.quantizer.start()
     latents = np.random.default_rng(2).normal(size=(300, 16)).astype(np.float32)
-    networks.quantizer.latents(decoding, networks.quantizer.codes(coding, latents, 2))
-    np.testing.assert_array_equal(coding, decoding)
+    networks.quantizer.latents(decoding, networks.quantizer.codes(search, latents, 2, True))
+    np.testing.assert_array_equal(search.past[0], decoding[0])
 
 
 @settings(max_examples=20)

@@ -85,6 +85,15 @@ class TestPack:
         other = pack_codes(audio, Codec(codec.config, state))
         assert other.key != first.key and not np.array_equal(other.codes, first.codes)
 
+    def test_is_made_anew_for_another_search(self, audio, codec):
+        quantizer = dataclasses.replace(codec.config.quantizer, quantizers=1, predictive=True)
+        state = codec.state | {"quantizer.stages.0.prediction": np.eye(quantizer.code_dim, dtype=np.float32) / 2}
+        one, four = (
+            pack_codes(audio, Codec(dataclasses.replace(codec.config, quantizer=own), state))
+            for own in (quantizer, dataclasses.replace(quantizer, paths=4))
+        )
+        assert one.key != four.key and not np.array_equal(one.codes, four.codes)
+
     @pytest.mark.parametrize("name", ["codes.uint16", "index.npz"])
     @pytest.mark.parametrize("damage", ["truncate", "remove", "scramble"])
     def test_a_damaged_pack_is_made_again(self, name, damage, audio, codec, tmp_path):

@@ -184,6 +184,7 @@ def latency(codec: Codec, decoder: str) -> dict[str, int]:
     parts = {
         "hop": hop,
         "encoder": max(0, codec.config.encoder.reach[1]),
+        "search": codec.config.quantizer.delay * hop,
         "conditioning": networks.conditioning.reach * hop,
     }
     if decoder == "wavenet" and networks.wavenet is not None:

@@ -30,9 +30,12 @@ def _encoder(config: CodecConfig) -> float:
         products += rate * 2 * stride * inputs * outputs
         inputs = outputs
     frame = len(encoder.dilations) * (encoder.kernel + 1) * inputs**2 + inputs * encoder.latent_channels
-    compared = (1 + quantizer.predictive) * quantizer.codebook_size  # with the latent, and what was predicted of it
-    search = (encoder.latent_channels + compared) * quantizer.code_dim + _prediction(config)
-    residual = encoder.latent_channels * quantizer.code_dim  # what the next quantiser is left with
+    paths = quantizer.predictive * quantizer.paths
+    compared = (1 + paths) * quantizer.codebook_size  # with the latent, and what each path predicts of it
+    search = (encoder.latent_channels + compared) * quantizer.code_dim + paths * quantizer.code_dim**2
+    residual = encoder.latent_channels * quantizer.code_dim + _prediction(
+        config
+    )  # what the next quantiser is left with
     frame += quantizer.quantizers * search + (quantizer.quantizers - 1) * residual
     if speaker.kind == "reference":
         frame += encoder.latent_channels * speaker.channels + 3 * speaker.channels**2

@@ -45,6 +45,9 @@ class EncoderConfig:
         return before, span - before - hop
 
 
+DECISION_DELAY = 8  # frames, of a search along several paths
+
+
 @dataclass(frozen=True)
 class QuantizerConfig:
     """Residual quantisers with K codes each; one quantiser is the paper's VQ-VAE (section 3.1)."""
@@ -55,10 +58,16 @@ class QuantizerConfig:
     normalize: bool = True
     predictive: bool = False  # codes tell what the quantised latent before does not
     rate_weight: float = 0.0  # of predictive codes: what a bit costs beside half the squared distance on the sphere
+    paths: int = 1  # of predictive codes: how many sequences of them the search goes on with
     codebook: Literal["ema", "loss"] = "ema"
     decay: float = 0.99
     restart_below: float = 0.05  # share of uniform use under which a code is restarted from the data
     dropout: float = 0.0  # share of training items that keep only their first quantisers
+
+    @property
+    def delay(self) -> int:
+        """Frames between a code and its choice."""
+        return DECISION_DELAY if self.paths > 1 else 0
 
 
 @dataclass(frozen=True)
@@ -201,7 +210,8 @@ def check(config: CodecConfig) -> None:
     """
     encoder, quantizer, speaker, spectral = config.encoder, config.quantizer, config.speaker, config.spectral
     sizes = [config.sample_rate, *encoder.strides, *encoder.channels, *encoder.dilations, encoder.latent_channels]
-    sizes += [quantizer.quantizers, quantizer.code_dim, config.conditioning.channels, config.conditioning.mels]
+    sizes += [quantizer.quantizers, quantizer.code_dim, quantizer.paths]
+    sizes += [config.conditioning.channels, config.conditioning.mels]
     for decoder in (config.wavenet, spectral):
         if decoder is not None:
             sizes += [decoder.channels, decoder.skip_channels, decoder.kernel, *decoder.dilations]
@@ -215,6 +225,8 @@ def check(config: CodecConfig) -> None:
         "codes whose rate has a weight are predictive": quantizer.rate_weight == 0
         or (quantizer.rate_weight > 0 and quantizer.predictive),
         "codes whose rate has a weight restart": quantizer.rate_weight == 0 or quantizer.restart_below > 0,
+        "a search along several paths is for one predictive quantiser": quantizer.paths == 1
+        or (quantizer.predictive and quantizer.quantizers == 1),
         "a speaker table has speakers": speaker.kind != "lookup" or speaker.speakers > 0,
         "a speaker reference has dims and at least 2 levels": speaker.dims > 0 and speaker.levels > 1,
         "the FFT is an even number of samples and spans at least two hops": spectral is None

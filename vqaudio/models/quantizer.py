@@ -7,9 +7,10 @@ Zeghidour et al. 2021, arXiv 2107.03312; Yu et al. 2021, arXiv 2110.04627).
 
 A predictive quantiser codes what the quantised latent before does not tell: q_t = N(A q_(t-1) + e_t), N being the way
 to the sphere, q before the first frame zero, A the matrix of least squares (predictive vector quantisation: Gersho and
-Gray 1992, chapter 13), e_t the code vector whose q_t is nearest. Where the rate has a weight, the bits that a code
-takes by its share of all codes count beside the distance (entropy-constrained vector quantisation: Chou, Lookabaugh and
-Gray 1989).
+Gray 1992, chapter 13), e_t the code vector whose q_t is nearest. The choice of a code moves what is predicted of the
+next, so the search may go on with several sequences and decide late (the M-algorithm: Anderson and Mohan 1984). Where
+the rate has a weight, the bits that a code takes by its share of all codes count beside the distance
+(entropy-constrained vector quantisation: Chou, Lookabaugh and Gray 1989).
 """
 
 from __future__ import annotations
@@ -53,14 +54,6 @@ def nearest(latents: Tensor, codebook: Tensor) -> Tensor:
     return torch.addmm(codebook.square().sum(1), latents, codebook.t(), alpha=-2).argmin(1)
 
 
-def nearest_in_direction(points: Tensor, ahead: Tensor, codebook: Tensor, costs: Tensor) -> Tensor:
-    """Index of the code vector c for which the cosine between a point and ahead + c, less the cost of the code, is
-    largest: (N, d), (N, d), (K, d) and (K,) to (N,)."""
-    along = (points * ahead).sum(1, keepdim=True) + points @ codebook.t()
-    squares = torch.addmm(codebook.square().sum(1), ahead, codebook.t(), alpha=2) + ahead.square().sum(1, keepdim=True)
-    return (along * squares.clamp(min=1e-12).rsqrt() - costs).argmax(1)
-
-
 def histogram(codes: Tensor, codebook_size: int) -> Tensor:
     """How often each code occurs: integers of any shape to float (K,). On a GPU `bincount` would make the host wait."""
     counts = torch.zeros(codebook_size, device=codes.device)
@@ -79,17 +72,37 @@ def all_reduce(*tensors: Tensor) -> None:
             distributed.all_reduce(tensor)
 
 
-def frame_by_frame(points: Tensor, prediction: Tensor, codebook: Tensor, costs: Tensor) -> tuple[Tensor, Tensor]:
-    """Points (B, T, d) on the sphere to the codes (B, T) that are nearest there together with what A (d, d) predicts,
-    costs (K,) considered, and to what it does predict (B, T, d)."""
-    codes, predicted = [], []
-    ahead = torch.zeros_like(points[:, 0])
-    for point in points.unbind(1):
-        code = nearest_in_direction(point, ahead, codebook, costs)
-        codes.append(code)
-        predicted.append(ahead)
-        ahead = F.normalize(ahead + codebook[code], dim=1) @ prediction.t()
-    return torch.stack(codes, 1), torch.stack(predicted, 1)
+def frame_by_frame(
+    points: Tensor, prediction: Tensor, codebook: Tensor, costs: Tensor, paths: int, delay: int
+) -> Tensor:
+    """Points (B, T, d) on the sphere to predictive codes (B, T).
+
+    A code misses its point by half the squared distance from there, together with what A (d, d) predicts, and by its
+    cost, of costs (K,). Of all sequences that go on from the `paths` best so far, by the sum of their misses, the
+    search keeps as many; `delay` frames later a code is that of the best one, and sequences with another one end.
+    """
+    batch, size, squares = len(points), len(codebook), codebook.square().sum(1)
+    products = points @ codebook.t()
+    ends = points.new_zeros(batch, paths, points.shape[2])
+    missed = points.new_full((batch, paths), torch.inf)
+    missed[:, 0] = 0
+    recent = torch.zeros(batch, paths, delay + 1, dtype=torch.long, device=points.device)
+    codes = []
+    for frame, point in enumerate(points.unbind(1)):
+        ahead = ends @ prediction.t()
+        along = (ahead * point.unsqueeze(1)).sum(2, keepdim=True) + products[:, frame].unsqueeze(1)
+        lengths = (2 * ahead @ codebook.t() + ahead.square().sum(2, keepdim=True) + squares).clamp(min=1e-12).sqrt()
+        misses = missed.unsqueeze(2) + costs - along / lengths
+        missed, best = misses.flatten(1).topk(paths, largest=False)
+        path, code = best.unsqueeze(2) // size, best % size
+        ends = F.normalize(ahead.take_along_dim(path, 1) + codebook[code], dim=2)
+        recent = torch.cat([recent.take_along_dim(path, 1)[:, :, 1:], code.unsqueeze(2)], 2)
+        missed = missed - missed[:, :1]  # or sums would lose their last digits
+        if frame >= delay:
+            codes.append(recent[:, 0, 0])
+            missed = missed.masked_fill(recent[:, :, 0] != recent[:, :1, 0], torch.inf)
+    undecided = min(delay, points.shape[1])
+    return torch.stack([*codes, *recent[:, 0, delay + 1 - undecided :].unbind(1)], 1)
 
 
 # One operation, because a graph of all frames would take minutes to compile.
@@ -97,8 +110,8 @@ follow = torch.library.custom_op("vqaudio::follow", frame_by_frame, mutates_args
 
 
 @follow.register_fake
-def _(points: Tensor, prediction: Tensor, codebook: Tensor, costs: Tensor) -> tuple[Tensor, Tensor]:
-    return points.new_empty(points.shape[:2], dtype=torch.long), points.new_empty(points.shape)
+def _(points: Tensor, prediction: Tensor, codebook: Tensor, costs: Tensor, paths: int, delay: int) -> Tensor:
+    return points.new_empty(points.shape[:2], dtype=torch.long)
 
 
 def least_squares(autocorrelation: Tensor, crosscorrelation: Tensor) -> Tensor:
@@ -175,12 +188,22 @@ class VectorQuantizer(nn.Module):
             return self.config.rate_weight * self.bits
         return torch.zeros_like(self.codebook[:, 0])
 
-    def search(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Projected latents (B, T, d) to their codes (B, T), and to what was predicted of them (B, T, d)."""
-        if self.config.predictive:
-            return follow(points, self.prediction, self.codebook, self.costs())
-        codes = nearest(points.flatten(0, 1), self.vectors())
-        return codes.unflatten(0, points.shape[:2]), torch.zeros_like(points)
+    def search(self, points: Tensor) -> Tensor:
+        """Projected latents (B, T, d) to their codes (B, T)."""
+        own = self.config
+        if own.predictive:
+            return follow(points, self.prediction, self.codebook, self.costs(), own.paths, own.delay)
+        return nearest(points.flatten(0, 1), self.vectors()).unflatten(0, points.shape[:2])
+
+    def predicted(self, vectors: Tensor) -> Tensor:
+        """What the code vectors (B, T, d) before each point tell of it (B, T, d)."""
+        if not self.config.predictive:
+            return torch.zeros_like(vectors)
+        told, ahead = [], torch.zeros_like(vectors[:, 0])
+        for vector in vectors.unbind(1):
+            told.append(ahead)
+            ahead = self.add(ahead, vector) @ self.prediction.t()
+        return torch.stack(told, 1)
 
     def add(self, predicted: Tensor, vectors: Tensor) -> Tensor:
         """What was predicted (..., d) and the code vectors (..., d) to quantised points (..., d)."""
@@ -188,7 +211,7 @@ class VectorQuantizer(nn.Module):
 
     def codes(self, latents: Tensor) -> Tensor:
         """Latents (B, D, T) to codes (B, T), without loss or update."""
-        return self.search(self.project(latents).transpose(1, 2))[0]
+        return self.search(self.project(latents).transpose(1, 2))
 
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(B, D, T) to quantised latents (B, D, T), codes (B, T), codebook loss and commitment loss.
@@ -202,7 +225,8 @@ class VectorQuantizer(nn.Module):
             self.restart(points.flatten(0, 1))
         vectors = self.vectors()
         with torch.no_grad():
-            codes, predicted = self.search(points)
+            codes = self.search(points)
+            predicted = self.predicted(vectors[codes])
         quantized = self.add(predicted, vectors[codes])
         commitment = (z - quantized.detach()).square().sum(2).mean()
         codebook = (points - quantized).square().sum(2).mean()
@@ -217,12 +241,7 @@ class VectorQuantizer(nn.Module):
     def decode(self, codes: Tensor) -> Tensor:
         """Codes (B, T) to quantised latents (B, D, T)."""
         vectors = self.vectors()[codes]
-        if self.config.predictive:
-            rows = [torch.zeros_like(vectors[:, 0])]
-            for vector in vectors.unbind(1):
-                rows.append(self.add(rows[-1] @ self.prediction.t(), vector))
-            vectors = torch.stack(rows[1:], 1)
-        return self.project_out(vectors.transpose(1, 2))
+        return self.project_out(self.add(self.predicted(vectors), vectors).transpose(1, 2))
 
     @torch.no_grad()
     def update(self, latents: Tensor, codes: Tensor) -> None:
@@ -284,7 +303,8 @@ class VectorQuantizer(nn.Module):
             predicted[:, 1:] = points[:, :-1] @ self.prediction.t()
         self.codebook.copy_(draw((points - predicted).flatten(0, 1), self.config.codebook_size))
         for _ in range(KMEANS_STEPS):
-            codes, predicted = self.search(points)
+            codes = self.search(points)
+            predicted = self.predicted(self.vectors()[codes])
             quantized = self.add(predicted, self.vectors()[codes])
             rests = (points - predicted).flatten(0, 1)
             counts = histogram(codes, self.config.codebook_size)

@@ -80,11 +80,12 @@ class CpuNetworks:
             return np.concatenate(parts)[first:stop]
 
         codes, state = [], self.reference.start() if self.reference and refer else None
-        past = self.quantizer.start()
+        search = self.quantizer.start_search()
         for block in self._side_by_side(latents, self._blocks(samples)):
-            codes.append(self.quantizer.codes(past, block, quantizers))
+            codes.append(self.quantizer.codes(search, block, quantizers, False))
             if self.reference and state:
                 self.reference.push(state, block, False)
+        codes.append(self.quantizer.codes(search, block[:0], quantizers, True))
         indices = None
         if self.reference and state:
             self.reference.push(state, block[:0], True)

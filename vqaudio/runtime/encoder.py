@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vqaudio.models.config import CodecConfig
+from vqaudio.models.config import CodecConfig, QuantizerConfig
 from vqaudio.models.constants import COMPRESSED_GAIN
 from vqaudio.runtime.layers import Convolution, Past, Strided, Weights, pad, rectified
 from vqaudio.runtime.product import Floats, accumulate, entry, inner
@@ -76,9 +76,35 @@ class Stage:
     project_out: Convolution
 
 
+class Paths:
+    """What the search of predictive codes remembers of a stream: the sequences of codes that it goes on with.
+
+    Attributes:
+        frames: that came so far.
+        ends: the quantised point that each path has come to (paths, d).
+        missed: the sum of its misses, less that of the first, which is the best (paths,); infinite where it ended.
+        recent: its last codes (paths, delay + 1), the latest last; those before are decided.
+    """
+
+    def __init__(self, config: QuantizerConfig) -> None:
+        self.frames = 0
+        self.ends = np.zeros((config.paths, config.code_dim), np.float32)
+        self.missed = np.full(config.paths, np.inf, np.float32)
+        self.missed[0] = 0
+        self.recent = np.zeros((config.paths, config.delay + 1), np.uint16)
+
+
+@dataclass(frozen=True)
+class SearchState:
+    """What a stream that is encoded remembers: the paths of every stage, and its last decided point (stages, d)."""
+
+    paths: list[Paths]
+    past: Floats
+
+
 class Quantizer:
-    """Latents to codes and back, all stages or the first ones. What a stream remembers of the frames so far is the last
-    quantised point of every stage (stages, d), from which predictive codes go on."""
+    """Latents to codes and back, all stages or the first ones. What a stream that is decoded remembers of the frames so
+    far is the last quantised point of every stage (stages, d), from which predictive codes go on."""
 
     def __init__(self, config: CodecConfig, weights: Weights) -> None:
         self.config, channels = config.quantizer, config.encoder.latent_channels
@@ -103,17 +129,34 @@ class Quantizer:
         """The state of a new stream."""
         return np.zeros((len(self.stages), self.config.code_dim), np.float32)
 
-    def codes(self, state: Floats, latents: Floats, quantizers: int) -> np.ndarray:
-        """The next latents (frames, D) to codes (quantizers, frames), uint16."""
-        codes = np.empty((quantizers, len(latents)), np.uint16)
-        config, residual = self.config, latents
+    def start_search(self) -> SearchState:
+        """The state of a new stream that is to be encoded."""
+        return SearchState([Paths(self.config) for _ in self.stages], self.start())
+
+    def codes(self, state: SearchState, latents: Floats, quantizers: int, last: bool) -> np.ndarray:
+        """The next latents (frames, D) to the codes (quantizers, frames), uint16, that are decided by now."""
+        rows, residual = [], latents
         for i, stage in enumerate(self.stages[:quantizers]):
-            points = np.ascontiguousarray(stage.project_in(residual)[:, : config.code_dim])
-            vectors, form = (stage.columns, stage.codebook, stage.costs), (config.normalize, config.predictive)
-            quantize(points, *vectors, stage.prediction, *form, state[i : i + 1], codes[i])
+            points = np.ascontiguousarray(stage.project_in(residual)[:, : self.config.code_dim])
+            rows.append(self._chosen(stage, state.paths[i], points, last))
             if i + 1 < quantizers:
+                follow(rows[i], stage.codebook, stage.prediction, self.config.predictive, state.past[i : i + 1], points)
                 residual = residual - stage.project_out(pad(points, 1))
-        return codes
+        return np.stack(rows)
+
+    def _chosen(self, stage: Stage, paths: Paths, points: Floats, last: bool) -> np.ndarray:
+        """Projected latents (frames, d) to codes (frames,), of predictive ones those that are decided by now."""
+        if not self.config.predictive:
+            codes = np.empty(len(points), np.uint16)
+            nearest(points, stage.columns, self.config.codebook_size, self.config.normalize, codes)
+            return codes
+        delay, before = self.config.delay, paths.frames
+        paths.frames += len(points)
+        codes = np.empty(max(0, paths.frames - delay) - max(0, before - delay), np.uint16)
+        vectors = stage.columns, stage.codebook, stage.costs, stage.prediction
+        search(points, *vectors, paths.ends, paths.missed, paths.recent, codes)
+        undecided = min(delay, paths.frames) if last else 0
+        return np.concatenate([codes, paths.recent[0, delay + 1 - undecided :]])
 
     def latents(self, state: Floats, codes: np.ndarray) -> Floats:
         """The next codes (quantizers, frames), of all stages or the first ones, to quantised latents (frames, D)."""
@@ -212,95 +255,137 @@ def predict(prediction: Floats, past: Floats, ahead: Floats) -> None:
 
 
 @inner
-def add(ahead: Floats, vector: Floats, predictive: bool, past: Floats) -> None:
-    """What was predicted and the code vector, together on the sphere, into past (1, d); only the code vector where
-    codes are not predictive."""
-    if not predictive:
-        past[0] = vector
-        return
+def to_sphere(point: Floats) -> None:
+    """A point (d,) to length 1, in place."""
     total = np.float32(0)
-    for d in range(len(vector)):
-        past[0, d] = ahead[0, d] + vector[d]
-        total += past[0, d] * past[0, d]
+    for d in range(len(point)):
+        total += point[d] * point[d]
     norm = max(np.sqrt(total), np.float32(1e-12))
-    for d in range(len(vector)):
-        past[0, d] /= norm
+    for d in range(len(point)):
+        point[d] /= norm
+
+
+@inner
+def squared_lengths(columns: Floats) -> Floats:
+    """Of the code vectors (d, K padded), (K padded,)."""
+    squares = np.zeros(columns.shape[1], np.float32)
+    for d in range(len(columns)):
+        for code in range(len(squares)):
+            squares[code] += columns[d, code] * columns[d, code]
+    return squares
 
 
 @entry
-def quantize(
+def nearest(points: Floats, columns: Floats, size: int, normalize: bool, codes: np.ndarray) -> None:
+    """Points (frames, d), which go to the sphere if wanted, to the nearest codes (frames,), the first of equals.
+
+    Args:
+        columns: the code vectors (d, K padded), of which `size` are there.
+    """
+    squares, two = squared_lengths(columns), np.float32(2)
+    products = np.empty((1, columns.shape[1]), np.float32)
+    for frame in range(len(points)):
+        if normalize:
+            to_sphere(points[frame])
+        products[:] = np.float32(0)
+        accumulate(products, columns, points[frame : frame + 1])
+        best, least = 0, np.float32(np.inf)
+        for code in range(size):
+            distance = squares[code] - two * products[0, code]
+            if distance < least:
+                best, least = code, distance
+        codes[frame] = best
+
+
+@inner
+def make_room(best: Floats, origin: np.ndarray, chosen: np.ndarray, miss: np.float32) -> int:
+    """The place of a miss among the least so far, in rising order; those behind move on, and the last one is lost."""
+    place = len(best) - 1
+    while place > 0 and miss < best[place - 1]:
+        best[place], origin[place], chosen[place] = best[place - 1], origin[place - 1], chosen[place - 1]
+        place -= 1
+    return place
+
+
+@entry
+def search(
     points: Floats,
     columns: Floats,
     codebook: Floats,
     costs: Floats,
     prediction: Floats,
-    normalize: bool,
-    predictive: bool,
-    past: Floats,
+    ends: Floats,
+    missed: Floats,
+    recent: np.ndarray,
     codes: np.ndarray,
 ) -> None:
-    """Points (frames, d) to the nearest codes (frames,), the first of equals, and in place to the quantised points.
-
-    Predictive codes are those that are nearest on the sphere, together with what was predicted, costs considered.
+    """Points (frames, d) to the predictive codes that are decided by then, as `vqaudio.models.quantizer` searches.
 
     Args:
         columns, codebook: the code vectors (d, K padded) and (K, d).
         costs: what each of them must be nearer by (K,), as half the squared distance.
-        past: the quantised point before the first one (1, d), at the end the last one.
+        prediction: (d, d padded), transposed.
+        ends, missed, recent: the `Paths` so far, which go on in place.
+        codes: (n,), of as many of the last frames as are decided.
     """
-    (size, dim), width = codebook.shape, columns.shape[1]
-    squares = np.zeros(size, np.float32)
-    for d in range(dim):
-        for code in range(size):
-            squares[code] += columns[d, code] * columns[d, code]
-    rows = np.empty((2 if predictive else 1, dim), np.float32)  # the point, and what was predicted of it
-    products = np.empty((len(rows), width), np.float32)
-    distances = np.empty(size, np.float32)
-    two, least = np.float32(2), np.float32(1e-12)
-    ahead = np.zeros((1, prediction.shape[1]), np.float32)
+    (size, dim), paths, kept = codebook.shape, len(ends), recent.shape[1]
+    first = len(points) - len(codes)  # frame that decides the first code
+    squares, two, least = squared_lengths(columns), np.float32(2), np.float32(1e-12)
+    rows = np.empty((1 + paths, dim), np.float32)  # the point, and what each path predicts of it
+    ahead = np.empty((paths, prediction.shape[1]), np.float32)
+    products = np.empty((1 + paths, columns.shape[1]), np.float32)
+    misses = np.empty(size, np.float32)
+    best, origin, chosen = np.empty(paths, np.float32), np.zeros(paths, np.int64), np.zeros(paths, np.int64)
+    before = recent.copy()
     for frame in range(len(points)):
-        norm = np.float32(1)
-        if normalize:
-            total = np.float32(0)
-            for d in range(dim):
-                total += points[frame, d] * points[frame, d]
-            norm = max(np.sqrt(total), least)
-        rows[0] = points[frame] / norm
-        if predictive:
-            predict(prediction, past, ahead)
-            rows[1] = ahead[0, :dim]
+        rows[0] = points[frame]
+        to_sphere(rows[0])
+        ahead[:] = np.float32(0)
+        accumulate(ahead, prediction, ends)
+        rows[1:] = ahead[:, :dim]
         products[:] = np.float32(0)
         accumulate(products, columns, rows)
-        if predictive:
+        best[:] = np.float32(np.inf)
+        for path in range(paths):
             along = length = np.float32(0)
             for d in range(dim):
-                along += rows[0, d] * rows[1, d]
-                length += rows[1, d] * rows[1, d]
+                along += rows[0, d] * ahead[path, d]
+                length += ahead[path, d] * ahead[path, d]
             for code in range(size):
-                square = max(squares[code] + two * products[1, code] + length, least)
-                distances[code] = costs[code] - (along + products[0, code]) / np.sqrt(square)
-        else:
+                square = max(squares[code] + two * products[1 + path, code] + length, least)
+                misses[code] = missed[path] + costs[code] - (along + products[0, code]) / np.sqrt(square)
             for code in range(size):
-                distances[code] = squares[code] - two * products[0, code]
-        best = 0
-        for code in range(1, size):
-            if distances[code] < distances[best]:
-                best = code
-        codes[frame] = best
-        add(ahead, codebook[best], predictive, past)
-        points[frame] = past[0]
+                if misses[code] < best[paths - 1]:
+                    place = make_room(best, origin, chosen, misses[code])
+                    best[place], origin[place], chosen[place] = misses[code], path, code
+        before[:] = recent
+        for path in range(paths):
+            for d in range(dim):
+                ends[path, d] = ahead[origin[path], d] + codebook[chosen[path], d]
+            to_sphere(ends[path])
+            missed[path] = best[path] - best[0]
+            recent[path, : kept - 1] = before[origin[path], 1:]
+            recent[path, kept - 1] = chosen[path]
+        if frame >= first:
+            codes[frame - first] = recent[0, 0]
+            for path in range(paths):
+                if recent[path, 0] != recent[0, 0]:
+                    missed[path] = np.float32(np.inf)
 
 
 @entry
 def follow(
     codes: np.ndarray, codebook: Floats, prediction: Floats, predictive: bool, past: Floats, points: Floats
 ) -> None:
-    """Codes (frames,) to the quantised points (frames, d) that `quantize` had with them, from the same past (1, d)."""
+    """Codes (frames,) to the quantised points (frames, d), from the one before (1, d), which becomes the last."""
     ahead = np.zeros((1, prediction.shape[1]), np.float32)
     for frame in range(len(codes)):
         if predictive:
             predict(prediction, past, ahead)
-        add(ahead, codebook[codes[frame]], predictive, past)
+        for d in range(codebook.shape[1]):
+            past[0, d] = ahead[0, d] + codebook[codes[frame], d]
+        if predictive:
+            to_sphere(past[0])
         points[frame] = past[0]
 
 

@@ -45,12 +45,14 @@ class TorchNetworks:
         samples = np.concatenate(list(parts))
         hop, encoder = self.config.hop, self.model.encoder
         back, ahead = (-(-reach // hop) for reach in self.config.encoder.reach)
-        codes, sums, past = [], [], self.quantizer.start()
-        for start, first, stop, end in grid(-(-len(samples) // hop), self._block, back, ahead):
+        codes, sums, search = [], [], self.quantizer.start_search()
+        frames = -(-len(samples) // hop)
+        for start, first, stop, end in grid(frames, self._block, back, ahead):
             piece = torch.from_numpy(samples[start * hop : end * hop]).to(self.device)
             piece = F.pad(piece, (0, (end - start) * hop - len(piece)))
             latents = encoder(piece[None, None])[:, :, first - start : stop - start]
-            codes.append(self.quantizer.codes(past, pad(latents[0].T.cpu().numpy(), 1), quantizers))
+            rows = pad(latents[0].T.cpu().numpy(), 1)
+            codes.append(self.quantizer.codes(search, rows, quantizers, stop == frames))
             if refer and self.config.speaker.kind == "reference":
                 sums.append(self.model.speaker.pool(latents))
         indices = None

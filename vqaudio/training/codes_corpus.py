@@ -52,8 +52,8 @@ def pack_codes(
 ) -> CodesCorpus:
     """Encode every utterance of a corpus into `codes.uint16` and `index.npz`, or open the pack that is there.
 
-    By default the pack lies beside that of the audio, under the name of that, the fingerprint of the codec, which
-    covers all that codes depend on, and the speed.
+    By default the pack lies beside that of the audio, under the name of that, the fingerprint of the codec and the
+    paths of its search, which cover all that codes depend on, and the speed.
 
     Args:
         corpus: at the codec's sample rate.
@@ -66,7 +66,7 @@ def pack_codes(
         TrainingError: for a pack that cannot be written.
     """
     percent = round(100 * speed)
-    key = f"{corpus.key}-{codec.fingerprint.hex()}-{percent}"
+    key = f"{corpus.key}-{codec.fingerprint.hex()}-{codec.config.quantizer.paths}-{percent}"
     sizes, table = codec.config.speaker.sizes, codec.config.speaker.kind == "lookup"
 
     def encoded(utterance: int) -> tuple[np.ndarray, list[int]]:
