@@ -203,6 +203,16 @@ def test_codes_are_the_same_in_any_chunks(quantizer, sizes):
     np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole)
 
 
+def test_latents_that_are_not_finite_are_forgotten(reference):
+    _, networks = reference
+    latents = np.random.default_rng(2).normal(size=(100, 16)).astype(np.float32)
+    before = networks.quantizer.codes(networks.quantizer.start_search(), latents, 1, True)
+    for value in (np.inf, np.nan):
+        latents[30] = value
+        codes = networks.quantizer.codes(networks.quantizer.start_search(), latents, 1, True)
+        assert np.mean(codes[0, 60:] == before[0, 60:]) > 0.9
+
+
 def test_codes_in_any_order_of_memory(reference):
     _, networks = reference
     codes = some_codes(CONFIG)
@@ -211,13 +221,29 @@ def test_codes_in_any_order_of_memory(reference):
         np.testing.assert_array_equal(networks.quantizer.latents(one, other), networks.quantizer.latents(two, codes))
 
 
-def test_the_decoder_goes_on_from_the_points_of_the_encoder(reference):
-    """Bit for bit, where the next quantiser hears what is left."""
-    _, networks = reference
+@pytest.mark.parametrize("quantizer", [CONFIG.quantizer, SEVERAL_PATHS], ids=["two quantisers", "several paths"])
+def test_the_decoder_goes_on_from_the_points_of_the_encoder(quantizer):
+    """Bit for bit."""
+    _, networks = pair(dataclasses.replace(CONFIG, quantizer=quantizer))
     search, decoding = networks.quantizer.start_search(), networks.quantizer.start()
     latents = np.random.default_rng(2).normal(size=(300, 16)).astype(np.float32)
-    networks.quantizer.latents(decoding, networks.quantizer.codes(search, latents, 2, True))
-    np.testing.assert_array_equal(search.past[0], decoding[0])
+    codes = networks.quantizer.codes(search, latents, quantizer.quantizers, True)
+    networks.quantizer.latents(decoding, codes)
+    np.testing.assert_array_equal([paths.ends[0] for paths in search.paths], decoding)
+
+
+@pytest.mark.parametrize("quantizer", [CONFIG.quantizer, SEVERAL_PATHS], ids=["two quantisers", "several paths"])
+def test_codes_of_a_device_are_those_of_the_modules_in_one_pass(quantizer, monkeypatch):
+    monkeypatch.setattr("vqaudio.runtime.gpu.BLOCK_SECONDS", 0.1)
+    model, _ = pair(dataclasses.replace(CONFIG, quantizer=quantizer))
+    samples = noise(CONFIG.hop * FRAMES - 13)
+    networks = TorchNetworks(model.config, model.arrays(), "cpu")
+    codes, speaker = networks.encode([samples], quantizer.quantizers, True)
+    latents = model.encoder(F.pad(torch.from_numpy(samples), (0, 13))[None, None])
+    expected = model.quantizer(latents).codes[0].numpy()
+    assert codes.shape == expected.shape
+    assert (codes == expected).mean() > 0.99  # a latent between two codes may fall either way
+    assert speaker == model.speaker.indices(*model.speaker.pool(latents))[0].tolist()
 
 
 @settings(max_examples=20)

@@ -44,7 +44,12 @@ def test_a_compiled_run_has_the_losses_of_an_eager_one(recipe, tmp_path, monkeyp
 
 @pytest.mark.parametrize(
     "options",
-    [{"codebook": "ema"}, {"codebook": "loss"}, {"predictive": True}, {"predictive": True, "rate_weight": 0.01}],
+    [
+        {"codebook": "ema"},
+        {"codebook": "loss"},
+        {"predictive": True, "quantizers": 1, "paths": 4},
+        {"predictive": True, "rate_weight": 0.01},
+    ],
 )
 def test_the_whole_model_is_one_graph(options):
     quantizer = dataclasses.replace(TINY.quantizer, dropout=0.3, **options)

@@ -54,7 +54,7 @@ def cases(latents):
     return {
         "drawn": learned(latents, CONFIG, initialize=True),
         "ema": learned(latents, WITHOUT_CHANCE, initialize=False),
-        "predictive": learned(latents, dataclasses.replace(WITHOUT_CHANCE, predictive=True), initialize=False),
+        "predictive": learned(latents, dataclasses.replace(WITHOUT_CHANCE, predictive=True, paths=3), initialize=False),
         "loss": learned(latents, dataclasses.replace(WITHOUT_CHANCE, codebook="loss"), initialize=False),
     }
 

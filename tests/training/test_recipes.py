@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import vqaudio
+from vqaudio.models.config import check
 from vqaudio.models.vqvae import VQVAE
 from vqaudio.training import loop
 from vqaudio.training.recipe import PriorRecipe, Recipe, from_json, load_recipe, override, recipes_directory, to_json
@@ -80,6 +81,15 @@ def test_takes_two_steps_of_each_stage(name, make_corpus, tmp_path):
 
 
 @pytest.mark.parametrize("name", CONTINUOUS)
+@pytest.mark.parametrize("name", ["speech16k", "speech16k-low"])
+def test_the_shipped_models_may_do_without_predictive_codes(name):
+    """By what README and docs/codes.md say."""
+    recipe = load_recipe(name)
+    changed = override(recipe, ["codec.quantizer.predictive=false", "codec.quantizer.paths=1"])
+    check(changed.codec)
+    assert recipe.codec.quantizer.predictive and not changed.codec.quantizer.predictive
+
+
 def test_takes_codes_in_place_of_a_gaussian(name, make_corpus, tmp_path):
     recipe = load_recipe(name)
     recipe = override(small(recipe, make_corpus(recipe.corpus.kind)), ["bottleneck=codes"])

@@ -155,7 +155,7 @@ def _weights(codec: Codec) -> dict[str, int]:
 
 
 def _heard(codec: Codec) -> int:
-    """Samples that a code depends on."""
+    """Samples that a latent depends on; predictive codes depend on the codes before them besides."""
     return sum(codec.config.encoder.reach) + codec.config.hop
 
 

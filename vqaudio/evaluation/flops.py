@@ -33,9 +33,7 @@ def _encoder(config: CodecConfig) -> float:
     paths = quantizer.predictive * quantizer.paths
     compared = (1 + paths) * quantizer.codebook_size  # with the latent, and what each path predicts of it
     search = (encoder.latent_channels + compared) * quantizer.code_dim + paths * quantizer.code_dim**2
-    residual = encoder.latent_channels * quantizer.code_dim + _prediction(
-        config
-    )  # what the next quantiser is left with
+    residual = encoder.latent_channels * quantizer.code_dim + _prediction(config)  # which the next quantiser is left
     frame += quantizer.quantizers * search + (quantizer.quantizers - 1) * residual
     if speaker.kind == "reference":
         frame += encoder.latent_channels * speaker.channels + 3 * speaker.channels**2

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from vqaudio.errors import ModelError
+from vqaudio.models.constants import DECISION_DELAY
 
 Config = TypeVar("Config")
 
@@ -43,9 +44,6 @@ class EncoderConfig:
             before += (taps - taps // 2) * hop
             span += taps * hop
         return before, span - before - hop
-
-
-DECISION_DELAY = 8  # frames, of a search along several paths
 
 
 @dataclass(frozen=True)

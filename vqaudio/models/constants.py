@@ -6,6 +6,10 @@ They stand apart so that the runtime can have them without the networks.
 # Encoder: about unit variance after the compression.
 COMPRESSED_GAIN = 0.4
 
+# Quantiser.
+DECISION_DELAY = 8  # frames after which a search along several paths decides a code
+MOVING_AVERAGES = (".counts", ".sums", ".autocorrelation", ".crosscorrelation")  # for training alone
+
 # A network learns slowly what is far from zero mean and unit variance: typical values of what it should give.
 MEL_MEAN, MEL_SPREAD = -2.6, 2.0  # log-mel, over bands and frames
 LOG_MAGNITUDE = -3.6  # natural log of the magnitudes of an FFT of 512, over bins and frames
@@ -26,4 +30,3 @@ OCTAVES = (-1.5, 2.1)  # from it at most: 49.5 to 600 Hz
 TURN = 1 << 32  # steps of a phase
 VOICED_BELOW = 4000.0  # Hz; above it, and where nothing is voiced, noise is louder than the voice, below it fainter
 UNLIKELY = -3.0  # natural log of the gain of what is fainter
-MOVING_AVERAGES = (".counts", ".sums", ".autocorrelation", ".crosscorrelation")  # of quantisers, for training alone

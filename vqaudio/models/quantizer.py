@@ -81,8 +81,9 @@ def frame_by_frame(
     cost, of costs (K,). Of all sequences that go on from the `paths` best so far, by the sum of their misses, the
     search keeps as many; `delay` frames later a code is that of the best one, and sequences with another one end.
     """
+    points = points.nan_to_num(0.0, 0.0, 0.0)  # or one that is not finite would spoil all sums after it
     batch, size, squares = len(points), len(codebook), codebook.square().sum(1)
-    products = points @ codebook.t()
+    products, doubled = points @ codebook.t(), 2 * codebook.t()
     ends = points.new_zeros(batch, paths, points.shape[2])
     missed = points.new_full((batch, paths), torch.inf)
     missed[:, 0] = 0
@@ -91,7 +92,7 @@ def frame_by_frame(
     for frame, point in enumerate(points.unbind(1)):
         ahead = ends @ prediction.t()
         along = (ahead * point.unsqueeze(1)).sum(2, keepdim=True) + products[:, frame].unsqueeze(1)
-        lengths = (2 * ahead @ codebook.t() + ahead.square().sum(2, keepdim=True) + squares).clamp(min=1e-12).sqrt()
+        lengths = (ahead @ doubled + ahead.square().sum(2, keepdim=True) + squares).clamp(min=1e-12).sqrt()
         misses = missed.unsqueeze(2) + costs - along / lengths
         missed, best = misses.flatten(1).topk(paths, largest=False)
         path, code = best.unsqueeze(2) // size, best % size
@@ -105,13 +106,28 @@ def frame_by_frame(
     return torch.stack([*codes, *recent[:, 0, delay + 1 - undecided :].unbind(1)], 1)
 
 
-# One operation, because a graph of all frames would take minutes to compile.
+def vector_by_vector(vectors: Tensor, prediction: Tensor) -> Tensor:
+    """What A (d, d) predicts of each point from the code vectors (B, T, d) before it (B, T, d)."""
+    predicted, ahead = [], torch.zeros_like(vectors[:, 0])
+    for vector in vectors.unbind(1):
+        predicted.append(ahead)
+        ahead = F.normalize(ahead + vector, dim=1) @ prediction.t()
+    return torch.stack(predicted, 1)
+
+
+# Single operations, because a graph of all frames would take minutes to compile.
 follow = torch.library.custom_op("vqaudio::follow", frame_by_frame, mutates_args=())
+predict = torch.library.custom_op("vqaudio::predict", vector_by_vector, mutates_args=())
 
 
 @follow.register_fake
 def _(points: Tensor, prediction: Tensor, codebook: Tensor, costs: Tensor, paths: int, delay: int) -> Tensor:
     return points.new_empty(points.shape[:2], dtype=torch.long)
+
+
+@predict.register_fake
+def _(vectors: Tensor, prediction: Tensor) -> Tensor:
+    return vectors.new_empty(vectors.shape)
 
 
 def least_squares(autocorrelation: Tensor, crosscorrelation: Tensor) -> Tensor:
@@ -197,13 +213,7 @@ class VectorQuantizer(nn.Module):
 
     def predicted(self, vectors: Tensor) -> Tensor:
         """What the code vectors (B, T, d) before each point tell of it (B, T, d)."""
-        if not self.config.predictive:
-            return torch.zeros_like(vectors)
-        told, ahead = [], torch.zeros_like(vectors[:, 0])
-        for vector in vectors.unbind(1):
-            told.append(ahead)
-            ahead = self.add(ahead, vector) @ self.prediction.t()
-        return torch.stack(told, 1)
+        return predict(vectors, self.prediction) if self.config.predictive else torch.zeros_like(vectors)
 
     def add(self, predicted: Tensor, vectors: Tensor) -> Tensor:
         """What was predicted (..., d) and the code vectors (..., d) to quantised points (..., d)."""

@@ -96,7 +96,8 @@ class Paths:
 
 @dataclass(frozen=True)
 class SearchState:
-    """What a stream that is encoded remembers: the paths of every stage, and its last decided point (stages, d)."""
+    """What a stream that is encoded remembers: the paths of every stage, and the last quantised point (stages, d) of
+    every one that another follows."""
 
     paths: list[Paths]
     past: Floats
@@ -277,7 +278,7 @@ def squared_lengths(columns: Floats) -> Floats:
 
 @entry
 def nearest(points: Floats, columns: Floats, size: int, normalize: bool, codes: np.ndarray) -> None:
-    """Points (frames, d), which go to the sphere if wanted, to the nearest codes (frames,), the first of equals.
+    """Points (frames, d), put on the sphere if wanted, to the nearest codes (frames,), the first of equals.
 
     Args:
         columns: the code vectors (d, K padded), of which `size` are there.
@@ -326,7 +327,7 @@ def search(
         costs: what each of them must be nearer by (K,), as half the squared distance.
         prediction: (d, d padded), transposed.
         ends, missed, recent: the `Paths` so far, which go on in place.
-        codes: (n,), of as many of the last frames as are decided.
+        codes: (n,), those that the last n frames decide.
     """
     (size, dim), paths, kept = codebook.shape, len(ends), recent.shape[1]
     first = len(points) - len(codes)  # frame that decides the first code
@@ -340,6 +341,9 @@ def search(
     for frame in range(len(points)):
         rows[0] = points[frame]
         to_sphere(rows[0])
+        for d in range(dim):
+            if not np.isfinite(rows[0, d]):
+                rows[0, d] = np.float32(0)  # or it would spoil all sums after it
         ahead[:] = np.float32(0)
         accumulate(ahead, prediction, ends)
         rows[1:] = ahead[:, :dim]

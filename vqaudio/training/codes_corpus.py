@@ -52,8 +52,8 @@ def pack_codes(
 ) -> CodesCorpus:
     """Encode every utterance of a corpus into `codes.uint16` and `index.npz`, or open the pack that is there.
 
-    By default the pack lies beside that of the audio, under the name of that, the fingerprint of the codec and the
-    paths of its search, which cover all that codes depend on, and the speed.
+    By default the pack lies beside that of the audio, under the name of that, the fingerprint of the codec and how it
+    searches, which cover all that codes depend on, and the speed.
 
     Args:
         corpus: at the codec's sample rate.
@@ -65,8 +65,8 @@ def pack_codes(
     Raises:
         TrainingError: for a pack that cannot be written.
     """
-    percent = round(100 * speed)
-    key = f"{corpus.key}-{codec.fingerprint.hex()}-{codec.config.quantizer.paths}-{percent}"
+    percent, quantizer = round(100 * speed), codec.config.quantizer
+    key = f"{corpus.key}-{codec.fingerprint.hex()}-{quantizer.paths}-{quantizer.delay}-{percent}"
     sizes, table = codec.config.speaker.sizes, codec.config.speaker.kind == "lookup"
 
     def encoded(utterance: int) -> tuple[np.ndarray, list[int]]:
