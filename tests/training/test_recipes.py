@@ -80,7 +80,6 @@ def test_takes_two_steps_of_each_stage(name, make_corpus, tmp_path):
     assert all(math.isfinite(value) for line in log for value in line.values() if isinstance(value, float))
 
 
-@pytest.mark.parametrize("name", CONTINUOUS)
 @pytest.mark.parametrize("name", ["speech16k", "speech16k-low"])
 def test_the_shipped_models_may_do_without_predictive_codes(name):
     """By what README and docs/codes.md say."""
@@ -90,6 +89,7 @@ def test_the_shipped_models_may_do_without_predictive_codes(name):
     assert recipe.codec.quantizer.predictive and not changed.codec.quantizer.predictive
 
 
+@pytest.mark.parametrize("name", CONTINUOUS)
 def test_takes_codes_in_place_of_a_gaussian(name, make_corpus, tmp_path):
     recipe = load_recipe(name)
     recipe = override(small(recipe, make_corpus(recipe.corpus.kind)), ["bottleneck=codes"])
