@@ -250,6 +250,15 @@ class TestCrops:
         for i in range(2):
             assert torch.equal(torch.cat([part[i] for part in parts]), whole[i])
 
+    @pytest.mark.parametrize("speed", [1.0, 1.1])
+    def test_mixed_precision_does_not_round_what_is_heard(self, speed):
+        crops = Crops(self.corpus, np.arange(5), 50, seed=1, speeds=(speed,))
+        expected, _ = crops.batch(0, 8)
+        with torch.autocast("cpu", torch.bfloat16):
+            waveform, _ = crops.batch(0, 8)
+        assert waveform.dtype == torch.float32
+        assert torch.equal(waveform, expected)
+
     @pytest.mark.parametrize("speed", [0.5, 0.954, 0.996, 1.004, 1.13, 2.0])
     def test_crops_of_every_speed_are_full(self, speed):
         for length in (1, 49, 50, 600):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from vqaudio.models.autoencoder import Autoencoder
@@ -43,7 +44,7 @@ class VQVAE(Autoencoder):
         return self.quantizer.bypass(latents)
 
     def bound(self, nats: Tensor, losses: dict[str, Tensor]) -> dict[str, Tensor]:
-        kl = nats.new_tensor(self.uniform_kl)
+        kl = torch.full_like(nats, self.uniform_kl)
         return {"uniform_kl": kl, "bound": nats + kl}
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:

@@ -223,7 +223,8 @@ class Crops:
         speed = self.draws[0].choice(step, len(self.draws))
         draw = self.draws[speed]
         waveform, speaker = _cut(self.corpus, *draw.places(step, size), draw.length, self.device)
-        return self.resamplers[speed](waveform)[..., : self.length], speaker
+        with torch.autocast(self.device.type, enabled=False):  # speech is not to be rounded to bfloat16
+            return self.resamplers[speed](waveform)[..., : self.length], speaker
 
 
 def validation_items(

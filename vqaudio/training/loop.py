@@ -224,11 +224,11 @@ class Run:
                     self._check_skips()
                 if self.step % schedule.validate_every == 0 or last:
                     self._validate(stage, log)
+                if self.step % schedule.checkpoint_every == 0:
+                    self.save()
                 due = self.step % schedule.sample_every == 0 or last
                 if log and due and not self.interrupted:  # a WaveNet's sample may take longer than who stops it waits
                     self._log_samples(log)
-                if self.step % schedule.checkpoint_every == 0:
-                    self.save()
 
     def _interrupted_anywhere(self) -> bool:
         """Whether to stop here. Processes on GPUs, which have to wait for the answer, ask only now and then."""
@@ -342,8 +342,9 @@ class Run:
     @torch.no_grad()
     def _update_average(self, decay: float, skipped: Tensor) -> None:
         share = min(decay, (1 + self.step - self.stage_start) / (10 + self.step - self.stage_start))
+        weight = (1 - share) * (1 - skipped)
         for name, value in self.model.state_dict().items():
-            self.average[name].lerp_(value, (1 - share) * (1 - skipped))
+            self.average[name].lerp_(value, weight)
 
     @contextlib.contextmanager
     def _averaged(self) -> Iterator[None]:
