@@ -3,6 +3,7 @@
 import copy
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,7 +82,7 @@ def test_codebook_moves_only_while_training(normalize):
     assert not torch.equal(stage.codebook, before)
 
 
-def predictive(**options: float) -> VectorQuantizer:
+def predictive(**options: Any) -> VectorQuantizer:
     """A predictive quantiser that has to predict."""
     stage = identity(QuantizerConfig(codebook_size=8, code_dim=4, predictive=True, **options))
     stage.prediction.copy_(0.4 * torch.randn_like(stage.prediction))
@@ -133,7 +134,7 @@ def test_with_room_for_all_sequences_the_search_decides_for_the_best_of_them(see
     points /= np.linalg.norm(points, axis=1, keepdims=True)
     matrix, codebook, costs = 0.6 * rng.normal(size=(3, 3)), 0.7 * rng.normal(size=(3, 3)), 0.3 * rng.random(3)
 
-    def missed(sequence: tuple[int, ...]) -> float:
+    def missed(sequence):
         before, total = np.zeros(3), 0.0
         for point, code in zip(points, sequence, strict=False):
             before = matrix @ before + codebook[code]
@@ -141,7 +142,7 @@ def test_with_room_for_all_sequences_the_search_decides_for_the_best_of_them(see
             total += ((point - before) ** 2).sum() / 2 + costs[code]
         return total
 
-    decided: tuple[int, ...] = ()
+    decided = ()
     for length in range(1, frames + 1):
         free = itertools.product(range(3), repeat=length - len(decided))
         best = min((decided + rest for rest in free), key=missed)
