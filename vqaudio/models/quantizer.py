@@ -233,11 +233,11 @@ class VectorQuantizer(nn.Module):
         if self.training and self.config.codebook == "loss":
             # before autograd sees the codebook, which must not change until the gradient
             self.restart(points.flatten(0, 1))
-        vectors = self.vectors()
         with torch.no_grad():
             codes = self.search(points)
-            predicted = self.predicted(vectors[codes])
-        quantized = self.add(predicted, vectors[codes])
+        vectors = self.vectors()[codes]
+        predicted = self.predicted(vectors)
+        quantized = self.add(predicted, vectors)
         commitment = (z - quantized.detach()).square().sum(2).mean()
         codebook = (points - quantized).square().sum(2).mean()
         if self.training and self.config.codebook == "ema":
@@ -314,15 +314,16 @@ class VectorQuantizer(nn.Module):
         self.codebook.copy_(draw((points - predicted).flatten(0, 1), self.config.codebook_size))
         for _ in range(KMEANS_STEPS):
             codes = self.search(points)
-            predicted = self.predicted(self.vectors()[codes])
-            quantized = self.add(predicted, self.vectors()[codes])
+            vectors = self.vectors()[codes]
+            predicted = self.predicted(vectors)
+            quantized = self.add(predicted, vectors)
             rests = (points - predicted).flatten(0, 1)
             counts = histogram(codes, self.config.codebook_size)
             sums = torch.zeros_like(self.codebook).index_add_(0, codes.flatten(), rests)
             all_reduce(counts, sums)
             empty = (counts == 0).unsqueeze(1)
-            vectors = torch.where(empty, draw(rests, len(counts)), sums / counts.clamp(min=1).unsqueeze(1))
-            self.codebook.copy_(F.normalize(vectors, dim=1) if self.on_sphere else vectors)
+            means = torch.where(empty, draw(rests, len(counts)), sums / counts.clamp(min=1).unsqueeze(1))
+            self.codebook.copy_(F.normalize(means, dim=1) if self.on_sphere else means)
             if self.config.predictive:
                 self.prediction.copy_(least_squares(*correlations(quantized[:, :-1], points[:, 1:])))
         finite = torch.stack([torch.isfinite(value).all() for value in self.state_dict().values()]).all()
