@@ -248,8 +248,9 @@ def test_sums_that_could_overflow_are_refused() -> None:
         quantize(config, ALPHABET, state)
 
 
-def test_the_fingerprint_names_all_that_frequencies_depend_on() -> None:
-    arrays = arrays_of(trained(ALPHABET))
+def test_the_fingerprint_names_all_that_frequencies_depend_on_and_nothing_else() -> None:
+    network = trained(ALPHABET)
+    arrays = arrays_of(network)
     names = {fingerprint(CONFIG, ALPHABET, arrays)}
     for name, array in arrays.items():
         if array.size:
@@ -259,3 +260,5 @@ def test_the_fingerprint_names_all_that_frequencies_depend_on() -> None:
     names.add(fingerprint(dataclasses.replace(CONFIG, dilations=(1, 2, 5)), ALPHABET, arrays))
     assert len(names) == 2 + sum(array.size > 0 for array in arrays.values())
     assert fingerprint(dataclasses.replace(CONFIG, speaker_dropout=0.5), ALPHABET, arrays) in names
+    floats = {name: value.numpy() for name, value in network.state_dict().items()}
+    assert fingerprint(CONFIG, ALPHABET, floats | arrays) == fingerprint(CONFIG, ALPHABET, arrays)

@@ -132,10 +132,14 @@ def own_arrays(config: PriorConfig, alphabet: Alphabet, state: Mapping[str, NDAr
     return arrays
 
 
-def fingerprint(config: PriorConfig, alphabet: Alphabet, arrays: Arrays) -> bytes:
-    """Four bytes of the SHA-256 over everything that frequencies depend on."""
+def fingerprint(config: PriorConfig, alphabet: Alphabet, state: Mapping[str, NDArray[Any]]) -> bytes:
+    """Four bytes of the SHA-256 over everything that frequencies depend on: not the weights in floating point.
+
+    Raises:
+        ModelError: as `own_arrays`.
+    """
     digest = hashlib.sha256(repr((config.kernel, config.dilations, alphabet.codebook_size, alphabet.speaker)).encode())
-    for name, array in sorted(arrays.items()):
+    for name, array in sorted(own_arrays(config, alphabet, state).items()):
         little = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<")))
         digest.update(f"{name} {array.dtype.name} {array.shape}".encode() + little.tobytes())
     return digest.digest()[:4]
