@@ -6,6 +6,8 @@ import errno
 import io
 import os
 import signal
+import subprocess
+import sys
 import threading
 import warnings
 from pathlib import Path
@@ -174,6 +176,21 @@ def test_a_named_pipe(tmp_path):
     writer.start()
     assert len(audio.read(tmp_path / "a.wav")) == 3000
     writer.join()
+
+
+def test_writing_to_a_named_pipe(tmp_path):
+    content = io.BytesIO()
+    audio.write(content, noise(3000), 16000)
+    for name in ("a.wav", "a.flac"):
+        os.mkfifo(tmp_path / name)
+    found = []
+    reader = threading.Thread(target=lambda: found.append((tmp_path / "a.wav").read_bytes()), daemon=True)
+    reader.start()
+    audio.write(tmp_path / "a.wav", noise(3000), 16000)
+    reader.join()
+    assert found == [content.getvalue()]
+    with pytest.raises(UsageError, match="is a pipe or a device"):
+        audio.write(tmp_path / "a.flac", noise(3000), 16000)
 
 
 def test_real_speech():
@@ -376,6 +393,50 @@ def test_ctrl_c_while_libsndfile_writes_is_not_lost(tmp_path, monkeypatch, suffi
     assert os.listdir(tmp_path) == []
 
 
+INTERRUPTED = """
+import os, signal, sys, threading, time
+import numpy as np
+from vqaudio import audio
+
+class Slow(audio._Sink):
+    def write(self, data):
+        begun.set()
+        time.sleep(0.02)
+        return super().write(data)
+
+def interrupt():
+    begun.wait()
+    time.sleep(0.1)
+    os.kill(os.getpid(), signal.SIGINT)  # which wakes the main thread
+
+begun, audio._Sink = threading.Event(), Slow
+threading.Thread(target=interrupt, daemon=True).start()
+try:
+    audio.write("a" + sys.argv[1], np.random.default_rng(0).uniform(-1, 1, 16000 * 20), 16000)
+except KeyboardInterrupt:
+    print(os.listdir())
+"""
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".opus", ".mp3"])
+def test_ctrl_c_waits_until_libsndfile_has_written(tmp_path, suffix):
+    """In a process of its own, which a file that is closed while another thread writes it would take down."""
+    words = [sys.executable, "-c", INTERRUPTED, suffix]
+    path = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(words, cwd=tmp_path, env=os.environ | path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
+
+
+def test_a_disk_that_takes_a_part_is_given_the_rest(tmp_path):
+    class Partial(io.FileIO):
+        def write(self, data):
+            return super().write(bytes(data)[:7])
+
+    with Partial(tmp_path / "a", "w") as file:
+        assert audio._Sink(file).write(bytes(range(100))) == 100
+    assert (tmp_path / "a").read_bytes() == bytes(range(100))
+
+
 @pytest.mark.parametrize("suffix", [".flac", ".ogg", ".mp3"])
 def test_a_disk_that_fills_up_later(tmp_path, monkeypatch, suffix):
     class Filling(audio._Sink):
@@ -483,3 +544,9 @@ def test_writing_raw_samples():
     assert np.frombuffer(stream.getvalue(), "<i2").tolist() == [0, -32768, 32767]
     with pytest.raises(AudioError, match="holds no samples"):
         audio.write_raw(stream, iter([]))
+
+
+@pytest.mark.parametrize("rate", [-5, 0, 500, 1 << 31])
+def test_raw_samples_have_a_rate(rate):
+    with pytest.raises(UsageError, match="rate"), audio.reading(io.BytesIO(bytes(100)), raw_rate=rate):
+        pytest.fail("the rate was taken")

@@ -121,10 +121,16 @@ def test_damage_outside_a_span_is_an_error_and_its_concealment_the_same(tmp_path
             assert part == whole.slice(*span)
 
 
-@pytest.mark.parametrize("span", [(-1, 1), (0.5, 0.5), (float("nan"), 1), (0, float("inf")), (0, 1.1)])
+@pytest.mark.parametrize("span", [(-1, 1), (0.5, 0.5), (float("nan"), 1), (0, float("inf")), (0, 1e305), (0, 1.1)])
 def test_a_span_that_is_none(span):
     with pytest.raises(UsageError, match=r"\.$"):
         Codes.from_bytes(make(1).to_bytes(), span=span)
+
+
+def test_a_span_within_a_frame_is_none_under_a_prior_either():
+    coder = TableCoder(2, 512)
+    with pytest.raises(UsageError, match=r"\.$"):
+        Codes.from_bytes(make(1).to_bytes(coder), span=(0.008, 0.008001), coders=lambda _: coder)
 
 
 # The object
@@ -138,6 +144,7 @@ def test_a_span_that_is_none(span):
         {"codes": np.zeros(4, int)},
         {"codes": np.zeros((0, 4), int)},
         {"codes": np.zeros((2, 3), int)},
+        {"codes": [[1, 2], [3]]},
         {"codes": np.full((2, 4), 512)},
         {"codes": np.full((2, 4), -1)},
         {"codebook_size": 1},

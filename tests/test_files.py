@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -54,6 +55,24 @@ def test_what_exists_is_replaced_only_by_force(tmp_path):
     with replacing(path, force=True) as temporary:
         temporary.write_bytes(b"new")
     assert path.read_bytes() == b"new"
+
+
+def test_what_appears_meanwhile_is_kept(tmp_path):
+    path = tmp_path / "file"
+    with pytest.raises(UsageError, match="exists by now"), replacing(path) as temporary:
+        temporary.write_bytes(b"mine")
+        path.write_bytes(b"theirs")
+    assert path.read_bytes() == b"theirs" and os.listdir(tmp_path) == ["file"]
+
+
+def test_a_file_system_without_links(tmp_path, monkeypatch):
+    def link(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    with replacing(tmp_path / "file") as temporary:
+        temporary.write_bytes(b"new")
+    assert (tmp_path / "file").read_bytes() == b"new" and os.listdir(tmp_path) == ["file"]
 
 
 def test_what_a_kill_left_is_removed_and_nothing_else(tmp_path):

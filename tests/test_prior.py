@@ -158,6 +158,20 @@ def test_choice_of_a_coder(tiny_codec: Path, tiny_prior: Path) -> None:
         for_codec(default, path)
 
 
+def test_a_file_with_the_name_of_a_model(
+    tiny_default: Path, tiny_codec: Path, tiny_prior: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(tiny_prior, "speech16k-low")
+    codec = vqaudio.load(tiny_codec)
+    found = for_codec(codec, "./speech16k-low")
+    assert (
+        found and found.fingerprint == Prior.load("./speech16k-low").fingerprint == Prior.load(tiny_prior).fingerprint
+    )
+    with pytest.raises(ModelError, match="is not there"):
+        for_codec(codec, "speech16k-low")
+
+
 def test_a_prior_that_comes_with_vqaudio(tiny_default: Path, tiny_codec: Path, tiny_prior: Path) -> None:
     codec, prior = vqaudio.load(tiny_codec), Prior.load(tiny_prior)
     assert coder_for(codec) is None
@@ -181,14 +195,14 @@ FREQUENCIES = st.lists(st.integers(1, 1000), min_size=2, max_size=20).map(
 )
 
 
-@given(FREQUENCIES, st.floats(1e-7, 1 - 1e-7), st.floats(0.05, 2), st.integers(1, 21), st.floats(1e-6, 1))
+@given(FREQUENCIES, st.floats(1e-7, 1 - 1e-7), st.floats(1e-6, 2), st.integers(1, 21), st.floats(1e-6, 1))
 def test_the_choice_is_among_the_likeliest(
     frequencies: np.ndarray, uniform: float, temperature: float, k: int, p: float
 ) -> None:
     code = choose(frequencies, uniform, temperature, k, p)
     ranked = np.sort(frequencies)[::-1]
     assert frequencies[code] >= ranked[min(k, len(ranked)) - 1]
-    weights = (ranked / TOTAL) ** (1 / temperature)
+    weights = (ranked / ranked[0]) ** (1 / temperature)
     weights = weights[:k] / weights[:k].sum()
     likelier = weights[: np.searchsorted(-ranked, -frequencies[code])].sum()
     assert likelier < p + 1e-9

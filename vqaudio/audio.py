@@ -2,8 +2,8 @@
 
 Any file that libsndfile reads becomes one float32 channel at the rate that is asked for, and a waveform becomes a file
 in the format that its suffix names. Audio moves in chunks, which `reading` and `write` pass on one by one, so that a
-file of hours needs no more memory than one of a minute. What libsndfile calls back, it calls on a thread of its own: an
-exception raised in there, as by Ctrl-C, would be lost and leave a hole in the audio.
+file of hours needs no more memory than one of a minute. Where libsndfile calls back, all of it runs on a thread of its
+own: an exception raised in there, as by Ctrl-C, would be lost and leave a hole in the audio.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import stat
 import struct
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -27,6 +27,7 @@ from numpy.typing import ArrayLike
 
 from vqaudio.errors import AudioError, UsageError
 from vqaudio.files import reason, replacing
+from vqaudio.models.config import RATES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +40,6 @@ SUFFIXES = frozenset(
 _CHUNK = 1 << 18  # samples, over all channels, that are read or written at a time
 _LIVE_SECONDS = 0.1  # of sound that are waited for at a time
 _LARGEST = (1 << 32) - 1  # bytes that a WAV header can state
-_RATES = (1_000, 1_000_000)  # Hz; outside, a header is nonsense and resampling would take memory without end
 _MOST_CHANNELS = 1024  # as many as libsndfile takes
 _WRITTEN = {
     ".wav": ("WAV", "PCM_16"),
@@ -85,8 +85,11 @@ def reading(
 
     Raises:
         AudioError: as `read`, on entering or in the middle of the chunks.
+        UsageError: for a `raw_rate` that is not one of audio.
     """
     name = f"'{path}'" if isinstance(path, str | os.PathLike) else "The audio input"
+    if raw_rate is not None and raw_rate not in RATES:
+        raise UsageError(f"Samples have a rate from {RATES[0]:,} to {RATES[-1]:,} Hz, not of {raw_rate} Hz.")
     form = {} if raw_rate is None else {"samplerate": raw_rate, "channels": 1, "format": "RAW", "subtype": "PCM_16"}
     with contextlib.ExitStack() as stack:
         try:
@@ -140,7 +143,7 @@ class Converter:
     """
 
     def __init__(self, sample_rate: float, target_rate: float, name: str = "The waveform") -> None:
-        if not _RATES[0] <= sample_rate <= _RATES[1]:
+        if not RATES[0] <= sample_rate <= RATES[-1]:
             raise AudioError(f"{name} has a sample rate of {sample_rate} Hz, which is not one of audio.")
         self._resampler = soxr.ResampleStream(sample_rate, target_rate, 1, dtype="float32", quality="HQ")
         self._name, self._taken, self._given = name, 0, 0
@@ -149,7 +152,7 @@ class Converter:
         """The next samples (frames, channels) to those (n,) that they complete."""
         self._taken += len(block)
         with np.errstate(over="ignore", invalid="ignore"):  # such samples are reported as an error instead
-            mono = _finite(block.mean(axis=1, dtype=np.float64).astype(np.float32), self._name)
+            mono = finite(block.mean(axis=1, dtype=np.float64).astype(np.float32), self._name)
         return self._checked(mono, last=False)
 
     def finish(self) -> np.ndarray:
@@ -164,7 +167,7 @@ class Converter:
         return rest if self._given else np.zeros(1, np.float32)  # under half a sample at the new rate
 
     def _checked(self, mono: np.ndarray, last: bool) -> np.ndarray:
-        samples = _finite(self._resampler.resample_chunk(mono, last=last), self._name)
+        samples = finite(self._resampler.resample_chunk(mono, last=last), self._name)
         self._given += len(samples)
         return samples
 
@@ -245,7 +248,8 @@ def write(
         samples: how many an iterator is going to give, where that is known, for the header in front of them.
 
     Raises:
-        UsageError: for an unknown suffix, a waveform of another shape, or a file that exists.
+        UsageError: for an unknown suffix, a waveform of another shape, a file that exists, or a pipe that is not to be
+            a WAV file.
         AudioError: for no samples or samples that are not finite, a rate that the format has not, an unwritable folder,
             a full disk.
     """
@@ -259,8 +263,15 @@ def write(
     chunks = _integers(parts)
     if isinstance(path, str | os.PathLike):
         check_suffix(path)
-        with replacing(path, force, AudioError) as temporary:
-            _encode(temporary, chunks, sample_rate, Path(path).suffix.lower())
+        suffix = Path(path).suffix.lower()
+        with replacing(path, force, AudioError) as place:
+            if not place.exists():
+                _encode(place, chunks, sample_rate, suffix)
+            elif suffix == ".wav":
+                with open(place, "wb") as pipe:
+                    _send(pipe, chunks, _wav_header(sample_rate, samples))
+            else:
+                raise UsageError(f"'{path}' is a pipe or a device, to which .wav alone can be written.")
     else:
         _send(path, chunks, _wav_header(sample_rate, samples))
 
@@ -308,7 +319,7 @@ def _integers(parts: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         if array.ndim != 1 or not np.issubdtype(array.dtype, np.floating):
             raise UsageError(f"A waveform to be written is floats (T,), not {array.dtype} {array.shape}.")
         for start in range(0, len(array), _CHUNK):
-            chunk = _finite(array[start : start + _CHUNK], "The waveform to be written")
+            chunk = finite(array[start : start + _CHUNK], "The waveform to be written")
             yield np.clip(np.rint(chunk.astype(np.float64) * 32768), -32768, 32767).astype("<i2")
             empty = False
     if empty:
@@ -331,7 +342,12 @@ def _spooled(stream: BinaryIO) -> Iterator[BinaryIO]:
         yield file
 
 
-def _finite(waveform: np.ndarray, name: str) -> np.ndarray:
+def finite(waveform: np.ndarray, name: str) -> np.ndarray:
+    """The waveform, whatever its shape.
+
+    Raises:
+        AudioError: where it holds samples that are not finite; the sentence begins with the name.
+    """
     if not np.isfinite(waveform).all():
         raise AudioError(f"{name} holds samples that are not finite numbers (NaN or infinity).")
     return waveform
@@ -341,14 +357,23 @@ def _encode(path: Path, chunks: Iterator[np.ndarray], sample_rate: int, suffix: 
     kind, subtype = _WRITTEN[suffix]
     with open(path, "wb", buffering=0) as file, ThreadPoolExecutor(1) as worker:  # a thread that Ctrl-C leaves alone
         sink = _Sink(file)
+        opened = worker.submit(soundfile.SoundFile, sink, "w", sample_rate, 1, subtype, format=kind)
         try:
-            with soundfile.SoundFile(sink, "w", sample_rate, 1, subtype, format=kind) as sound:
+            try:
+                sound = opened.result()
                 for chunk in chunks:  # libsndfile crashes on minutes of Vorbis in one call
                     worker.submit(sound.write, chunk).result()
+            finally:
+                worker.submit(_close, opened).result()  # behind a call that Ctrl-C left running
         except (soundfile.SoundFileError, AssertionError) as error:  # the second where not all was written
             raise sink.problem or AudioError(f"A {suffix} file at {sample_rate} Hz cannot be written.") from error
         if sink.problem:
             raise sink.problem
+
+
+def _close(opened: Future[soundfile.SoundFile]) -> None:
+    if not opened.exception():
+        opened.result().close()
 
 
 class _Sink:
@@ -360,8 +385,10 @@ class _Sink:
         self._file = file
 
     def write(self, data: bytes) -> int:
+        left = memoryview(data)
         try:
-            return self._file.write(data)
+            while left:  # a disk that is nearly full takes a part
+                left = left[self._file.write(left) :]
         except OSError as problem:
             self.problem = problem
-            return 0
+        return len(data) - len(left)

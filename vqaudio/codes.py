@@ -47,7 +47,12 @@ class Codes:
 
     def __post_init__(self) -> None:
         if not hasattr(self.codes, "shape"):
-            object.__setattr__(self, "codes", np.asarray(self.codes))
+            try:
+                object.__setattr__(self, "codes", np.asarray(self.codes))
+            except ValueError:
+                raise UsageError(
+                    "Codes are an array of integers (quantizers, frames), and rows are of one length."
+                ) from None
         for name in ("codebook_size", "hop", "sample_rate", "samples"):
             try:
                 object.__setattr__(self, name, operator.index(getattr(self, name)))
@@ -258,7 +263,7 @@ def _frames(start_seconds: float, end_seconds: float, header: Header) -> tuple[i
     Raises:
         UsageError: unless 0 <= start < end.
     """
-    if not 0 <= start_seconds < end_seconds < float("inf"):
+    if not 0 <= start_seconds < end_seconds <= LONGEST:
         raise UsageError(f"From {start_seconds} s to {end_seconds} s is not a span of time.")
     last_sample = round(end_seconds * header.sample_rate)
     return round(start_seconds * header.sample_rate) // header.hop, -(-last_sample // header.hop)

@@ -262,7 +262,7 @@ class BlockReader:
         try:
             while frames := self._next_frames(index, done):
                 payload = self._good_payload(index, done, frames)
-                yield _Block(index, done, frames, payload if done < end and done + frames > first else None)
+                yield _Block(index, done, frames, payload if max(first, done) < min(end, done + frames) else None)
                 index, done = index + 1, done + frames
         except EndedEarly:
             report(f"{reader.name} is truncated: it ends inside {block_name(header, index, done)}.", conceal and done)

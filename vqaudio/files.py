@@ -57,13 +57,31 @@ def replacing(
         if temporary != target:
             with open(temporary, "rb") as written:
                 os.fsync(written.fileno())  # or a crash could leave an empty file under the new name
-            os.replace(temporary, target)
+            if force:
+                os.replace(temporary, target)
+            else:
+                _move(temporary, target)
     except OSError as problem:
         raise error(f"'{path}' cannot be written: {reason(problem)}.") from problem
     finally:
         if temporary != target:
             with contextlib.suppress(OSError):
                 temporary.unlink()
+
+
+def _move(temporary: Path, target: Path) -> None:
+    """Give a file another name.
+
+    Raises:
+        UsageError: where that is taken by now.
+    """
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        if not os.path.samefile(temporary, target):  # NFS may do it and still say so
+            raise UsageError(f"'{target}' exists by now and is replaced only by force.") from None
+    except OSError:  # not every file system has links
+        os.replace(temporary, target)
 
 
 def remove_torn(folder: Path, unchanged_for: float = 0.0) -> None:

@@ -29,7 +29,6 @@ from vqaudio.models.random import uniforms
 from vqaudio.runtime.cpu import available_threads
 from vqaudio.runtime.integer_prior import IntegerPrior, Stepper
 from vqaudio.runtime.integers import fingerprint
-from vqaudio.runtime.range_coder import TOTAL
 from vqaudio.weights import Arrays, load_prior_file, save_prior
 
 if TYPE_CHECKING:
@@ -95,15 +94,14 @@ class Prior:
         except (KeyError, ValueError, IndexError) as error:
             raise ModelError("The weights of the prior do not fit its configuration.") from error
 
-    @classmethod
-    def load(cls, path: str | os.PathLike[str] | None = None) -> Prior:
+    @staticmethod
+    def load(path: str | os.PathLike[str] | None = None) -> Prior:
         """Read a prior: a file, or by the name of its model one that comes with vqaudio; by default that of speech16k.
 
         Raises:
             ModelError: where the file is missing, damaged, or not a prior.
         """
-        file = load_prior_file(shipped.prior_file(path))
-        return cls(file.config, file.alphabet, file.state, file.card)
+        return _read(shipped.prior_file(path))
 
     def save(self, path: str | os.PathLike[str], force: bool = False) -> None:
         """Write the prior as one file.
@@ -272,7 +270,7 @@ def choose(frequencies: NDArray[np.int32], uniform: float, temperature: float, t
     """
     if temperature == 0:
         return int(frequencies.argmax())
-    weights = (frequencies / TOTAL) ** (1 / temperature)
+    weights = (frequencies / frequencies.max()) ** (1 / temperature)
     order = np.argsort(-weights, kind="stable")[:top_k]
     sums = np.cumsum(weights[order])
     kept = int(np.searchsorted(sums, top_p * sums[-1])) + 1 if top_p < 1 else len(sums)
@@ -287,7 +285,12 @@ def loaded(path: Path) -> Prior:
     Raises:
         ModelError: where it is missing, damaged, or not a prior.
     """
-    return Prior.load(path)
+    return _read(path)
+
+
+def _read(path: Path) -> Prior:
+    file = load_prior_file(path)
+    return Prior(file.config, file.alphabet, file.state, file.card)
 
 
 def all_shipped() -> Iterator[tuple[str, Prior]]:

@@ -7,6 +7,7 @@ import zlib
 from typing import BinaryIO
 
 from vqaudio.errors import FormatError
+from vqaudio.files import reason
 
 _PIECE = 1 << 16  # bytes that are read at once
 
@@ -29,7 +30,7 @@ class Reader:
     def peek(self, size: int) -> bytes:
         """So many bytes, fewer where the file ends before; they are still to be taken."""
         while missing := max(0, size - len(self._ahead)):
-            if not (piece := self._stream.read(min(missing, _PIECE))):
+            if not (piece := self._read(min(missing, _PIECE))):
                 break
             self._ahead += piece
         return bytes(self._ahead[:size])
@@ -82,7 +83,13 @@ class Reader:
         """How many bytes are left; they are gone then."""
         ahead = len(self._ahead)
         self._ahead.clear()
-        return ahead + sum(len(piece) for piece in iter(lambda: self._stream.read(_PIECE), b""))
+        return ahead + sum(len(piece) for piece in iter(lambda: self._read(_PIECE), b""))
+
+    def _read(self, most: int) -> bytes:
+        try:
+            return self._stream.read(most)
+        except OSError as error:
+            raise FormatError(f"{self.name} cannot be read: {reason(error)}.") from error
 
 
 class EndedEarly(FormatError):

@@ -218,7 +218,7 @@ def _opened(path: str | os.PathLike[str], expected: str) -> Iterator[tuple[dict[
             yield metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except OSError as error:
         raise ModelError(f"The model file '{path}' cannot be read: {reason(error)}.") from error
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:  # numpy has no bfloat16, say
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:  # numpy has no bfloat16, say
         raise ModelError(f"The model file '{path}' is damaged or not a model file.") from error
 
 

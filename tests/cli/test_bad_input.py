@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -260,6 +261,27 @@ def test_a_model_that_is_no_model(refused, wav: Path, tiny_codec: Path, tmp_path
 def test_a_device_that_is_not_there(refused, wav: Path) -> None:
     refused(2, "abacus", "encode", wav, "out.codes", "--device", "abacus")
     refused(2, "cuda:99", "encode", wav, "out.codes", "--device", "cuda:99")
+
+
+@pytest.mark.parametrize("rate", [0, 500, 1 << 31])
+def test_raw_samples_of_no_rate(refused, wav: Path, rate: int) -> None:
+    refused(2, "rate", "encode", wav, "out.codes", "--raw", rate)
+
+
+def test_standard_streams_that_are_closed(start: Start, wav: Path, tiny_codec: Path, tmp_path: Path) -> None:
+    """As a process that a daemon starts may find them."""
+
+    def shell(words: str) -> tuple[int, str]:
+        command = f"{sys.executable} -m vqaudio {words} --model {tiny_codec}"
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+        done = subprocess.run(command, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        return done.returncode, done.stderr
+
+    assert shell(f"encode {wav} out.codes >&-") == (0, "")
+    assert Codes.load(tmp_path / "out.codes").samples == 8000
+    assert shell(f"encode {wav} - >&-") == (2, "Error: Standard output is closed.\n")
+    assert shell("decode - out.wav <&-") == (2, "Error: Standard input is closed.\n")
+    assert shell("decode - out.wav 0>other") == (1, "Error: The input cannot be read: bad file descriptor.\n")
 
 
 # Ctrl-C

@@ -156,6 +156,10 @@ def test_pipes_and_trees(run, wav: Path, voice: Path, tmp_path: Path) -> None:
     assert result.exit_code == 1 and "bad.wav" in result.stderr and "1 of 3 files failed" in result.stderr
     for name in ("one.wav", "deep/two.wav"):
         assert (tmp_path / "out" / name).read_bytes() == Path("out.wav").read_bytes()
+    for _ in range(2):  # what was made is no source of the next time
+        run("convert", "tree", "tree/out", "--to", voice)
+        assert sorted(Path("tree/out").rglob("*.*")) == [Path("tree/out/deep/two.wav"), Path("tree/out/one.wav")]
+    assert run("convert", "tree/deep", "tree", "--to", voice).exit_code == 0 and Path("tree/two.wav").exists()
 
 
 def test_every_mistake_is_one_sentence(run, wav: Path, voice: Path, codec: Codec, table: Path, tmp_path: Path) -> None:

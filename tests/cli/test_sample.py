@@ -40,8 +40,9 @@ def test_several_samples_differ_and_come_again(sample, tmp_path: Path) -> None:
     assert sample("b.wav", "--seconds", "0.2", "--count", "3", "--quiet").stdout == ""
     for number in (1, 2, 3):
         np.testing.assert_array_equal(read(tmp_path / f"b-{number}.wav"), first[number - 1])
-    result = sample("a.wav", "--seconds", "0.2", "--count", "3")
-    assert result.exit_code == 2
+    for target in (".", "/", "a.aac", "a.wav"):
+        result = sample(target, "--seconds", "0.2", "--count", "3")
+        assert result.exit_code == 2
     assert "a-1.wav" in result.stderr
     assert "--force" in result.stderr
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 import click
 
@@ -82,8 +82,10 @@ class Conversion:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             return self.turn(codec, source, target, self.force, unwatched)
-        except UsageError:
-            raise
+        except UsageError as error:
+            if self.force or not os.path.exists(target):
+                raise
+            return f"'{source}': {error}"  # another process wrote the target meanwhile
         except OSError as error:
             return f"'{source}' has no place: the directory '{target.parent}' cannot be made: {reason(error)}."
         except VqaudioError as error:
@@ -109,14 +111,22 @@ def run(conversion: Conversion, source: str, target: str, jobs: int, quiet: bool
 def _single(conversion: Conversion, source: str, target: str, quiet: bool) -> str:
     if target != PIPE:
         check_target(target, conversion.force)
+    read_from = _binary(sys.stdin, "input") if source == PIPE else Path(source)
+    write_to = _binary(sys.stdout, "output") if target == PIPE else Path(target)
     codec = conversion.codec
-    read_from = sys.stdin.buffer if source == PIPE else Path(source)
-    write_to = sys.stdout.buffer if target == PIPE else Path(target)
     started = time.perf_counter()
     with watching(conversion.verb, quiet) as watch, _output_errors():
         tally = conversion.turn(codec, read_from, write_to, conversion.force, watch)
-        sys.stdout.buffer.flush()
+        if not isinstance(write_to, Path):
+            write_to.flush()
     return tally.line(time.perf_counter() - started)
+
+
+def _binary(stream: TextIO | None, name: str) -> BinaryIO:
+    """Standard input or output, which who starts a process may leave out."""
+    if stream is None:
+        raise UsageError(f"Standard {name} is closed.")
+    return stream.buffer
 
 
 @contextlib.contextmanager
@@ -161,9 +171,12 @@ def _tree(conversion: Conversion, source: Path, target: Path, jobs: int, quiet: 
 
 
 def _pairs(conversion: Conversion, source: Path, target: Path) -> list[tuple[Path, Path]]:
-    """The files to take from the directory `source`, sorted, each with its place in `target`."""
+    """The files of the directory `source`, sorted, each with its place in `target`, which may lie in there itself."""
     pairs: dict[Path, Path] = {}
+    root, made = Path(os.path.abspath(source)), Path(os.path.abspath(target))
     for path in sorted(source.rglob("*")):
+        if root in made.parents and made in (root / path.relative_to(source)).parents:
+            continue
         if path.suffix.lower() in conversion.suffixes and os.path.isfile(path):
             place = target / path.relative_to(source).with_suffix(conversion.suffix)
             if place in pairs:

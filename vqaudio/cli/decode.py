@@ -16,6 +16,8 @@ import click
 from vqaudio.cli import options
 from vqaudio.cli.conversion import Conversion, Tally, loaded, run
 from vqaudio.cli.progress import Watch, unwatched
+from vqaudio.errors import FormatError, ModelError
+from vqaudio.files import reason
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,7 +131,7 @@ def _decoding(
     coders = functools.partial(find, path=prior)
     if not isinstance(source, Path) and codec.device == "cpu":
         blocks = BlockReader(source, "The input", conceal, coders)
-        codec = _maker(blocks.header, codec) if any_model else codec
+        codec = _maker(blocks.header, codec, settings.get("decoder")) if any_model else codec
         rate = codec.config.sample_rate
         parts = decode_live(codec, blocks, **settings)
         length = None if conceal else blocks.samples or None  # a truncated file says more than there is
@@ -137,19 +139,31 @@ def _decoding(
     if isinstance(source, Path):
         codes, size = Codes.load(source, conceal=conceal, coders=coders), source.stat().st_size
     else:
-        data = source.read()
+        try:
+            data = source.read()
+        except OSError as error:
+            raise FormatError(f"The input cannot be read: {reason(error)}.") from error
         codes, size = Codes.from_bytes(data, conceal=conceal, name="The input", coders=coders), len(data)
-    codec = _maker(codes, codec) if any_model else codec
+    codec = _maker(codes, codec, settings.get("decoder")) if any_model else codec
     parts, rate = codec.decode_parts(codes, **settings), codec.config.sample_rate
     return _Decoding(parts, rate, codes.samples, lambda: Tally(codes.seconds, size))
 
 
-def _maker(codes: Codes | Header, codec: Codec) -> Codec:
-    """The model that comes with vqaudio and made the codes; where none did, the one at hand."""
+def _maker(codes: Codes | Header, codec: Codec, decoder: str | None) -> Codec:
+    """The model that comes with vqaudio and made the codes; where none did, the one at hand.
+
+    Raises:
+        ModelError: where it has not the decoder asked for.
+    """
     from vqaudio.shipped import name_of
 
     name = None if codes.model == codec.fingerprint else name_of(codes.model)
-    return loaded(name, codec.device) if name else codec
+    if not name:
+        return codec
+    maker = loaded(name, codec.device)
+    if decoder not in (None, *maker.decoders):
+        raise ModelError(f"The codes are of model {name}, which has no {decoder} decoder.")
+    return maker
 
 
 @contextlib.contextmanager

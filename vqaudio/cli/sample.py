@@ -57,6 +57,7 @@ def sample(
     from vqaudio.files import check_target
     from vqaudio.prior import for_codec
 
+    audio.check_suffix(dst)
     targets = _numbered(Path(dst), count)
     for target in targets:
         check_target(target, force)

@@ -12,6 +12,11 @@ from typing import Any, Literal, TypeVar
 from vqaudio.errors import ModelError
 from vqaudio.models.constants import DECISION_DELAY
 
+LARGEST = (
+    1 << 16
+)  # of a number of channels, taps or layers: beyond, a configuration is nonsense and takes memory without end
+RATES = range(1_000, 1_000_001)  # Hz
+
 Config = TypeVar("Config")
 
 
@@ -207,14 +212,23 @@ def check(config: CodecConfig) -> None:
         ModelError: with the first thing that is impossible.
     """
     encoder, quantizer, speaker, spectral = config.encoder, config.quantizer, config.speaker, config.spectral
-    sizes = [config.sample_rate, *encoder.strides, *encoder.channels, *encoder.dilations, encoder.latent_channels]
-    sizes += [quantizer.quantizers, quantizer.code_dim, quantizer.paths]
-    sizes += [config.conditioning.channels, config.conditioning.mels]
+    sizes = [*encoder.strides, *encoder.channels, *encoder.dilations, encoder.latent_channels, encoder.kernel]
+    sizes += [quantizer.quantizers, quantizer.code_dim, quantizer.paths, speaker.channels, speaker.dims]
+    sizes += [config.conditioning.channels, config.conditioning.layers, config.conditioning.mels]
     for decoder in (config.wavenet, spectral):
         if decoder is not None:
-            sizes += [decoder.channels, decoder.skip_channels, decoder.kernel, *decoder.dilations]
+            sizes += [
+                decoder.channels,
+                decoder.skip_channels,
+                decoder.kernel,
+                len(decoder.dilations),
+                *decoder.dilations,
+            ]
+    sizes += [config.wavenet.mixtures] if config.wavenet else []
+    sizes += [spectral.fft_size] if spectral else []
     possible = {
-        "all sizes are at least 1": min(sizes) >= 1,
+        f"all sizes lie between 1 and {LARGEST:,}": min(sizes) >= 1 and max(sizes) <= LARGEST,
+        f"its sample rate lies between {RATES[0]:,} and {RATES[-1]:,} Hz": config.sample_rate in RATES,
         "the encoder has as many channels as strides": len(encoder.strides) == len(encoder.channels) > 0,
         "kernels are odd": all(k > 0 and k % 2 for k in (encoder.kernel, config.conditioning.kernel)),
         "a codebook has 2 to 65536 codes": 2 <= quantizer.codebook_size <= 65536,
@@ -225,8 +239,8 @@ def check(config: CodecConfig) -> None:
         "codes whose rate has a weight restart": quantizer.rate_weight == 0 or quantizer.restart_below > 0,
         "a search along several paths is for one predictive quantiser": quantizer.paths == 1
         or (quantizer.predictive and quantizer.quantizers == 1),
-        "a speaker table has speakers": speaker.kind != "lookup" or speaker.speakers > 0,
-        "a speaker reference has dims and at least 2 levels": speaker.dims > 0 and speaker.levels > 1,
+        "a speaker table has at least 2 rows": speaker.kind != "lookup" or speaker.speakers > 1,
+        "a speaker reference has at least 2 levels": speaker.levels > 1,
         "the FFT is an even number of samples and spans at least two hops": spectral is None
         or (spectral.fft_size >= 2 * config.hop and (spectral.fft_size - config.hop) % 2 == 0),
         "the hop is a multiple of the WaveNet's bands": config.wavenet is None

@@ -30,6 +30,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic, overload, register_jitable
 from numpy.typing import NDArray
 
+from vqaudio.files import user_cache
+
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int32]
 Pairs = NDArray[np.int32]  # two bfloat16 or two int16 in each, the first one in the lower half
@@ -58,10 +60,10 @@ log = logging.getLogger(__name__)
 def entry(function: Callable[..., Any]) -> Any:
     """Compile a function that Python calls, and keep the result on disk where there is a place for it."""
     chosen = getattr(config, CACHE)
-    setattr(config, CACHE, str(_cache_folder()))
     try:
+        setattr(config, CACHE, str(_cache_folder()))
         compiled = njit(cache=True, **OPTIONS)(function)
-    except RuntimeError:  # numba finds no folder that it may write to
+    except RuntimeError:  # there is no home, or numba finds no folder that it may write to
         return njit(**OPTIONS)(function)
     finally:
         setattr(config, CACHE, chosen)
@@ -88,7 +90,7 @@ def _cache_folder() -> Path:
     elif os.access(beside if beside.exists() else beside.parent, os.W_OK):
         kept = beside
     else:
-        kept = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "vqaudio"
+        return user_cache(f"kernels-{state}")
     return kept / f"kernels-{state}"
 
 
