@@ -40,3 +40,10 @@ class Shorter(Perfect):
 
     def decode(self, codes: Codes, *, decoder: str | None = None) -> np.ndarray:
         return super().decode(codes)[:-1]
+
+
+class Broken(Perfect):
+    """Decodes to what is no sound."""
+
+    def decode(self, codes: Codes, *, decoder: str | None = None) -> np.ndarray:
+        return np.full(codes.samples, np.nan, np.float32)

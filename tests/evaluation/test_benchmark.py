@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import vqaudio
 from vqaudio.codec import Codec
-from vqaudio.errors import UsageError
+from vqaudio.errors import UsageError, VqaudioError
 from vqaudio.evaluation import benchmark, peers
 from vqaudio.evaluation.benchmark import Measurement
 from vqaudio.evaluation.flops import flops
@@ -197,6 +197,12 @@ def test_the_random_wavenet_fits_any_hop(codec: Codec) -> None:
     odd = Codec(config, VQVAE(config).arrays())
     wavenet = benchmark.with_wavenet(odd).config.wavenet
     assert wavenet is not None and wavenet.bands == 1
+
+
+def test_a_process_that_fails_is_one_sentence(tiny_codec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark.sys, "executable", "false")
+    with pytest.raises(VqaudioError, match=r"^A process that decodes failed: exit code 1$"):
+        benchmark.measure_start(model=str(tiny_codec), repeat=1)
 
 
 def test_a_whole_process_is_timed(tiny_codec: Path) -> None:

@@ -155,6 +155,8 @@ def test_evaluate_refuses_what_cannot_be_meant(model: Path, directory: Path, tmp
     assert evaluate(tmp_path / "absent", "--model", model, "--metrics", "stoi").exit_code == 2
     decoder = evaluate(directory, "--model", model, "--metrics", "stoi", "--decoder", "horn")
     assert decoder.exit_code == 2 and "horn" in decoder.output
+    voices = evaluate(directory, "--model", model, "--metrics", "stoi", "--conversion", 2)
+    assert voices.exit_code == 2 and "takes no voice from a recording" in voices.output
 
 
 def test_probe_prints_four_likelihoods(model: Path, directory: Path) -> None:

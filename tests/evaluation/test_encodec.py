@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_allclose
 
 from vqaudio import audio
 from vqaudio.errors import UsageError
@@ -60,7 +60,7 @@ def test_it_decodes_as_the_model_by_hand(weights, noise):
     model = EncodecModel.from_pretrained(weights).eval()
     with torch.no_grad():
         theirs = model(torch.from_numpy(noise)[None, None], bandwidth=3.0)
-    assert_array_equal(coded.codes, theirs.audio_codes[0, 0].numpy())
+    assert coded.size == -(-10 * theirs.audio_codes.numel() // 8)
     assert_allclose(coded.decoded, theirs.audio_values[0, 0, : len(noise)].numpy(), atol=1e-6)
     resampled = EncodecCodec(3.0, weights).code(audio.prepare(noise, 24000, RATE), RATE)
     assert resampled.size == coded.size

@@ -151,6 +151,11 @@ def test_a_codec_that_changes_the_length_is_not_measured(directory: Path, fakes:
         measure(fakes.Shorter, directory)
 
 
+def test_a_codec_that_decodes_no_sound_is_not_measured(directory: Path, fakes: ModuleType) -> None:
+    with pytest.raises(AudioError, match=r"None of the 4 files.*not finite"):
+        measure(fakes.Broken, directory)
+
+
 def test_processes_give_what_one_process_gives(
     directory: Path, fakes: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:

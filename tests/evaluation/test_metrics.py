@@ -150,6 +150,12 @@ def test_pesq_survives_more_utterances_than_its_package_holds() -> None:
     assert 1.0 <= metric("pesq")(many, noisy(many, 20), RATE) <= 4.65
 
 
+def test_pesq_of_silence_almost_to_the_end_is_undefined() -> None:
+    late = np.zeros(6000, np.float32)
+    late[-20:] = 0.1
+    assert math.isnan(metric("pesq")(late, late, RATE))
+
+
 @pytest.mark.parametrize("name", ["pesq", "estoi", "stoi", "speaker"])
 def test_a_silent_original_is_undefined(name: str) -> None:
     silence = np.zeros(RATE, np.float32)

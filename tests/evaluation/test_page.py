@@ -75,6 +75,11 @@ def test_the_parts_of_two_figures_cannot_be_confused() -> None:
         assert used and used <= own
 
 
+def test_the_name_of_a_figure_is_no_markup() -> None:
+    svg = page.svg(plot(), 'x"><script>\\q', "")
+    assert "<script" not in svg and ElementTree.fromstring(svg).tag.endswith("svg")
+
+
 def test_the_same_figure_is_the_same_svg() -> None:
     assert page.svg(plot(), "name", "") == page.svg(plot(), "name", "")
 

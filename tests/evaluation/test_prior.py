@@ -147,12 +147,22 @@ def test_runs_and_silence() -> None:
 
 
 def test_excerpts_take_turns_and_are_never_the_same_twice(speech: list[Codes]) -> None:
-    pieces = generated.excerpts(speech, 4, 0.4)
+    pieces = [excerpt.codes for excerpt in generated.excerpts(speech, 4, 0.4)]
     assert [piece.seconds for piece in pieces] == pytest.approx([0.4] * 4, abs=0.005)
     assert pieces[0] == speech[0].slice(0.05, 0.45)
     assert pieces[3] == speech[1].slice(0.4, 0.8)
     assert len(generated.excerpts(speech, 100, 0.4)) == 1 + 2 + 3
-    assert generated.excerpts(speech, 3, 1.0) == [speech[0], speech[1], speech[2].slice(0.15, 1.15)]
+    longer = generated.excerpts(speech, 3, 1.0)
+    assert [excerpt.codes for excerpt in longer] == [speech[0], speech[1], speech[2].slice(0.15, 1.15)]
+
+
+def test_an_excerpt_sounds_as_within_its_utterance(speech: list[Codes], codec: Codec) -> None:
+    excerpt = generated.excerpts(speech[2:], 2, 0.4)[1]
+    whole, piece = codec.decode(speech[2]), excerpt.sound(codec)
+    assert len(piece) == excerpt.codes.samples and excerpt.start > 0
+    np.testing.assert_array_equal(piece, whole[excerpt.start : excerpt.start + len(piece)])
+    first, frames = excerpt.start // 64, excerpt.codes.frames
+    np.testing.assert_array_equal(excerpt.codes.numpy(), speech[2].numpy()[:, first : first + frames])
 
 
 def test_samples_of_every_prior_are_judged_like_real_speech(
@@ -165,7 +175,7 @@ def test_samples_of_every_prior_are_judged_like_real_speech(
     assert [result.samples for result in results] == [1, 3, 3, 3, 3]  # of the real ones, as many as there are
     assert len(advanced) == 13
     few = [generated.draw(counted.uniform, plan, stream, speech[1]) for stream in range(3)]
-    compared = generated.judge("uniform", few, speech[0::2], codec, (), -(-speech[1].frames // 3))
+    compared = generated.judge("uniform", few, map(codec.decode, few), speech[0::2], (), -(-speech[1].frames // 3))
     assert compared.unigram == results[1].unigram  # no more codes than there are of real speech
     assert all(0 < result.unigram < result.bigram <= 1 for result in results)
     assert all(0 <= result.silence.mean <= 1 <= result.run.mean for result in results)

@@ -40,7 +40,14 @@ def recipe() -> Recipe:
         corpus=CorpusConfig(kind="manifest", path="nowhere.csv"),
         codec=TINY,
         stages=(
-            Stage("codes", 100, ("encoder", "conditioning"), LossWeights(spectral=0.0, wavenet=0.0), 50, **SHORT),
+            Stage(
+                "codes",
+                100,
+                ("encoder", "quantizer", "conditioning"),
+                LossWeights(spectral=0.0, wavenet=0.0),
+                50,
+                **SHORT,
+            ),
             Stage("adversarial", 100, ("spectral",), adversarial, **SHORT),
             Stage("wavenet", 100, ("wavenet",), WAVENET, **SHORT),
         ),

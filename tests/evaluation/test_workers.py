@@ -10,6 +10,7 @@ import torch
 
 from vqaudio.errors import VqaudioError
 from vqaudio.evaluation.workers import spread
+from vqaudio.runtime.cpu import available_threads
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -19,9 +20,10 @@ def test_results_are_in_order(jobs: int) -> None:
 
 
 def test_one_process_is_this_one_with_one_thread() -> None:
-    before = torch.get_num_threads()
-    assert list(spread(lambda _: (os.getpid(), torch.get_num_threads()), [0], 8)) == [(os.getpid(), 1)]
-    assert torch.get_num_threads() == before
+    before, wanted = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
+    found = spread(lambda _: (os.getpid(), torch.get_num_threads(), available_threads()), [0], 8)
+    assert list(found) == [(os.getpid(), 1, 1)]
+    assert torch.get_num_threads() == before and os.environ.get("OMP_NUM_THREADS") == wanted
     assert list(spread(math.sqrt, [], 8)) == []
 
 

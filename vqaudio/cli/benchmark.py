@@ -124,7 +124,7 @@ def benchmark(
     ratios = [harness.ratios(m, measured) for m in measured]
     machine, packages = harness.machine(), versions(peer.package for peer in chosen)
     titles = {harness.OURS: "vqaudio", harness.EAGER: "PyTorch"} | {peer.name: peer.title for peer in chosen}
-    console = Console()
+    console = Console(markup=False)
     title = f"{codec.config.name}, {seconds:g} s in each file"
     rows = [_row(titles | PARTS | wavenet, *pair) for pair in zip(measured, ratios, strict=True)]
     console.print(table(title, WORDS, FIGURES, rows))

@@ -88,7 +88,7 @@ def evaluate(
 
     import vqaudio
     from vqaudio.cli import comparison
-    from vqaudio.evaluation import baselines, figures, page, rate_quality, records
+    from vqaudio.evaluation import baselines, conversion, figures, page, rate_quality, records
     from vqaudio.evaluation import evaluate as harness
     from vqaudio.evaluation.cache import Cache
     from vqaudio.evaluation.contenders import own_codec
@@ -113,19 +113,21 @@ def evaluate(
     codec = vqaudio.load(model)
     load = functools.partial(vqaudio.load, model, threads=1)
     own = own_codec(codec, load, decoder, coder_for(codec, coder, prior))
+    if pairs is not None:
+        conversion.check(codec)
     voices = choose(items(directory, manifest=manifest), pairs) if pairs is not None else []
     for note in notes:
         click.echo(note, err=True)
     with progress("evaluate", len(speech), quiet=False) as advance:
         known = Cache() if cache else None
         result = harness.evaluate([own, *others], speech, chosen, cache=known, jobs=jobs, advance=advance)
-    converted = _convert(load, own.decoder, voices, chosen, jobs) if voices else None
-    for _, reason in [*result.skipped, *(converted.skipped if converted else [])]:
-        click.echo(f"Skipped: {reason}", err=True)
-    console = Console()
+    console = Console(markup=False)
     files, seconds = len(result.original.utterances), result.original.seconds
     click.echo(f"{own.name}, {own.identity}; {files} files, {seconds:.1f} s")
     comparison.show(result, console)
+    converted = _convert(load, own.decoder, voices, chosen, jobs) if voices else None
+    for _, reason in [*result.skipped, *(converted.skipped if converted else [])]:
+        click.echo(f"Skipped: {reason}", err=True)
     if converted is not None:
         console.print(comparison.voices(converted))
     if target is not None:

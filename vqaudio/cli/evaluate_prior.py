@@ -106,7 +106,7 @@ def evaluate_prior(
         result = prior_report.measure(speech, counted, chosen, others, codec, plan, metrics, advance)
     name, fingerprint = codec.config.name, codec.fingerprint.hex()
     title = f"the prior {chosen.fingerprint.hex()} of {name} ({fingerprint})"
-    console = Console()
+    console = Console(markup=False)
     for table in (_costs(title, result), _context(result), _blocks(result), _samples(result)):
         console.print(table)
     if target is not None:
@@ -144,7 +144,7 @@ def _costs(title: str, result: Report) -> Table:
 def _context(result: Report) -> Table:
     table = _table("context", "frames heard", "bits per code", "more than with all", "95 % interval")
     context = result.context
-    for octave in context.octaves:
+    for octave in filter(lambda octave: octave.extra.count, context.octaves):
         extra = octave.extra
         table.add_row(octave.name, f"{context.whole + extra.mean:.3f}", f"{extra.mean:.3f}", _interval(extra, 3))
     table.add_row("all", f"{context.whole:.3f}")

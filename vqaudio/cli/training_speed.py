@@ -66,7 +66,7 @@ def report(
     effort, precision = training_speed.effort(device), "bfloat16" if plan.bf16 else "float32"
     rows = [_row(stage) for stage in measured]
     headings = ("batch", "crop s", "speed", "ms/step", "GFLOP/s", "% of limit", "MB")
-    console = Console()
+    console = Console(markup=False)
     console.print(table(f"{plan.name}, training", ("stage",), headings, rows))
     console.print(
         f"speed: seconds of audio per second, best of {repeat} times {effort.steps} steps after {effort.warm_up} that "

@@ -34,6 +34,7 @@ from vqaudio import audio
 from vqaudio.codec import Codec
 from vqaudio.codes import Codes
 from vqaudio.container import BLOCK_SECONDS as CODED_SECONDS
+from vqaudio.errors import VqaudioError
 from vqaudio.evaluation.flops import flops
 from vqaudio.evaluation.memory import peak_memory
 from vqaudio.evaluation.peers import Peer
@@ -222,6 +223,9 @@ def measure_start(*, model: str | None, repeat: int) -> Measurement:
 
     Args:
         model: as for `vqaudio.load`.
+
+    Raises:
+        VqaudioError: where it fails.
     """
     with tempfile.TemporaryDirectory() as folder:
         source, target = str(Path(folder, "source.codes")), str(Path(folder, "target.wav"))
@@ -233,8 +237,11 @@ def measure_start(*, model: str | None, repeat: int) -> Measurement:
         times = []
         for _ in range(1 + repeat):  # the first one may compile
             started = time.perf_counter()
-            subprocess.run(command, check=True)
+            done = subprocess.run(command, capture_output=True, text=True)
             times.append(time.perf_counter() - started)
+            if done.returncode:
+                told = done.stderr.strip().split("\n")[-1] or f"exit code {done.returncode}"
+                raise VqaudioError(f"A process that decodes failed: {told}")
     operations = _operations(codec)[codec.decoders[0]]
     return Measurement(OURS, "start, decode", available_threads(), 1, START_SECONDS, tuple(times[1:]), operations, None)
 

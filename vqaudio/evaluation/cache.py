@@ -20,6 +20,7 @@ from vqaudio.evaluation.results import Utterance
 from vqaudio.evaluation.speech import Item
 from vqaudio.evaluation.versions import versions
 from vqaudio.files import replacing, user_cache
+from vqaudio.runtime.product import PAIRED
 
 SCALARS = ("seconds", "size", "encode_seconds", "decode_seconds", "delay")
 
@@ -77,7 +78,7 @@ def key(item: Item, identity: str) -> str:
         OSError: where the file cannot be read.
     """
     digest = hashlib.sha256(item.path.read_bytes())
-    digest.update(json.dumps([item.text, identity, _source(), versions(())]).encode())
+    digest.update(json.dumps([item.text, identity, _source(), versions(()), PAIRED]).encode())
     return digest.hexdigest()
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
+from vqaudio import audio
 from vqaudio.codes import Codes
 from vqaudio.container import Coder
 from vqaudio.errors import AudioError
@@ -122,7 +123,7 @@ class Own:
         """Code and decode a waveform (T,).
 
         Raises:
-            AudioError: where it cannot be coded, or comes back with another length.
+            AudioError: where it cannot be coded, or comes back with another length or as no sound.
             UsageError: where the codec has no such decoder.
         """
         if self._codec is None:
@@ -142,6 +143,7 @@ class Own:
             raise AudioError(
                 f"{len(waveform)} samples come back from {self.name} with the shape {decoded.shape}, not as they were."
             )
+        audio.finite(decoded, f"What {self.name} decodes")
         histogram = np.stack([np.bincount(row, minlength=codes.codebook_size) for row in codes.numpy()])
         return Coded(len(data), decoded, encoded - started, finished - encoded, histogram)
 

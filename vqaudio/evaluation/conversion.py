@@ -9,16 +9,17 @@ without conversion stand beside, so that the figures have a floor and a ceiling.
 from __future__ import annotations
 
 import functools
+import importlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from vqaudio import audio
 from vqaudio.codes import Codes
-from vqaudio.errors import AudioError
+from vqaudio.errors import AudioError, UsageError
 from vqaudio.evaluation.estimates import Estimate
 from vqaudio.evaluation.metrics import Metric
 from vqaudio.evaluation.metrics.voice import voice_vector
@@ -26,6 +27,9 @@ from vqaudio.evaluation.pairs import Pair
 from vqaudio.evaluation.records import plain
 from vqaudio.evaluation.speech import Item
 from vqaudio.evaluation.workers import spread
+
+if TYPE_CHECKING:
+    from vqaudio.codec import Codec
 
 ORIGINAL, DECODED, CONVERTED, REFERENCE = "original", "decoded", "converted", "reference"
 SPOKEN = (ORIGINAL, DECODED, CONVERTED)  # the same words
@@ -188,6 +192,20 @@ def evaluate(
     return result
 
 
+def check(codec: Codec) -> None:
+    """See, before any work, that voices can be converted and compared.
+
+    Raises:
+        UsageError: for a model that takes no voice from a recording, or where Resemblyzer is missing.
+    """
+    if codec.config.speaker.kind != "reference":
+        raise UsageError(f"The model {codec.config.name} takes no voice from a recording, so that it converts none.")
+    try:
+        importlib.import_module("resemblyzer")
+    except ImportError as error:
+        raise UsageError("Voices are compared by Resemblyzer; pip install 'vqaudio[eval]' brings it.") from error
+
+
 def sounds(codec: ConvertingCodec, pair: Pair, decoder: str | None = None) -> Sounds:
     """Convert a pair, or convert it once more to listen to it.
 
@@ -199,7 +217,7 @@ def sounds(codec: ConvertingCodec, pair: Pair, decoder: str | None = None) -> So
     codes = _named(pair.source, lambda: codec.encode(original, rate))
     voice = _named(pair.reference, lambda: codec.voice(reference, rate))
     decoded, converted = (
-        np.clip(np.asarray(codec.decode(spoken, decoder=decoder)), -1.0, 1.0)  # as a file would hold it
+        np.clip(audio.finite(np.asarray(codec.decode(spoken, decoder=decoder)), "What it decodes"), -1.0, 1.0)
         for spoken in (codes, codes.with_speaker(voice))
     )
     return Sounds(original, decoded, converted, reference)

@@ -12,13 +12,13 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from vqaudio import audio
-from vqaudio.errors import AudioError, UsageError
+from vqaudio.errors import UsageError
 from vqaudio.evaluation.contenders import Coded
 from vqaudio.evaluation.programs import fitted
 from vqaudio.evaluation.versions import versions
@@ -70,7 +70,7 @@ class EncodecCodec:
             AudioError: where it decodes to what is no sound.
             UsageError: where the weights cannot be had.
         """
-        network = self._network()
+        network: Any = self._network()  # whose results are typed as tuples too
         rate = network.config.sampling_rate
         signal = torch.from_numpy(audio.prepare(waveform, sample_rate, rate))[None, None]
         with torch.inference_mode():
@@ -79,8 +79,7 @@ class EncodecCodec:
             middle = time.perf_counter()
             decoded = network.decode(encoded.audio_codes, encoded.audio_scales).audio_values[0, 0].numpy()
             end = time.perf_counter()
-        if not np.isfinite(decoded).all():
-            raise AudioError(f"The codec '{self.name}' decoded samples that are not finite.")
+        audio.finite(decoded, f"What {self.name} decodes")
         codes = encoded.audio_codes[0, 0].numpy()  # (quantizers, frames)
         size = math.ceil(codes.size * math.log2(network.config.codebook_size) / 8)
         return Coded(size, fitted(decoded, rate, len(waveform), sample_rate), middle - start, end - middle)

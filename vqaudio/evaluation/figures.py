@@ -22,3 +22,8 @@ def check(path: Path) -> None:
         importlib.import_module("matplotlib.figure")
     except ImportError as error:
         raise UsageError("A figure needs matplotlib; pip install 'vqaudio[eval]' brings it.") from error
+
+
+def plain(text: str) -> str:
+    """Text that matplotlib draws as it is, whatever it is the name of: no mathematics, and nothing but characters."""
+    return text.encode("utf-8", "replace").decode("utf-8").replace("$", r"\$")

@@ -10,13 +10,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vqaudio import audio
 from vqaudio.codec import Codec
 from vqaudio.codes import Codes
 from vqaudio.evaluation.counted import Bigram, Counted, Unigram, pairs
@@ -93,12 +94,13 @@ def compare(
     reference, rest = speech[0::2], speech[1::2]
     voices = [rest[i % len(rest)] for i in range(plan.samples)]
     real = excerpts(rest, plan.samples, plan.seconds)
-    yield judge(REAL, real, reference, codec, metrics, advance=advance)
-    compared = -(-sum(codes.frames for codes in real) // plan.samples)
+    pieces = [excerpt.codes for excerpt in real]
+    yield judge(REAL, pieces, (excerpt.sound(codec) for excerpt in real), reference, metrics, advance=advance)
+    compared = -(-sum(codes.frames for codes in pieces) // plan.samples)
     samples = {name: partial(draw, source, plan) for name, source in counted._asdict().items()}
     for name, sample in (samples | {"learned": partial(draw_learned, prior, plan)}).items():
         drawn = [sample(stream, voice) for stream, voice in enumerate(voices)]
-        yield judge(name, drawn, reference, codec, metrics, compared, advance)
+        yield judge(name, drawn, map(codec.decode, drawn), reference, metrics, compared, advance)
 
 
 def draw(source: Unigram | Bigram, plan: Plan, stream: int, voice: Codes) -> Codes:
@@ -116,7 +118,31 @@ def draw_learned(prior: Prior, plan: Plan, stream: int, voice: Codes) -> Codes:
     )
 
 
-def excerpts(speech: Sequence[Codes], count: int, seconds: float) -> list[Codes]:
+@dataclass(frozen=True)
+class Excerpt:
+    """A piece of an utterance.
+
+    Attributes:
+        codes: of the piece.
+        whole: those of the utterance.
+        start: of the piece, in samples.
+    """
+
+    codes: Codes
+    whole: Codes
+    start: int
+
+    @classmethod
+    def of(cls, whole: Codes, start: float, end: float) -> Excerpt:
+        """From where to where, in seconds."""
+        return cls(whole.slice(start, end), whole, round(start * whole.sample_rate) // whole.hop * whole.hop)
+
+    def sound(self, codec: Codec) -> np.ndarray:
+        """The piece (T,) as it sounds within the utterance: by themselves predictive codes begin in another way."""
+        return codec.decode(self.whole)[self.start : self.start + self.codes.samples]
+
+
+def excerpts(speech: Sequence[Codes], count: int, seconds: float) -> list[Excerpt]:
     """At most `count` pieces of this length, first one of each utterance, then the next of each.
 
     What is left of an utterance lies half before and half behind its pieces; one that is shorter is a piece as a whole.
@@ -125,8 +151,8 @@ def excerpts(speech: Sequence[Codes], count: int, seconds: float) -> list[Codes]
     for codes in speech:
         whole = int(codes.seconds // seconds)
         start = (codes.seconds - whole * seconds) / 2
-        spans = [codes.slice(start + k * seconds, start + (k + 1) * seconds) for k in range(whole)]
-        pieces.append(spans or [codes])
+        spans = [Excerpt.of(codes, start + k * seconds, start + (k + 1) * seconds) for k in range(whole)]
+        pieces.append(spans or [Excerpt(codes, codes, 0)])
     turns = itertools.zip_longest(*pieces)
     return [piece for turn in turns for piece in turn if piece is not None][:count]
 
@@ -134,8 +160,8 @@ def excerpts(speech: Sequence[Codes], count: int, seconds: float) -> list[Codes]
 def judge(
     name: str,
     samples: Sequence[Codes],
+    sounds: Iterable[np.ndarray],
     reference: Sequence[Codes],
-    codec: Codec,
     metrics: Sequence[Metric],
     compared: int | None = None,
     advance: Callable[[], None] = lambda: None,
@@ -143,6 +169,7 @@ def judge(
     """Compare samples with the codes of real speech, and judge how they sound.
 
     Args:
+        sounds: the samples decoded, (T,) each.
         compared: how many frames of each sample count in the divergences; by default all.
     """
     ours, real = [codes.numpy()[:, :compared] for codes in samples], [codes.numpy() for codes in reference]
@@ -150,10 +177,11 @@ def judge(
     alone = [divergence(np.concatenate(ours, 1)[q], np.concatenate(real, 1)[q]) for q in quantizers]
     successive = [divergence(pairs(ours, q, size), pairs(real, q, size)) for q in quantizers]
     silences, values = [], []
-    for codes in samples:
-        decoded = np.clip(codec.decode(codes), -1.0, 1.0)  # as a file would hold it
+    for codes, sound in zip(samples, sounds, strict=True):
+        decoded = np.clip(sound, -1.0, 1.0)  # as a file would hold it
         silences.append(silence(decoded, codes.sample_rate))
-        values.append([metric(decoded, decoded, codes.sample_rate) for metric in metrics])
+        heard = audio.prepare(decoded, codes.sample_rate, audio.SAMPLE_RATE)  # the rate of the metrics
+        values.append([metric(heard, heard, audio.SAMPLE_RATE) for metric in metrics])
         advance()
     return Generated(
         name=name,

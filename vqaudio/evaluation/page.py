@@ -64,7 +64,7 @@ def svg(figure: Figure, name: str, description: str) -> Markup:
         figure.savefig(file, format="svg", metadata=nothing)
     body = file.getvalue()
     body = body[body.index("<svg") :]
-    body = re.sub(r'(\sid="|href="#|url\(#)', rf"\g<1>{name}-", body)
+    body = re.sub(r'(\sid="|href="#|url\(#)', lambda found: f"{found[1]}{escape(name)}-", body)
     box = re.search(r'viewBox="[^"]*"', body)
     assert box  # matplotlib always writes one
     head = f'<svg {box[0]} role="img" aria-label="{escape(description)}" xmlns:xlink="http://www.w3.org/1999/xlink">'

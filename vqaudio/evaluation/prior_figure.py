@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vqaudio.evaluation import figures
 from vqaudio.evaluation.context import BLOCK_SECONDS, Context
 from vqaudio.evaluation.generated import Generated
 from vqaudio.evaluation.prior import Cost
@@ -19,7 +20,7 @@ def draw(path: Path, kind: str, title: str, report: Report) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=INCHES, layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(figures.plain(title))
     (upper_left, upper_right), (lower_left, lower_right) = figure.subplots(2, 2)
     _bits(upper_left, report.costs)
     _context(upper_right, report.context)

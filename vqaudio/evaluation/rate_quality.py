@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vqaudio.evaluation import figures
 from vqaudio.evaluation.estimates import Estimate
 from vqaudio.evaluation.metrics import Metric
 from vqaudio.evaluation.results import Evaluation, Result
@@ -160,7 +161,7 @@ def _point(axes: Any, point: Point) -> None:
 
 def _label(axes: Any, point: Point) -> Any:
     return axes.annotate(
-        point.name,
+        figures.plain(point.name),
         (point.rate, point.estimate.mean),
         textcoords="offset points",
         xytext=(0, 0),

@@ -21,11 +21,11 @@ def plain(value: Any) -> Any:
 
 
 def write(target: Path, record: Mapping[str, Any], force: bool) -> None:
-    """Write a record of plain values to a file.
+    """Write a record to a file, as `plain` values.
 
     Raises:
         UsageError: where it exists and `force` is not given.
         VqaudioError: where it cannot be written.
     """
     with replacing(target, force) as temporary:
-        temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+        temporary.write_text(json.dumps(plain(dict(record)), indent=1, allow_nan=False) + "\n")

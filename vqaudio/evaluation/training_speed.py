@@ -182,9 +182,9 @@ def spoken(sample_rate: int, crop_seconds: float) -> Corpus:
     return Corpus(
         starts=np.arange(UTTERANCES) * length,
         lengths=np.full(UTTERANCES, length),
-        speakers=np.zeros(UTTERANCES, np.int64),
+        speakers=np.arange(UTTERANCES) % 2,
         names=np.array([str(i) for i in range(UTTERANCES)]),
-        speaker_names=np.array(["sample"]),
+        speaker_names=np.array(["one", "other"]),  # as many as a table of speakers has at least
         key="",
         samples=np.rint(samples).clip(-FULL_SCALE, FULL_SCALE - 1).astype(np.int16),
         sample_rate=sample_rate,

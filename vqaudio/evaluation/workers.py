@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -29,12 +31,8 @@ def spread(work: Callable[[Piece], Outcome], pieces: Sequence[Piece], jobs: int)
     """
     jobs = min(jobs, len(pieces))
     if jobs <= 1:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+        with _one_thread():
             yield from map(work, pieces)
-        finally:
-            torch.set_num_threads(threads)
         return
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(jobs, context, _start, (work,)) as pool:
@@ -46,6 +44,22 @@ def spread(work: Callable[[Piece], Outcome], pieces: Sequence[Piece], jobs: int)
             pool.shutdown(wait=False, cancel_futures=True)  # after an error or Ctrl-C the rest is not wanted
 
 
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread for torch, and for what goes by OMP_NUM_THREADS, as a prior does."""
+    threads, wanted = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        if wanted is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = wanted
+
+
 _work: Callable[[Any], Any]
 
 
@@ -53,6 +67,7 @@ def _start(work: Callable[[Any], Any]) -> None:
     global _work
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent alone answers Ctrl-C
     torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
     _work = work
 
 

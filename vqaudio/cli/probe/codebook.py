@@ -68,7 +68,7 @@ def codebook(
         result = probe.probe(codec, speech.utterances)
     name, fingerprint = codec.config.name, codec.fingerprint.hex()
     title = f"{name} ({fingerprint}): {result.utterances} utterances, {result.frames / result.frame_rate:.1f} s"
-    Console().print(_table(title, result))
+    Console(markup=False).print(_table(title, result))
     if target is not None:
         record = {
             "model": {"name": name, "fingerprint": fingerprint, "path": model},

@@ -85,7 +85,7 @@ def collapse(
         table.add_column(name, justify="right")
     for row, cells in probe.rows(columns):
         table.add_row(row, *cells)
-    Console().print(table)
+    Console(markup=False).print(table)
     if target is not None:
         record = {
             "settings": {"directory": str(directory), "limit": limit, "model": model, "vaes": [str(p) for p in vaes]},

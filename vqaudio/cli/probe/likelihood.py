@@ -26,6 +26,7 @@ def likelihood(directory: Path, model: str | None, device: str, limit: int | Non
 
     import vqaudio
     from vqaudio import audio
+    from vqaudio.evaluation import records
     from vqaudio.evaluation.probes import likelihood as probe
     from vqaudio.evaluation.speech import audio_files
 
@@ -35,7 +36,7 @@ def likelihood(directory: Path, model: str | None, device: str, limit: int | Non
     with progress("likelihood", None, quiet=False):
         result = probe.likelihood(codec.model, waveforms)
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(result)))
+        click.echo(json.dumps(records.plain(dataclasses.asdict(result))))
         return
     click.echo(f"{result.utterances} utterances, {result.seconds:.1f} s; bits per sample, lower is better:")
     for name in ("true", "shuffled_in_time", "other_utterance", "zero"):

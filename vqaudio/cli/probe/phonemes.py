@@ -73,7 +73,7 @@ def phonemes(
     for score in result.scores:
         told = f"{score.information.mean:.2f} ({100 * score.share:.0f} %)"
         table.add_row(score.name, probe.percent(score.accuracy), probe.percent(score.without_silence), told)
-    Console().print(table)
+    Console(markup=False).print(table)
     if target is not None:
         record = {
             "model": {

@@ -72,7 +72,7 @@ def speakers(
         low, mean, high = (100 * value for value in (row.accuracy.low, row.accuracy.mean, row.accuracy.high))
         table.add_row(TITLES[row.name], str(row.width), f"{mean:.1f}", f"{low:.1f} to {high:.1f}")
     table.add_row("chance", "", f"{100 * result.chance:.1f}", "")
-    Console().print(table)
+    Console(markup=False).print(table)
     if target is not None:
         record = {
             "model": {"name": name, "fingerprint": fingerprint, "path": model},

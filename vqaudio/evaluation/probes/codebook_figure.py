@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from vqaudio.evaluation import figures
 from vqaudio.evaluation.probes.alignment import CLASS_OF, CLASSES, PHONES, UNKNOWN
 from vqaudio.evaluation.probes.codebook import Codebook, Excerpt
 
@@ -26,7 +27,7 @@ def draw(path: Path, kind: str, title: str, result: Codebook, excerpt: Excerpt) 
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=INCHES, layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(figures.plain(title))
     by_phoneme = result.counts is not None
     upper = ["usage", "phonemes"] if by_phoneme else ["usage", "rank"]
     lower = [["rank", "spectrogram"], ["rank", "codes"]] if by_phoneme else [["spectrogram"] * 2, ["codes"] * 2]
@@ -124,7 +125,7 @@ def _spectrogram(axes: Any, excerpt: Excerpt) -> None:
     axes.set_ylabel("kHz")
     axes.tick_params(labelbottom=False)
     known = bool((excerpt.phones != UNKNOWN).any())
-    axes.set_title(excerpt.name, fontsize=10, loc="left", pad=16 if known else 6)
+    axes.set_title(figures.plain(excerpt.name), fontsize=10, loc="left", pad=16 if known else 6)
     for phone, start, end in _stretches(excerpt):
         axes.axvline(start, color="white", linewidth=0.6, alpha=0.7)
         axes.text(

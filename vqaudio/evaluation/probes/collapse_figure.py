@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vqaudio.evaluation import figures
 from vqaudio.evaluation.probes.collapse import Collapse
 
 INCHES = (11.0, 4.5)
@@ -17,7 +18,7 @@ def draw(path: Path, kind: str, title: str, columns: Sequence[Collapse]) -> None
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=INCHES, layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(figures.plain(title))
     listening = [column for column in columns if column.likelihood is not None]
     axes = figure.subplots(1, 1 + bool(listening), squeeze=False)[0]
     if listening:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from vqaudio.evaluation import figures
 from vqaudio.evaluation.estimates import Estimate
 from vqaudio.evaluation.probes.alignment import PHONES
 from vqaudio.evaluation.probes.phonemes import Phonemes
@@ -20,7 +21,7 @@ def draw(path: Path, kind: str, title: str, result: Phonemes) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=INCHES, layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(figures.plain(title))
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
     image = _matrix(left, result.counts)
     figure.colorbar(image, ax=left, label="share of the code's frames", shrink=0.6)

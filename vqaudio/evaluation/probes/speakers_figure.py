@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vqaudio.evaluation import figures
 from vqaudio.evaluation.probes.speaker_features import REFERENCES, TITLES
 from vqaudio.evaluation.probes.speakers import Report
 
@@ -18,7 +19,7 @@ def draw(path: Path, kind: str, title: str, report: Report) -> None:
 
     figure = Figure(figsize=INCHES, dpi=150, layout="constrained")
     axes = figure.subplots()
-    axes.set_title(title, fontsize=10, loc="left")
+    axes.set_title(figures.plain(title), fontsize=10, loc="left")
     accuracies = [row.accuracy for row in report.rows]
     errors = [[a.mean - a.low for a in accuracies], [a.high - a.mean for a in accuracies]]
     colours = [REFERENCE if row.name in REFERENCES else CODED for row in report.rows]

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vqaudio import audio
 from vqaudio.codec import Codec
 from vqaudio.errors import UsageError
 from vqaudio.evaluation.contenders import WARM_UP_SECONDS
@@ -141,9 +142,10 @@ def compare(
         times.append((fast.elapsed, slow.elapsed))
         apart.append(float((fast.codes != slow.codes).mean()))
         heard = [np.clip(coded.decoded[: len(waveform)], -1.0, 1.0) for coded in (fast, slow)]  # as a file holds it
+        original, *judged = (audio.prepare(sound, sample_rate, audio.SAMPLE_RATE) for sound in (waveform, *heard))
         for metric in metrics:
-            values[metric.name].append([metric(waveform, decoded, sample_rate) for decoded in heard])
-            weights[metric.name].append(metric.weight(waveform, sample_rate))
+            values[metric.name].append([metric(original, decoded, audio.SAMPLE_RATE) for decoded in judged])
+            weights[metric.name].append(metric.weight(original, audio.SAMPLE_RATE))
         advance()
     total = sum(seconds)
     fast_time, slow_time = np.sum(times, axis=0)
