@@ -34,9 +34,10 @@ resume=()
 if [ -e "$RUN_DIR/recipe.json" ]; then resume=(--resume); fi
 
 requeue=
-# srun passes the signal on: the processes finish their step and save, for which torchrun leaves them 30 seconds.
-stop() { requeue=1; kill -TERM "$job"; }
+# The processes finish their step and save, for which torchrun leaves them 30 seconds; srun itself would kill them.
+stop() { requeue=1; scancel --signal=TERM "$SLURM_JOB_ID" || kill -TERM "$job" || true; }
 trap stop USR1
+export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1} # which srun does not take from sbatch by itself
 
 srun --kill-on-bad-exit=1 \
     torchrun --nnodes "$SLURM_JOB_NUM_NODES" --nproc-per-node "$PROCESSES" \

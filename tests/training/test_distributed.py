@@ -84,12 +84,46 @@ def test_codebooks_are_those_of_one_process_that_hears_everything(tmp_path):
                 np.testing.assert_allclose(found[0][case][name], value, rtol=1e-4, atol=1e-5)
 
 
-def test_the_others_wait_until_a_corpus_is_fetched(monkeypatch):
-    joined = []
-    monkeypatch.setenv("LOCAL_RANK", "0")
-    monkeypatch.setattr(distributed, "init_process_group", lambda backend, timeout: joined.append((backend, timeout)))
-    start("cpu")
-    assert joined == [("gloo", datetime.timedelta(days=1))]
+def _fetch(rank, succeeds, address, results, both):
+    brief = datetime.timedelta(seconds=1)
+    both.wait(120)
+    distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2, timeout=brief)
+    try:
+        with training_distributed.first_alone():
+            if rank == 0:
+                time.sleep(3)
+                assert succeeds
+            results.put((rank, time.time()))
+    except (AssertionError, RuntimeError) as error:
+        results.put((rank, type(error)))
+
+
+@pytest.mark.parametrize("succeeds", [True, False])
+def test_the_others_wait_until_a_corpus_is_fetched_or_who_fetches_it_is_gone(tmp_path, succeeds):
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    address = f"file://{tmp_path}/rendezvous"
+    both = context.Barrier(2)
+    processes = [context.Process(target=_fetch, args=(i, succeeds, address, results, both)) for i in range(2)]
+    for process in processes:
+        process.start()
+    found = dict(results.get(timeout=120) for _ in processes)
+    for process in processes:
+        process.join(60)
+    if succeeds:
+        assert found[0] <= found[1]
+    else:
+        assert found[0] is AssertionError and issubclass(found[1], RuntimeError)
+
+
+def test_a_process_on_a_gpu_says_which_one_is_its_own(monkeypatch):
+    joined = {}
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: joined.update(set=device))
+    monkeypatch.setattr(distributed, "init_process_group", lambda backend, **rest: joined.update(rest, backend=backend))
+    start("cuda:1")
+    place = torch.device("cuda:1")
+    assert joined.items() >= {"set": place, "backend": "nccl", "device_id": place}.items()
 
 
 def test_every_process_has_a_gpu_of_its_own(monkeypatch):
@@ -121,10 +155,13 @@ def plan(recipe):
         speaker=dataclasses.replace(recipe.codec.speaker, dropout=0.0),
         conditioning=dataclasses.replace(recipe.codec.conditioning, jitter=0.0),
     )
-    stages = tuple(dataclasses.replace(stage, quantize_after=0, batch_size=4) for stage in recipe.stages)
+    stages = tuple(dataclasses.replace(stage, quantize_after=0, batch_size=2) for stage in recipe.stages)
+    twice = dataclasses.replace(recipe.optimizer, accumulate=2)
     corpus = dataclasses.replace(recipe.corpus, sample_seconds=0.0)
     level = (0.0, 0.0)
-    return dataclasses.replace(recipe, corpus=corpus, codec=codec, stages=stages, gain_range_db=level, bf16=False)
+    return dataclasses.replace(
+        recipe, corpus=corpus, codec=codec, stages=stages, optimizer=twice, gain_range_db=level, bf16=False
+    )
 
 
 @pytest.fixture
@@ -193,7 +230,7 @@ def test_two_processes_train_as_one_does_and_one_of_them_writes(plan, arguments,
 
 
 def test_a_step_that_is_broken_in_one_process_is_skipped_in_both(plan, arguments, tmp_path, monkeypatch):
-    monkeypatch.setenv("BROKEN", "4")
+    monkeypatch.setenv("BROKEN", "8")  # of two micro-batches a step
     run = subprocess.run([*TORCHRUN, *arguments(plan)], capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
     assert {step: entry["skipped_steps"] for step, entry in curve(tmp_path / "many").items() if step in (4, 5, 6)} == {
@@ -232,6 +269,6 @@ def test_a_run_that_is_stopped_or_killed_goes_on_in_one_process(plan, arguments,
 
 def test_a_batch_that_cannot_be_shared_is_an_error(plan, tmp_path, monkeypatch):
     monkeypatch.setattr(training_distributed, "world", lambda: 3)
-    with pytest.raises(RecipeError, match="3 processes cannot share the batch of 4 of the stage 'codes'"):
+    with pytest.raises(RecipeError, match="3 processes cannot share the batch of 2 of the stage 'codes'"):
         loop.train(plan, tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,11 +59,12 @@ class TestRun:
         assert {"wavenet", "wavenet_shuffled", "wavenet_bits", "bound"} <= set(validation[-1])
         assert vqaudio.load(tmp_path / "run" / "best.safetensors").config == recipe.codec
         samples = find_samples(tmp_path / "run")  # at multiples of 4, and at the end of every stage
-        assert list(samples) == [4, 5, 8, 10] and set(samples[10]) == {"original", "spectral", "wavenet"}
+        assert list(samples) == [4, 5, 8, 10]
+        assert set(samples[8]) == {"original", "spectral"} and set(samples[10]) == {"original", "wavenet"}
         originals = [audio.read(sounds["original"]) for sounds in samples.values()]
         assert all(np.array_equal(sound, originals[0]) for sound in originals) and len(originals[0]) == 640
         report = run_report.render(run_log.read_run(tmp_path / "run"), None)
-        assert "after all its 10 steps" in report and report.count("<audio ") == 9
+        assert "after all its 10 steps" in report and report.count("<audio ") == 8
         assert f"<td>{validation[-1]['wavenet']:.4g}</td>" in report
 
     def test_learns(self, recipe, tmp_path):
@@ -131,6 +133,14 @@ class TestRun:
         assert not (tmp_path / "run" / "samples").exists()
         run_report.render(run_log.read_run(tmp_path / "run"), None)
 
+    @pytest.mark.parametrize("name", ["model.safetensors", "best.safetensors"])
+    def test_a_model_of_no_run_is_kept(self, recipe, tmp_path, name):
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / name).write_bytes(b"mine")
+        with pytest.raises(RecipeError, match="holds a model"):
+            loop.train(recipe, tmp_path / "run", quiet=True)
+        assert (tmp_path / "run" / name).read_bytes() == b"mine"
+
     def test_a_saved_recipe_that_is_no_text(self, recipe, tmp_path):
         (tmp_path / "run").mkdir()
         (tmp_path / "run" / "recipe.json").write_bytes(b"\xff\xfe")
@@ -179,6 +189,43 @@ class TestResume:
         assert load_checkpoint(tmp_path / "run" / "last.safetensors")[0]["step"] == 3
         assert vqaudio.load(tmp_path / "run" / "model.safetensors").config == recipe.codec
         assert signal.getsignal(signal.SIGINT) is handler
+
+    def test_sigterm_again_while_it_saves(self, recipe, tmp_path, monkeypatch):
+        """As Slurm and torchrun send it, each for itself."""
+
+        class Ended(loop.Run):
+            def save(self):
+                if self.step:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                super().save()
+
+        monkeypatch.setattr(loop, "Run", Ended)
+        handler = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("nobody took the signal"))
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                loop.train(recipe, tmp_path / "run", quiet=True)
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+        assert load_checkpoint(tmp_path / "run" / "last.safetensors")[0]["step"] == 2
+        assert vqaudio.load(tmp_path / "run" / "model.safetensors").config == recipe.codec
+
+    def test_a_corpus_that_has_changed_is_another(self, recipe, tmp_path):
+        loop.train(recipe, tmp_path / "run", quiet=True)
+        file = next(Path(recipe.corpus.path).rglob("*.wav"))
+        file.rename(file.with_name("renamed.wav"))
+        with pytest.raises(RecipeError, match="another corpus in the same place"):
+            loop.train(recipe, tmp_path / "run", resume=True, quiet=True)
+
+    def test_what_it_started_from_may_be_gone(self, recipe, tmp_path, monkeypatch):
+        loop.train(recipe, tmp_path / "first", quiet=True)
+        saved = tmp_path / "saved.safetensors"
+        (tmp_path / "first" / "model.safetensors").rename(saved)
+        further = dataclasses.replace(recipe, initial=str(saved))
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(loop, "Run", stop_before(loop.Run, 2, lambda run: setattr(run, "interrupted", True)))
+            loop.train(further, tmp_path / "run", quiet=True)
+        saved.unlink()
+        assert loop.train(further, tmp_path / "run", resume=True, quiet=True).exists()
 
     def test_a_missing_or_damaged_checkpoint_is_an_error(self, recipe, tmp_path):
         recipe = dataclasses.replace(recipe, stages=(dataclasses.replace(recipe.stages[0], steps=3),))
@@ -240,7 +287,7 @@ class SlopeTask(Task):
         assert not self.model.training
         return {"total": float((self.model.weight - self.plan.slope).abs())}
 
-    def log_samples(self, log, step):
+    def log_samples(self, log, step, steps):
         log.say("A slope makes no sound.")
 
     def save(self, path, weights):
@@ -272,3 +319,13 @@ def test_trains_what_is_no_codec(tmp_path):
     assert loop.run_plan(plan, prepare, tmp_path / "run", resume=True, quiet=True) == path
     with pytest.raises(RecipeError, match="another recipe"):
         loop.run_plan(dataclasses.replace(plan, slope=3.0), prepare, tmp_path / "run", resume=True, quiet=True)
+
+
+def test_speed_counts_training_alone(monkeypatch):
+    clock = iter([0.0, 1.0, 8.0, 10.0, 10.0])
+    monkeypatch.setattr(loop.time, "monotonic", lambda: next(clock))
+    window = loop.Window(lambda means: {})
+    window.add({}, torch.tensor(0.0))
+    with window.aside():
+        pass
+    assert window.means(6.0) == {"times_real_time": 2.0}

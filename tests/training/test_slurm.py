@@ -1,4 +1,5 @@
-"""The script for Slurm, against an `srun` and an `scontrol` that do on this machine what Slurm's do on many."""
+"""The script for Slurm, against programs that do on this machine what those of the same names do on many: `srun` starts
+a step and kills it at SIGTERM, `scancel` signals the step, `scontrol` queues again."""
 
 from __future__ import annotations
 
@@ -29,10 +30,15 @@ esac
 TELLING = """#!/usr/bin/env bash
 printf '%s\\n' "$@" > told
 """
+SCANCEL = """#!/usr/bin/env bash
+[ "$*" = "--signal=TERM 71" ] && kill -TERM "$(cat step)"
+"""
 WAITING = """#!/usr/bin/env bash
-trap 'sleep 0.2; echo saved > stopped; exit 1' TERM
-touch started
-while :; do sleep 0.05; done
+echo "$SRUN_CPUS_PER_TASK" > cores
+bash -c 'trap "sleep 0.2; echo saved > stopped; exit 1" TERM
+echo $$ > step; touch started; while :; do sleep 0.05; done' & step=$!
+trap 'kill -KILL $step' TERM
+wait $step
 """
 TWO_NODES = """#!/usr/bin/env bash
 while [[ $1 == -* ]]; do shift; done
@@ -49,11 +55,12 @@ def job(tmp_path, monkeypatch):
     programs.mkdir()
 
     def start(srun, *arguments, **environment):
-        for name, text in (("srun", srun), ("scontrol", SCONTROL)):
+        for name, text in (("srun", srun), ("scontrol", SCONTROL), ("scancel", SCANCEL)):
             (programs / name).write_text(text)
             (programs / name).chmod(0o755)
         path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
         slurm = {"SLURM_JOB_ID": "71", "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_NODELIST": "node[1-2]"}
+        slurm |= {"SLURM_CPUS_PER_TASK": "5"}
         places = {"RUN_DIR": str(tmp_path / "run"), "PYTHONPATH": str(ROOT), "PATH": path}
         return subprocess.Popen(
             ["bash", SCRIPT, *arguments], cwd=tmp_path, env=os.environ | slurm | places | environment
@@ -92,6 +99,7 @@ def test_saves_and_queues_again_before_its_time_is_up(job, tmp_path):
     process.send_signal(signal.SIGUSR1)
     assert process.wait(60) == 0
     assert (tmp_path / "stopped").exists() and (tmp_path / "requeued").read_text() == "71\n"
+    assert (tmp_path / "cores").read_text() == "5\n"
 
 
 def test_goes_on_on_two_nodes_with_a_run_of_one_process(job, recipe, tmp_path, monkeypatch):

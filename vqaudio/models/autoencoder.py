@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from vqaudio.models.conditioning import Conditioning
 from vqaudio.models.config import CodecConfig, check
@@ -139,7 +139,7 @@ class Autoencoder(nn.Module, ABC):
             own = heard.pitch()
             if pitch is not None:
                 losses["pitch"] = pitch_distance(heard, pitch)
-                told = (torch.arange(len(own), device=own.device) % 2 == 0)[:, None] & self.spectral.training
+                told = every_other(own) & self.spectral.training
                 own = torch.where(told, pitch, own)
             decoded = self.spectral.synthesis(heard, own)
             if objective is not None:
@@ -162,6 +162,13 @@ class Autoencoder(nn.Module, ABC):
     def part(self, name: str) -> nn.Module | None:
         """One of `PARTS`; None for a decoder that the configuration leaves out."""
         return getattr(self, name)
+
+
+def every_other(items: Tensor) -> Tensor:
+    """Which of the items (B, ...) have an even place in the batch of all processes, (B, 1): in equal shares of one item
+    each, those of every other process."""
+    rank = distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
+    return (torch.arange(len(items), device=items.device) + rank * len(items))[:, None] % 2 == 0
 
 
 def keep_variance(module: nn.Module) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 
-PATIENCE = datetime.timedelta(days=1)  # others wait while process 0 fetches and packs the corpus, which may take hours
+PATIENCE = datetime.timedelta(hours=1)  # while process 0 validates, samples and saves; where one is gone, then all stop
+PACKING = datetime.timedelta(days=1)  # while process 0 fetches and packs the corpus, which may take hours
 
 
 def own_device(device: str) -> str:
@@ -24,11 +25,13 @@ def start(device: str) -> torch.device:
     """Join the run that torchrun started, if it did, on the process's own device."""
     if "LOCAL_RANK" not in os.environ:
         return torch.device(device)
-    if device.startswith("cuda"):
-        torch.cuda.set_device(device)
-    if not distributed.is_initialized():
-        distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=PATIENCE)
-    return torch.device(device)
+    place = torch.device(device)
+    if place.type == "cuda":
+        torch.cuda.set_device(place)
+    if not distributed.is_initialized():  # NCCL would guess the GPU by the rank, which may be that of another process
+        own, backend = (place, "nccl") if place.type == "cuda" else (None, "gloo")
+        distributed.init_process_group(backend, timeout=PATIENCE, device_id=own)
+    return place
 
 
 def stop() -> None:
@@ -92,11 +95,16 @@ def together() -> None:
 @contextlib.contextmanager
 def first_alone() -> Iterator[None]:
     """Let process 0 do something before the others do it too, so that they find what it leaves behind."""
+    if world() == 1:
+        yield
+        return
+    group = distributed.new_group(backend="gloo", timeout=PACKING)  # gloo finds at once that another process is gone
     if rank() > 0:
-        distributed.barrier()
+        distributed.barrier(group)
     yield
-    if rank() == 0 and world() > 1:
-        distributed.barrier()
+    if rank() == 0:
+        distributed.barrier(group)
+    distributed.destroy_process_group(group)
 
 
 def average_gradients(model: nn.Module) -> None:

@@ -123,7 +123,10 @@ def run_plan(
     tensorboard()  # or its lack would be found out only when the folder is taken
     distributed.together()
     torch.manual_seed(plan.seed)
-    run = Run(plan, build(), folder, place)
+    task = build()
+    if not resume:
+        task.begin()
+    run = Run(plan, task, folder, place)
     if distributed.rank() == 0:
         _start_folder(folder)
     if resume:
@@ -146,6 +149,8 @@ def _check_folder(folder: Path, plan: Plan, resume: bool) -> None:
         raise RecipeError(f"The run in '{folder}' was started with another recipe; resume it with the same one.")
     if not resume and path.exists():
         raise RecipeError(f"'{folder}' holds a run already; resume it or choose another folder.")
+    if not resume and any((folder / name).exists() for name in ("model.safetensors", "best.safetensors")):
+        raise RecipeError(f"'{folder}' holds a model of which no run is there; choose another folder.")
 
 
 def _check_shares(plan: Plan) -> None:
@@ -195,12 +200,14 @@ class Run:
 
     def train(self, log: Log | None) -> Path:
         """Step until the end or an interruption; save then. Returns the path of the model."""
-        if self.step < self.total_steps:  # a run at its end may have been stopped before it wrote its model
-            self._advance(log)
-            self.save()
         path = self.folder / "model.safetensors"
-        if distributed.rank() == 0:
-            self.task.save(path, self.average)
+        with self._signals():
+            if self.step < self.total_steps:  # a run at its end may have been stopped before it wrote its model
+                self._advance(log)
+                self.save()
+            if distributed.rank() == 0:
+                self.task.save(path, self.average)
+            distributed.together()  # who leaves before process 0 has saved may take it along
         if self.step < self.total_steps:
             if log:
                 log.say(f"Stopped at step {self.step} of {self.total_steps}; --resume goes on from there.")
@@ -210,7 +217,7 @@ class Run:
     def _advance(self, log: Log | None) -> None:
         """Step until the end or an interruption."""
         window = Window(self.task.figures)
-        with self._signals(), fast_arithmetic(self.device):
+        with fast_arithmetic(self.device):
             while self.step < self.total_steps and not self._interrupted_anywhere():
                 stage = self._enter_stage()
                 losses, skipped = self._train_step(stage)
@@ -222,13 +229,14 @@ class Run:
                     self._log_figures(window, stage, log)
                 if self.step % self.look_every == 0 or last:
                     self._check_skips()
-                if self.step % schedule.validate_every == 0 or last:
-                    self._validate(stage, log)
-                if self.step % schedule.checkpoint_every == 0:
-                    self.save()
-                due = self.step % schedule.sample_every == 0 or last
-                if log and due and not self.interrupted:  # a WaveNet's sample may take longer than who stops it waits
-                    self._log_samples(log)
+                with window.aside():
+                    if self.step % schedule.validate_every == 0 or last:
+                        self._validate(stage, log)
+                    if self.step % schedule.checkpoint_every == 0:
+                        self.save()
+                    due = self.step % schedule.sample_every == 0 or last
+                    if log and due and not self.interrupted:  # a WaveNet's may take longer than who stops it waits
+                        self._log_samples(log)
 
     def _interrupted_anywhere(self) -> bool:
         """Whether to stop here. Processes on GPUs, which have to wait for the answer, ask only now and then."""
@@ -240,6 +248,7 @@ class Run:
         """Give up where too many steps in a row were skipped."""
         if self.skips.in_a_row >= MOST_IN_A_ROW:
             self.save()
+            distributed.together()  # as in `train`
             raise TrainingError(
                 f"The loss or its gradient was not finite in {MOST_IN_A_ROW} steps in a row, up to step {self.step}; "
                 f"'{self.folder / 'last.safetensors'}' has the weights before them, and --resume goes on from there."
@@ -316,7 +325,9 @@ class Run:
         before = [(tensor, tensor.detach().clone()) for tensor in self.task.moving()]
         losses: dict[str, Tensor] = {}
         for micro in range(config.accumulate):
-            for name, value in self._micro_step(self.step * config.accumulate + micro, within).items():
+            with self._unshared(micro + 1 < config.accumulate):
+                found = self._micro_step(self.step * config.accumulate + micro, within)
+            for name, value in found.items():
                 losses[name] = losses.get(name, 0) + value.detach() / config.accumulate
         losses["gradient_norm"] = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
         skipped = self.skips.judge([losses["total"], losses["gradient_norm"], *self.task.clip()])
@@ -327,6 +338,12 @@ class Run:
                 tensor.copy_(torch.where(skipped > 0, old, tensor))
         self._update_average(config.weight_ema, skipped)
         return losses, skipped
+
+    def _unshared(self, more: bool) -> contextlib.AbstractContextManager[None]:
+        """Keep gradients from the other processes where more of them will be added."""
+        if more and isinstance(self.forward, DistributedDataParallel):
+            return self.forward.no_sync()
+        return contextlib.nullcontext()
 
     def _micro_step(self, index: int, within: int) -> dict[str, Tensor]:
         """Add the gradients of one micro-batch; what the task tells of it."""
@@ -384,17 +401,18 @@ class Run:
     @torch.no_grad()
     def _log_samples(self, log: Log) -> None:
         with self._averaged():
-            self.task.log_samples(log, self.step)
+            self.task.log_samples(log, self.step, self.step - self.stage_start)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.bf16)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """Finish the step at Ctrl-C or SIGTERM; a second one stops at once."""
+        """Finish the step at Ctrl-C or SIGTERM. Ctrl-C again stops at once; SIGTERM may come twice, from Slurm and from
+        torchrun."""
 
         def interrupt(number: int, frame: FrameType | None) -> None:
-            if self.interrupted:
+            if self.interrupted and number == signal.SIGINT:
                 raise KeyboardInterrupt
             self.interrupted = True
 
@@ -425,6 +443,13 @@ class Window:
     def add(self, values: dict[str, Tensor], skipped: Tensor) -> None:
         """Take the tensors of one step, which count for nothing where the scalar `skipped` is 1.0."""
         self._items.append((values, skipped))
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """What the speed does not count."""
+        start = time.monotonic()
+        yield
+        self._since += time.monotonic() - start
 
     def means(self, batch_seconds: float) -> dict[str, float]:
         """The figures of the means over all processes, if any step counts, and the seconds of audio per second."""
