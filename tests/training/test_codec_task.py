@@ -225,3 +225,13 @@ def test_the_commitment_weight_rises_once_quantisation_begins(recipe):
     stage = dataclasses.replace(recipe.stages[0], quantize_after=10, commitment_ramp=4)
     weights = [ramped(stage, step).commitment / stage.weights.commitment for step in (0, 9, 10, 11, 13, 14, 50)]
     assert weights == [0, 0, 0.25, 0.5, 1, 1, 1]
+
+
+def test_decoders_hear_null_speakers_and_jitter_of_parts_that_are_done(recipe):
+    task = CodecTask(recipe, pack(recipe.corpus, recipe.codec.sample_rate, quiet=True), torch.device("cpu"))
+    task.enter(len(recipe.stages) - 1)  # of the WaveNet alone
+    model = task.model
+    assert model.speaker.training and model.conditioning.training and model.quantizer.training
+    assert not any(stage.training for stage in model.quantizer.stages)  # their averages are done
+    assert not model.encoder.training and not model.spectral.training
+    assert next(name for name, parameter in model.named_parameters() if parameter.requires_grad).startswith("wavenet")

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from vqaudio.models.config import QuantizerConfig
+from vqaudio.models.quantizer import ResidualQuantizer
 from vqaudio.training.optimizer import NARROWEST, Muon, matrices, optimizers, orthogonal, update
 from vqaudio.training.recipe import OptimizerConfig
 
@@ -55,6 +57,14 @@ def test_every_parameter_that_learns_is_in_one_optimiser():
     assert sorted(held) == sorted(id(p) for p in model.parameters() if p.requires_grad)
     assert [type(optimizer).__name__ for optimizer in built] == ["Muon", "AdamW"]
     assert {id(p) for p in built[0].param_groups[0]["params"]} == {id(model[1].weight)}
+
+
+def test_codebooks_are_left_to_adamw():
+    quantizer = ResidualQuantizer(QuantizerConfig(codebook="loss"), 64)
+    muon, adamw = optimizers(quantizer, OptimizerConfig())
+    codebook = quantizer.stages[0].codebook
+    assert any(p is codebook for p in adamw.param_groups[0]["params"])
+    assert any(p is quantizer.stages[0].project_in.weight for p in muon.param_groups[0]["params"])
 
 
 def test_tables_are_left_to_adamw():

@@ -243,6 +243,11 @@ class TestCheck:
             "stages.0.crop_seconds=Infinity",
             "seed=99999999999999999999999",
             "optimizer.accumulate=0",
+            "optimizer.clip_norm=-1",
+            "stages.0.steps=-1",
+            "codec.spectral=null",
+            "codec.encoder.kernel=4",
+            "codec.encoder.strides=[0]",
             "speeds=[]",
             "speeds=[1, 0]",
             "schedule.log_every=0",
@@ -251,6 +256,33 @@ class TestCheck:
     def test_numbers_that_make_no_sense(self, setting):
         with pytest.raises(RecipeError):
             override(RECIPE, [setting]).check()
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            (
+                ["stages.1.weights.mel=0", "codec.decoder=wavenet", "codec.spectral=null"],
+                "learns something from a loss",
+            ),
+            (
+                ['stages.1.parts=["conditioning"]', "stages.1.weights.adversarial=1", "stages.1.weights.spectral=0"],
+                "learns from discriminators beside the spectral loss",
+            ),
+            (["stages.1.quantize_after=1"], "starts a codebook only where the quantizer learns"),
+        ],
+    )
+    def test_stages_that_make_no_sense_unless_they_have_no_steps(self, settings, message):
+        wavenet = dataclasses.replace(RECIPE.codec, wavenet=WaveNetConfig())
+        recipe = override(dataclasses.replace(RECIPE, codec=wavenet), settings)
+        with pytest.raises(RecipeError, match=f"'decoder' .*{message}"):
+            recipe.check()
+        override(recipe, ["stages.1.steps=0"]).check()
+
+    def test_a_codebook_that_learns_by_its_loss_has_one(self):
+        settings = ["codec.quantizer.codebook=loss", "stages.0.weights.codebook=0"]
+        override(RECIPE, settings[:1]).check()
+        with pytest.raises(RecipeError, match="weighs the loss of a codebook"):
+            override(RECIPE, settings).check()
 
     def test_speakers_held_out_have_no_rows(self):
         codec = dataclasses.replace(RECIPE.codec, speaker=SpeakerConfig(kind="lookup", speakers=3))

@@ -38,14 +38,12 @@ class Quantized:
         codes: (B, quantizers, T), int64 in [0, K).
         codebook_loss: ||sg[z_e] - e||^2 per position, summed over quantisers; zero for a moving average.
         commitment_loss: ||z_e - sg[e]||^2 per position, summed over quantisers.
-        perplexity: (quantizers,), exp of the entropy of the codes in this batch.
     """
 
     latents: Tensor
     codes: Tensor
     codebook_loss: Tensor
     commitment_loss: Tensor
-    perplexity: Tensor
 
 
 def nearest(latents: Tensor, codebook: Tensor) -> Tensor:
@@ -348,7 +346,8 @@ def draw(latents: Tensor, count: int) -> Tensor:
     """`count` random rows of latents (N, d), the same in every process."""
     rows = latents[torch.randint(len(latents), (count,), device=latents.device)]
     if distributed.is_available() and distributed.is_initialized():
-        distributed.broadcast(rows, src=0)
+        rows = rows if distributed.get_rank() == 0 else torch.zeros_like(rows)
+        distributed.all_reduce(rows)  # a sum, because torch.compile knows no broadcast
     return rows
 
 
@@ -365,18 +364,14 @@ class ResidualQuantizer(nn.Module):
         stages = nn.ModuleList(VectorQuantizer(config, channels) for _ in range(config.quantizers))
         self.stages = cast(Sequence[VectorQuantizer], stages)
 
-    def forward(self, latents: Tensor, quantizers: int | None = None) -> Quantized:
-        """(B, D, T) to a `Quantized`, in fp32 also under autocast.
-
-        Args:
-            quantizers: how many of the stages to use; by default all.
-        """
+    def forward(self, latents: Tensor) -> Quantized:
+        """(B, D, T) to a `Quantized`, in fp32 also under autocast."""
         with torch.autocast(latents.device.type, enabled=False):
             residual = latents.float()
             total = torch.zeros_like(residual)
             keep = self._kept_stages(residual)
             codes, codebook_loss, commitment_loss = [], residual.new_zeros(()), residual.new_zeros(())
-            for i, stage in enumerate(self.stages[: quantizers or len(self.stages)]):
+            for i, stage in enumerate(self.stages):
                 quantized, index, codebook, commitment = stage(residual)
                 total = total + torch.where(keep > i, quantized, 0.0)
                 residual = residual - quantized
@@ -384,10 +379,9 @@ class ResidualQuantizer(nn.Module):
                 codebook_loss = codebook_loss + codebook
                 commitment_loss = commitment_loss + commitment
             stacked = torch.stack(codes, dim=1)
-            used = torch.stack([perplexity(histogram(c, self.config.codebook_size)) for c in codes])
         if self.config.codebook == "ema":
             codebook_loss = codebook_loss.detach() * 0
-        return Quantized(total, stacked, codebook_loss, commitment_loss, used)
+        return Quantized(total, stacked, codebook_loss, commitment_loss)
 
     def bypass(self, latents: Tensor) -> Tensor:
         """The latents (B, D, T) through all projections without quantisation: how training begins."""

@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from vqaudio.errors import TrainingError
+from vqaudio.errors import RecipeError, TrainingError
 from vqaudio.files import replacing
 
 
@@ -71,3 +71,18 @@ def restore_optimizer(optimizer: Optimizer, model: nn.Module, tensors: dict[str,
         target = parameters[parameter]
         if id(target) in own:
             optimizer.state[target][key] = tensor.to(target.device)
+
+
+def as_tensor(data: bytes) -> Tensor:
+    """Bytes as a checkpoint holds them, (n,) uint8."""
+    return torch.tensor(list(data), dtype=torch.uint8)
+
+
+def check_same(found: Tensor, data: bytes, what: str) -> None:
+    """See that what a recipe names only by its place is what it was when the checkpoint was written.
+
+    Raises:
+        RecipeError: where it is not.
+    """
+    if not torch.equal(found, as_tensor(data)):
+        raise RecipeError(f"The run was started with another {what} in the same place; resume it with that one.")

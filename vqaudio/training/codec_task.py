@@ -18,7 +18,7 @@ from vqaudio.models.vqvae import VQVAE
 from vqaudio.shipped import model_file
 from vqaudio.training import distributed
 from vqaudio.training.adversary import Adversary
-from vqaudio.training.checkpoint import with_prefix, without_prefix
+from vqaudio.training.checkpoint import as_tensor, check_same, with_prefix, without_prefix
 from vqaudio.training.corpus import Corpus, Crops, pack, validation_items
 from vqaudio.training.logs import Log
 from vqaudio.training.losses import ramped, wanted, weighted
@@ -28,6 +28,11 @@ from vqaudio.training.validation import validate
 from vqaudio.weights import load_model, load_vae_file, save_model, save_vae
 
 COUNTS = "counts_"  # and the number of a quantiser: how often each of its codes occurs
+VARYING = (
+    "quantizer",
+    "speaker",
+    "conditioning",
+)  # they drop and exchange what decoders hear, also where they are done
 PER_CODE = (".codebook", ".bits")  # what a quantiser has a row or number of for each code
 INITIAL_BATCHES = 8  # batches of latents from which the codebook starts
 
@@ -53,24 +58,30 @@ class CodecTask(Task):
         device: of the run.
 
     Raises:
-        ModelError: for a codec to start from that is not there.
-        RecipeError: for one of another shape.
         TrainingError: for a corpus of which nothing can be held out.
     """
 
     def __init__(self, recipe: Recipe, corpus: Corpus, device: torch.device) -> None:
         self.recipe, self.corpus, self.device = recipe, corpus, device
         self.model: VQVAE | VAE = VAE(recipe.codec) if recipe.bottleneck == "gaussian" else VQVAE(recipe.codec)
-        if recipe.initial:
-            first = next(stage for stage in recipe.stages if stage.steps)
-            load_parts(self.model, recipe.initial, anew=first.quantize_after > 0)
         self.model.to(device)
         codec = recipe.codec
         self.objective = Objective(codec.sample_rate, codec.hop, codec.conditioning.mels).to(device)
-        adversarial = any(stage.weights.adversarial > 0 for stage in recipe.stages)
+        adversarial = any(stage.weights.adversarial > 0 for stage in recipe.stages if stage.steps)
         self.adversary = Adversary(recipe.optimizer, device) if adversarial else None
         self.judged: tuple[Tensor, Tensor] | None = None  # decoded and original (B, 1, T), for the adversary to learn
         self.train_indices, self.held_out = corpus.split(recipe.corpus.validation_speakers)
+
+    def begin(self) -> None:
+        """Start from the codec that the recipe names, if it names one.
+
+        Raises:
+            ModelError: where it is not there.
+            RecipeError: where it is of another shape.
+        """
+        if self.recipe.initial:
+            first = next(stage for stage in self.recipe.stages if stage.steps)
+            load_parts(self.model, self.recipe.initial, anew=first.quantize_after > 0)
 
     def enter(self, index: int) -> None:
         self.stage = stage = self.recipe.stages[index]
@@ -78,6 +89,8 @@ class CodecTask(Task):
             if part := self.model.part(name):
                 part.train(name in stage.parts)
                 part.requires_grad_(name in stage.parts)
+                if name in VARYING:
+                    part.training = True
         codec, corpus = self.recipe.codec, self.corpus
         length = round(stage.crop_seconds * codec.frame_rate) * codec.hop
         crop = (corpus, self.train_indices, length, self.recipe.seed, self.device)
@@ -156,12 +169,12 @@ class CodecTask(Task):
         """Whether the stage has begun to quantise."""
         return steps > self.stage.quantize_after
 
-    def log_samples(self, log: Log, step: int) -> None:
+    def log_samples(self, log: Log, step: int, steps: int) -> None:
         """An original and what the decoders of the stage make of it; nothing where the recipe wants no samples."""
         if not self.recipe.corpus.sample_seconds:
             return
         waveform, speaker = self.example
-        output = self.model(waveform, speaker, wanted=("spectral",))
+        output = self.model(waveform, speaker, wanted=wanted(self.stage), quantize=self.ready(steps))
         sounds = {"original": waveform, "spectral": output.decoded}
         if "wavenet" in wanted(self.stage) and self.model.wavenet is not None:
             sounds["wavenet"] = self.model.wavenet.generate(output.conditioning, output.speaker)
@@ -174,9 +187,12 @@ class CodecTask(Task):
         save(path, self.recipe.codec, weights, force=True)
 
     def tensors(self) -> dict[str, Tensor]:
-        return with_prefix("adversary", self.adversary.tensors()) if self.adversary else {}
+        own = with_prefix("adversary", self.adversary.tensors()) if self.adversary else {}
+        return own | {"corpus": as_tensor(self.corpus.digest)}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Raises a RecipeError for another corpus, which the recipe names only by its place."""
+        check_same(tensors["corpus"], self.corpus.digest, "corpus")
         if self.adversary:
             self.adversary.restore(without_prefix("adversary", tensors))
 

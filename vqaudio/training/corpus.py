@@ -8,7 +8,12 @@ from __future__ import annotations
 import csv
 import hashlib
 import logging
+import lzma
 import os
+import shutil
+import tarfile
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +25,15 @@ from torch import Tensor
 from vqaudio import audio
 from vqaudio.errors import AudioError, TrainingError
 from vqaudio.extras import torchaudio
-from vqaudio.files import reason, replacing
+from vqaudio.files import TEMPORARY, reason, replacing
+from vqaudio.runtime.cpu import available_threads
 from vqaudio.training import packs
 from vqaudio.training.index import Draw, Index, validation_places
 from vqaudio.training.recipe import CorpusConfig
 from vqaudio.training.transfer import Packed, send
 
 FULL_SCALE = 32768.0  # of int16
+BAD_ARCHIVES = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError)
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +57,7 @@ def sources(config: CorpusConfig) -> list[Source]:
     Raises:
         TrainingError: for a corpus that is not there, is damaged, or has no audio files.
     """
-    root = Path(config.path).expanduser()
+    root = Path(os.path.expanduser(config.path))
     match config.kind:
         case "manifest":
             found = _from_manifest(root, config.subset)
@@ -58,31 +65,44 @@ def sources(config: CorpusConfig) -> list[Source]:
             found = _from_folder(root)
         case "librispeech":
             subset = config.subset or "train-clean-100"
-            _public("LIBRISPEECH", root, config.download, url=subset)
-            files = (root / "LibriSpeech" / subset).glob("*/*/*.flac")
+            corpus = root / "LibriSpeech" / subset
+            _public("LIBRISPEECH", root, corpus, config.download, url=subset)
+            files = corpus.glob("*/*/*.flac")
             found = [Source(path, path.parent.parent.name) for path in files]
         case "vctk":
-            _public("VCTK_092", root, config.download, mic_id="mic1")
             corpus = root / "VCTK-Corpus-0.92"
+            _public("VCTK_092", root, corpus, config.download, mic_id="mic1")
             files = (corpus / "wav48_silence_trimmed").glob("*/*_mic1.flac")
             told = [path for path in files if (corpus / "txt" / path.parent.name).is_dir()]  # p315 has lost its texts
             found = [Source(path, path.parent.name) for path in told]
         case "ljspeech":
-            _public("LJSPEECH", root, config.download)
-            found = [Source(path, "LJ") for path in (root / "LJSpeech-1.1" / "wavs").glob("*.wav")]
+            corpus = root / "LJSpeech-1.1"
+            _public("LJSPEECH", root, corpus, config.download)
+            found = [Source(path, "LJ") for path in (corpus / "wavs").glob("*.wav")]
     if not found:
         raise TrainingError(f"The corpus at '{root}' has no audio files.")
     return sorted(found, key=lambda source: source.path)
 
 
-def _public(dataset: str, root: Path, download: bool, **options: str) -> None:
-    """Have torchaudio fetch a public corpus, or see that it is there; its checksums are torchaudio's."""
+def _public(dataset: str, root: Path, corpus: Path, download: bool, **options: str) -> None:
+    """Have torchaudio fetch and unpack a public corpus, or see that it is there; its checksums are torchaudio's.
+
+    torchaudio takes a folder that is there for the whole corpus. A mark beside it says that it is still being unpacked.
+    """
     datasets = torchaudio().datasets
+    mark = root / f".{corpus.name}{TEMPORARY}"
     try:
         if download:
             root.mkdir(parents=True, exist_ok=True)
+            if mark.exists():
+                shutil.rmtree(corpus, ignore_errors=True)
+            if not corpus.exists():
+                mark.touch()
+        elif mark.exists():
+            raise RuntimeError("it was not unpacked to its end")
         getattr(datasets, dataset)(str(root), download=download, **options)
-    except (RuntimeError, ValueError, OSError) as error:
+        mark.unlink(missing_ok=True)
+    except (*BAD_ARCHIVES, RuntimeError, ValueError, OSError) as error:
         detail = str(error).split("\n")[0].rstrip(".")
         raise TrainingError(
             f"The corpus {dataset} cannot be used at '{root}' ({detail}); 'corpus.download=true' fetches it."
@@ -98,6 +118,8 @@ def _from_manifest(path: Path, split: str) -> list[Source]:
                 raise TrainingError(f"The manifest '{path}' has no column '{missing[0]}'.")
             found = []
             for row in rows:
+                if "\0" in f"{row['path']}":
+                    raise ValueError("no path has this")
                 if not (row["path"] and row["speaker"]):
                     raise TrainingError(f"Line {rows.line_num} of the manifest '{path}' lacks a path or a speaker.")
                 if not split or row["split"] == split:
@@ -126,6 +148,7 @@ class Corpus(Index):
 
     samples: np.ndarray  # (total,) int16, read-only
     sample_rate: int  # Hz
+    left_out: int = 0  # files that could not be read
 
     def __post_init__(self) -> None:
         self.packed = Packed(self.samples)
@@ -137,14 +160,10 @@ class Corpus(Index):
         Raises:
             TrainingError: where it is missing, incomplete or damaged.
         """
-        index, further, samples = packs.read(directory, "samples.int16", "<i2", "sample_rate")
+        index, further, samples = packs.read(directory, "samples.int16", "<i2", "sample_rate", "left_out")
         packs.check_length(directory, samples, index["lengths"].sum())
-        return cls(**index, samples=samples, sample_rate=int(further["sample_rate"]))
-
-    @property
-    def seconds(self) -> float:
-        """Duration of all utterances together."""
-        return len(self.samples) / self.sample_rate
+        numbers = {name: int(value) for name, value in further.items()}
+        return cls(**index, samples=samples, **numbers)
 
 
 def pack(config: CorpusConfig, sample_rate: int, directory: str | Path | None = None, quiet: bool = False) -> Corpus:
@@ -152,7 +171,7 @@ def pack(config: CorpusConfig, sample_rate: int, directory: str | Path | None = 
 
     By default the pack lies in the user's cache, under a key made of the files and the rate, so that runs share it and
     a changed corpus is packed again. A file that cannot be read is named in a warning and left out; another warning
-    tells how many.
+    tells how many, also of a pack that is there.
 
     Raises:
         TrainingError: for a corpus without audio, or a pack that cannot be written.
@@ -163,7 +182,7 @@ def pack(config: CorpusConfig, sample_rate: int, directory: str | Path | None = 
     def make(folder: Path) -> None:
         kept, lengths = [], []
         with replacing(folder / "samples.int16", force=True, error=TrainingError) as path, open(path, "wb") as file:
-            read = packs.in_order(lambda source: _read(source, sample_rate), found)
+            read = packs.in_order(lambda source: _read(source, sample_rate), found, available_threads())
             watched = packs.watched(read, "Packing the corpus", len(found), quiet)
             for source, samples in zip(found, watched, strict=True):
                 if samples is not None:
@@ -172,8 +191,6 @@ def pack(config: CorpusConfig, sample_rate: int, directory: str | Path | None = 
                     lengths.append(len(samples))
             if not kept:
                 raise TrainingError(f"No audio file of the corpus at '{config.path}' can be read.")
-            if len(kept) < len(found):
-                log.warning("%d of the %d files of the corpus were left out.", len(found) - len(kept), len(found))
         speaker_names, speakers = np.unique([source.speaker for source in kept], return_inverse=True)
         packs.write_index(
             folder,
@@ -182,10 +199,20 @@ def pack(config: CorpusConfig, sample_rate: int, directory: str | Path | None = 
             names=np.array([source.name for source in kept]),
             speaker_names=speaker_names,
             sample_rate=np.array(sample_rate),
+            left_out=np.array(len(found) - len(kept)),
             key=np.array(key),
         )
 
-    return packs.ready(Path(directory) if directory else packs.cache() / key, key, Corpus.open, make)
+    place = Path(directory) if directory else packs.cache() / key
+    corpus = packs.ready(place, key, Corpus.open, make)
+    if corpus.left_out:
+        log.warning(
+            "%d of the %d files of the corpus were left out; without '%s' they are tried again.",
+            corpus.left_out,
+            len(found),
+            place,
+        )
+    return corpus
 
 
 class Crops:
@@ -248,12 +275,17 @@ def _cut(
 
 
 def _read(source: Source, sample_rate: int) -> np.ndarray | None:
+    """The samples (T,) int16 of an utterance; None where it cannot be read, which is told."""
     try:
-        waveform = audio.read(source.path, sample_rate)
+        with audio.reading(source.path, sample_rate) as recording:
+            return np.concatenate([_integers(part) for part in recording])
     except AudioError as error:
         log.warning("Left out of the corpus: %s", error)
         return None
-    return np.clip(np.rint(waveform * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype("<i2")
+
+
+def _integers(samples: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(samples * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype("<i2")
 
 
 def _key(found: list[Source], sample_rate: int) -> str:
@@ -262,5 +294,5 @@ def _key(found: list[Source], sample_rate: int) -> str:
     for source in found:
         stat = source.path.stat() if source.path.exists() else None
         state = (stat.st_size, stat.st_mtime_ns) if stat else None
-        digest.update(os.fsencode(f"\0{source.path.resolve()}\0{source.speaker}\0{state}"))
+        digest.update(os.fsencode(f"\0{os.path.realpath(source.path)}\0{source.speaker}\0{state}"))
     return digest.hexdigest()[:20]

@@ -34,6 +34,14 @@ class Index:
     def __len__(self) -> int:
         return len(self.starts)
 
+    @property
+    def digest(self) -> bytes:
+        """Tells this corpus from others, wherever its files lie."""
+        digest = hashlib.sha256(self.lengths.astype("<i8").tobytes())
+        for name, speaker in zip(self.names, self.speakers, strict=True):
+            digest.update(os.fsencode(f"{name}\0{self.speaker_names[speaker]}\0"))
+        return digest.digest()
+
     def split(self, validation_speakers: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Utterances to train on and utterances held out, as two sorted index arrays.
 

@@ -27,11 +27,12 @@ QUINTIC = (3.4445, -4.7750, 2.0315)  # brings singular values between 1e-3 and 1
 def optimizers(model: nn.Module, config: OptimizerConfig) -> tuple[Optimizer, ...]:
     """What moves the parameters of a model that learn, each of them in one optimiser; the caller sets the rates.
 
-    The rows of an embedding are looked up, not multiplied: most have no gradient in a step, and there are no directions
-    that should learn alike. AdamW moves them.
+    The rows of an embedding or a codebook are looked up, not multiplied: most have no gradient in a step, and there are
+    no directions that should learn alike. AdamW moves them.
     """
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    tables |= {id(parameter) for name, parameter in model.named_parameters() if name.endswith(".codebook")}
     weights = [p for p in learned if p.ndim > 1 and id(p) not in tables and min(p.shape[0], p[0].numel()) >= NARROWEST]
     taken = set(map(id, weights))
     rest = [p for p in learned if id(p) not in taken]

@@ -16,6 +16,7 @@ from vqaudio.models.prior import CodePrior, nats
 from vqaudio.runtime.integers import quantize
 from vqaudio.shipped import prior_file
 from vqaudio.training import distributed
+from vqaudio.training.checkpoint import as_tensor, check_same
 from vqaudio.training.codes_corpus import CodeCrops, CodesCorpus, Crop, pack_codes, validation_crop
 from vqaudio.training.corpus import pack
 from vqaudio.training.recipe import PriorRecipe
@@ -55,8 +56,6 @@ class PriorTask(Task):
         device: of the run.
 
     Raises:
-        ModelError: for a prior to start from that is not there, or an architecture that cannot be built.
-        RecipeError: for a prior to start from of another codec or shape.
         TrainingError: for a corpus of which nothing can be held out.
     """
 
@@ -66,10 +65,18 @@ class PriorTask(Task):
         self.recipe, self.alphabet, self.device = recipe, alphabet, device
         self.corpus, self.played = corpora[1.0], [corpora[speed] for speed in recipe.speeds]
         self.model: CodePrior = CodePrior(recipe.prior, alphabet)
-        if recipe.initial:
-            start_from(self.model, recipe.initial)
         self.model.to(device)
         self.train_indices, self.held_out = self.corpus.split(recipe.corpus.validation_speakers)
+
+    def begin(self) -> None:
+        """Start from the prior that the recipe names, if it names one.
+
+        Raises:
+            ModelError: where it is not there.
+            RecipeError: where it is of another codec or shape.
+        """
+        if self.recipe.initial:
+            start_from(self.model, self.recipe.initial)
 
     def enter(self, index: int) -> None:
         self.stage = self.recipe.stages[index]
@@ -106,17 +113,17 @@ class PriorTask(Task):
         save_prior(path, config, self.alphabet, own | quantize(config, self.alphabet, own), force=True)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The codec, which the recipe names only by its place."""
-        return {"codec": _as_tensor(self.alphabet.fingerprint)}
+        """Codec and corpus, which the recipe names only by their places."""
+        return {"codec": as_tensor(bytes.fromhex(self.alphabet.fingerprint)), "corpus": as_tensor(self.corpus.digest)}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """See that the codec is still the same.
+        """See that codec and corpus are still the same.
 
         Raises:
-            RecipeError: where it is not.
+            RecipeError: where one is not.
         """
-        if not torch.equal(tensors["codec"], _as_tensor(self.alphabet.fingerprint)):
-            raise RecipeError("The run was started with another codec in the same place; resume it with that one.")
+        check_same(tensors["codec"], bytes.fromhex(self.alphabet.fingerprint), "codec")
+        check_same(tensors["corpus"], self.corpus.digest, "corpus")
 
 
 def start_from(model: CodePrior, path: str) -> None:
@@ -141,7 +148,3 @@ def start_from(model: CodePrior, path: str) -> None:
 def _sums(values: Tensor, mask: Tensor) -> Tensor:
     """Sums (quantizers,) of values (B, quantizers, frames) where the mask (B, frames) holds."""
     return (values * mask[:, None]).sum((0, 2))
-
-
-def _as_tensor(fingerprint: str) -> Tensor:
-    return torch.tensor(list(bytes.fromhex(fingerprint)), dtype=torch.uint8)

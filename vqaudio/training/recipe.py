@@ -17,7 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
 
 from vqaudio.errors import ModelError, RecipeError
-from vqaudio.models.config import CodecConfig, PriorConfig, convert, from_dict, to_dict
+from vqaudio.models.config import (
+    Alphabet,
+    CodecConfig,
+    PriorConfig,
+    check,
+    check_prior,
+    convert,
+    from_dict,
+    to_dict,
+)
 
 if TYPE_CHECKING:
     from vqaudio.training.index import Index
@@ -134,6 +143,7 @@ class Plan:
         except ValueError as error:
             raise RecipeError("Every number of the recipe must be finite.") from error
         for stage in self.stages:
+            _check_stage(stage, "has no step or more", stage.steps >= 0)
             _check_stage(stage, "has a positive learning rate", stage.learning_rate > 0)
             _check_stage(stage, "has a batch and crops", stage.batch_size > 0 and stage.crop_seconds > 0)
         if not sum(stage.steps for stage in self.stages) > 0 or self.optimizer.accumulate < 1:
@@ -144,8 +154,8 @@ class Plan:
             raise RecipeError("The seed must be a whole number from 0 to 2^63 - 1.")
         if not all(0.5 <= speed <= 2 for speed in self.speeds) or not self.speeds:
             raise RecipeError("The recipe must play speech at one speed or several, from half to double.")
-        if self.optimizer.weight_decay < 0:
-            raise RecipeError("The optimiser's weight decay must not be negative.")
+        if self.optimizer.weight_decay < 0 or self.optimizer.clip_norm <= 0:
+            raise RecipeError("The optimiser's weight decay must not be negative, and gradients clipped above zero.")
         if self.corpus.sample_seconds < 0:
             raise RecipeError("The seconds of a sample must not be negative.")
         if min(dataclasses.astuple(self.schedule)) < 1:
@@ -170,14 +180,26 @@ class Recipe(Plan):
             RecipeError: with the first thing that does not.
         """
         super().check()
-        for stage in self.stages:
-            counted = {name for name in ("mel", "spectral", "wavenet") if getattr(stage.weights, name) > 0}
+        _check_architecture(self.codec)
+        decoders = {name for name in ("spectral", "wavenet") if getattr(self.codec, name)}
+        for stage in filter(lambda stage: stage.steps, self.stages):
+            counted = {name for name in ("mel", *decoders) if getattr(stage.weights, name) > 0}
             reached = {"encoder", "quantizer", "speaker", "conditioning"} | (counted - {"mel"})
             _check_stage(stage, "learns something from a loss", bool(counted and reached & set(stage.parts)))
             beside = stage.weights.spectral > 0 or stage.weights.intelligibility == 0
             _check_stage(stage, "learns intelligibility beside the spectral loss", beside)
+            beside = "spectral" in counted or stage.weights.adversarial == 0
+            _check_stage(stage, "learns from discriminators beside the spectral loss", beside)
             _check_stage(stage, "has crops of a frame or more", stage.crop_seconds * self.codec.frame_rate >= 1)
-            _check_stage(stage, "quantises before it ends", stage.quantize_after < max(1, stage.steps))
+            _check_stage(stage, "quantises before it ends", stage.quantize_after < stage.steps)
+            starts = stage.quantize_after == 0 or "quantizer" in stage.parts
+            _check_stage(stage, "starts a codebook only where the quantizer learns", starts)
+            alone = (
+                self.codec.quantizer.codebook == "loss" and "quantizer" in stage.parts and self.bottleneck == "codes"
+            )
+            _check_stage(
+                stage, "weighs the loss of a codebook that learns by it", stage.weights.codebook > 0 or not alone
+            )
         if self.codec.speaker.kind == "lookup" and self.corpus.validation_speakers:
             raise RecipeError(NO_ROWS)
 
@@ -208,10 +230,23 @@ class PriorRecipe(Plan):
         Raises:
             RecipeError: with the first thing that does not.
         """
+        try:
+            check_prior(self.prior, Alphabet.of(codec, b""))
+        except ModelError as error:
+            raise RecipeError(str(error)) from error
         for stage in self.stages:
             _check_stage(stage, "has crops of a frame or more", stage.crop_seconds * codec.frame_rate >= 1)
         if codec.speaker.kind == "lookup" and self.corpus.validation_speakers:
             raise RecipeError(NO_ROWS)
+
+
+def _check_architecture(codec: CodecConfig) -> None:
+    """See that the networks can be built, whatever the rows of a table that the corpus is still to fill in."""
+    rows = max(2, codec.speaker.speakers)
+    try:
+        check(dataclasses.replace(codec, speaker=dataclasses.replace(codec.speaker, speakers=rows)))
+    except ModelError as error:
+        raise RecipeError(str(error)) from error
 
 
 def _check_stage(stage: Steps, condition: str, holds: bool) -> None:
@@ -285,6 +320,8 @@ def resolve(recipe: Recipe, corpus: Index) -> Recipe:
         return recipe
     if speaker.speakers:
         raise RecipeError(f"The recipe has room for {speaker.speakers} speakers, and the corpus has {needed}.")
+    if needed < 2:
+        raise RecipeError("A table is for two speakers and more, and the corpus has one; set codec.speaker.kind=none.")
     return override(recipe, [f"codec.speaker.speakers={needed}"])
 
 

@@ -13,16 +13,19 @@ from vqaudio.training.logs import Log
 class Task(ABC):
     """A model, what it learns from, and how it is judged. The loop steps, averages, saves and logs it.
 
-    The loop calls `enter` at the start of a stage; at every step `begin_step`, then for every micro-batch `losses`
-    and, when their gradients are there, `after_backward`; then `clip` and `update`. None of them may make the host wait
-    for a GPU. `validate` and `log_samples` find the model in evaluation mode and with averaged weights, without
-    gradients.
+    The loop calls `begin` where no run is resumed, and `enter` at the start of a stage; at every step `begin_step`,
+    then for every micro-batch `losses` and, when their gradients are there, `after_backward`; then `clip` and `update`.
+    None of these may make the host wait for a GPU. `validate` and `log_samples` find the model in evaluation mode and
+    with averaged weights, without gradients.
 
     Attributes:
         model: on the device of the run. Its whole state, in floating point, is averaged and goes into checkpoints.
     """
 
     model: nn.Module
+
+    def begin(self) -> None:  # noqa: B027 # most start from nothing
+        """Give the model its first weights, where a run begins and is not resumed."""
 
     @abstractmethod
     def enter(self, index: int) -> None:
@@ -82,8 +85,8 @@ class Task(ABC):
         """Whether the model can be of use after that many steps of the stage, and so be the best of it."""
         return True
 
-    def log_samples(self, log: Log, step: int) -> None:  # noqa: B027 # not everything makes a sound
-        """Let hear, at a step of the run, what the model makes."""
+    def log_samples(self, log: Log, step: int, steps: int) -> None:  # noqa: B027 # not everything makes a sound
+        """Let hear, at a step of the run and after that many of the stage, what the model makes."""
 
     @abstractmethod
     def save(self, path: Path, weights: dict[str, Tensor]) -> None:
