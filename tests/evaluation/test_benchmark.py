@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -200,7 +201,7 @@ def test_the_random_wavenet_fits_any_hop(codec: Codec) -> None:
 
 
 def test_a_process_that_fails_is_one_sentence(tiny_codec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark.sys, "executable", "false")
+    monkeypatch.setattr(sys, "executable", "false")
     with pytest.raises(VqaudioError, match=r"^A process that decodes failed: exit code 1$"):
         benchmark.measure_start(model=str(tiny_codec), repeat=1)
 

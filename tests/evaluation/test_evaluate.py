@@ -15,7 +15,7 @@ import scipy.signal
 
 from vqaudio import audio
 from vqaudio.codes import Codes
-from vqaudio.errors import AudioError, UsageError
+from vqaudio.errors import AudioError, UsageError, VqaudioError
 from vqaudio.evaluation import evaluate as harness
 from vqaudio.evaluation.cache import Cache
 from vqaudio.evaluation.contenders import Coded, Own
@@ -265,6 +265,9 @@ def test_what_is_known_is_not_measured_again(directory: Path, tmp_path: Path, mo
     assert again(select(["mel"]))[1] == 4  # a metric that is not known
     assert again() == (first, 0)  # and what was known still is
     assert again(cache=None) == (first, 4)
+    (tmp_path / "file").touch()
+    with pytest.raises(VqaudioError, match=r"not a directory; --no-cache does without\.$"):
+        again(cache=Cache(tmp_path / "file"))
 
 
 @pytest.mark.parametrize("change", ["audio", "text", "identity", "damage"])

@@ -175,7 +175,9 @@ def test_samples_of_every_prior_are_judged_like_real_speech(
     assert [result.samples for result in results] == [1, 3, 3, 3, 3]  # of the real ones, as many as there are
     assert len(advanced) == 13
     few = [generated.draw(counted.uniform, plan, stream, speech[1]) for stream in range(3)]
-    compared = generated.judge("uniform", few, map(codec.decode, few), speech[0::2], (), -(-speech[1].frames // 3))
+    compared = generated.judge(
+        "uniform", few, (np.asarray(codec.decode(codes)) for codes in few), speech[0::2], (), -(-speech[1].frames // 3)
+    )
     assert compared.unigram == results[1].unigram  # no more codes than there are of real speech
     assert all(0 < result.unigram < result.bigram <= 1 for result in results)
     assert all(0 <= result.silence.mean <= 1 <= result.run.mean for result in results)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Protocol
 
 import vqaudio
 from vqaudio.errors import UsageError
-from vqaudio.evaluation import programs
+from vqaudio.evaluation import programs, registry
 from vqaudio.evaluation.contenders import Contender, own_codec
 from vqaudio.evaluation.encodec import BANDWIDTHS, EncodecCodec
 from vqaudio.prior import coder_for
@@ -100,9 +99,7 @@ def parse(specification: str) -> Baseline:
     name, _, setting = (part.strip() for part in specification.partition(":"))
     family = FAMILIES.get(name.lower())
     if family is None:
-        nearest = difflib.get_close_matches(name.lower(), FAMILIES, n=1, cutoff=0.4)
-        hint = f"did you mean '{nearest[0]}'?" if nearest else f"choose from {', '.join(FAMILIES)}."
-        raise UsageError(f"There is no codec '{name}' to compare with; {hint}")
+        raise UsageError(f"There is no codec '{name}' to compare with; {registry.hint(name.lower(), FAMILIES)}")
     if not setting:
         raise UsageError(f"The codec '{name}' needs a setting behind a colon: {family.legal}.")
     try:

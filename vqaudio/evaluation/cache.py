@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from vqaudio.errors import VqaudioError
 from vqaudio.evaluation.metrics import Metric
 from vqaudio.evaluation.results import Utterance
 from vqaudio.evaluation.speech import Item
 from vqaudio.evaluation.versions import versions
-from vqaudio.files import replacing, user_cache
+from vqaudio.files import reason, replacing, user_cache
 from vqaudio.runtime.product import PAIRED
 
 SCALARS = ("seconds", "size", "encode_seconds", "decode_seconds", "delay")
@@ -59,7 +60,12 @@ class Cache:
             VqaudioError: where the folder cannot be written.
         """
         place = self._place(key)
-        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise VqaudioError(
+                f"Nothing can be kept in '{self.folder}': {reason(error)}; --no-cache does without."
+            ) from error
         record: dict[str, Any] = {name: getattr(utterance, name) for name in SCALARS}
         record["histogram"] = None if utterance.histogram is None else utterance.histogram.tolist()
         for kind, measured in (("values", utterance.values), ("weights", utterance.weights)):

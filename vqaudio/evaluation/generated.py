@@ -100,7 +100,9 @@ def compare(
     samples = {name: partial(draw, source, plan) for name, source in counted._asdict().items()}
     for name, sample in (samples | {"learned": partial(draw_learned, prior, plan)}).items():
         drawn = [sample(stream, voice) for stream, voice in enumerate(voices)]
-        yield judge(name, drawn, map(codec.decode, drawn), reference, metrics, compared, advance)
+        yield judge(
+            name, drawn, (np.asarray(codec.decode(codes)) for codes in drawn), reference, metrics, compared, advance
+        )
 
 
 def draw(source: Unigram | Bigram, plan: Plan, stream: int, voice: Codes) -> Codes:
@@ -139,7 +141,7 @@ class Excerpt:
 
     def sound(self, codec: Codec) -> np.ndarray:
         """The piece (T,) as it sounds within the utterance: by themselves predictive codes begin in another way."""
-        return codec.decode(self.whole)[self.start : self.start + self.codes.samples]
+        return np.asarray(codec.decode(self.whole))[self.start : self.start + self.codes.samples]
 
 
 def excerpts(speech: Sequence[Codes], count: int, seconds: float) -> list[Excerpt]:

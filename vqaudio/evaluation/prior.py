@@ -89,7 +89,7 @@ def encode(codec: Codec, files: Sequence[Path], advance: Callable[[], None] = la
     return speech
 
 
-def count(path: Path, codec: Codec, quiet: bool = False) -> Counted:
+def count(path: Path, codec: Codec) -> Counted:
     """Count the codes of training speech, which are packed once for all runs, as for the training of a prior.
 
     Args:
@@ -99,7 +99,7 @@ def count(path: Path, codec: Codec, quiet: bool = False) -> Counted:
         TrainingError: where there is no speech.
     """
     config = CorpusConfig("folder" if path.is_dir() else "manifest", str(path), "" if path.is_dir() else TRAIN_SPLIT)
-    corpus = pack_codes(pack(config, codec.config.sample_rate, quiet=quiet), codec, quiet=quiet)
+    corpus = pack_codes(pack(config, codec.config.sample_rate), codec)
     pieces = np.split(corpus.codes.T, corpus.starts[1:], axis=1)
     quantizer = codec.config.quantizer
     unigram = Unigram.counted(pieces, quantizer.codebook_size)

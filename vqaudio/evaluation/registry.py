@@ -43,10 +43,15 @@ def select(registry: Mapping[str, Kind], what: str, names: Iterable[str]) -> tup
     """
     wanted = set(names)
     for name in sorted(wanted - set(registry)):
-        nearest = difflib.get_close_matches(name, registry, n=1, cutoff=0.4)
-        hint = f"did you mean '{nearest[0]}'?" if nearest else f"choose from {', '.join(registry)}."
-        raise UsageError(f"There is no {what} '{name}'; {hint}")
+        raise UsageError(f"There is no {what} '{name}'; {hint(name, registry)}")
     return tuple(entry for entry in registry.values() if entry.name in wanted)
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """What a name that is not known may have meant, as the rest of a sentence."""
+    names = list(known)
+    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    return f"did you mean '{nearest[0]}'?" if nearest else f"choose from {', '.join(names)}."
 
 
 def usable(what: str, extra: str, entries: Iterable[Kind]) -> tuple[tuple[Kind, ...], list[str]]:

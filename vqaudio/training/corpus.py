@@ -162,8 +162,8 @@ class Corpus(Index):
         """
         index, further, samples = packs.read(directory, "samples.int16", "<i2", "sample_rate", "left_out")
         packs.check_length(directory, samples, index["lengths"].sum())
-        numbers = {name: int(value) for name, value in further.items()}
-        return cls(**index, samples=samples, **numbers)
+        rate, left_out = (int(further[name]) for name in ("sample_rate", "left_out"))
+        return cls(**index, samples=samples, sample_rate=rate, left_out=left_out)
 
 
 def pack(config: CorpusConfig, sample_rate: int, directory: str | Path | None = None, quiet: bool = False) -> Corpus:

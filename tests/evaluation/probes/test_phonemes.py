@@ -181,7 +181,7 @@ def test_the_command_prints_writes_and_draws(spoken_files: Path, tiny_codec: Pat
     result = CliRunner().invoke(main, [*words, *out], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     assert "k-means of MFCCs" in result.stdout and "4 utterances" in result.stdout
-    assert "Skipped" in result.stderr and "broken.wav" in result.stderr
+    assert "Skipped" in result.stderr and result.stderr.count("broken.wav") == 1
     record = json.loads((tmp_path / "out.json").read_text())
     assert record["scores"][0]["name"] == "codes"
     assert sum(code["frames"] for code in record["codes"]) == record["frames"] > 1000

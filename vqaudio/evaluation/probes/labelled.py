@@ -81,7 +81,7 @@ def label(
         if isinstance(result, Labelled):
             speech.utterances.append(result)
         else:
-            speech.skipped.append(f"'{item.path}': {result}")
+            speech.skipped.append(result if str(item.path) in result else f"'{item.path}': {result}")
         advance()
     if not speech.utterances:
         raise AudioError(f"None of the {len(items)} files can be used: {speech.skipped[0]}")
