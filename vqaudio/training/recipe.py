@@ -181,27 +181,29 @@ class Recipe(Plan):
         """
         super().check()
         _check_architecture(self.codec)
-        decoders = {name for name in ("spectral", "wavenet") if getattr(self.codec, name)}
-        for stage in filter(lambda stage: stage.steps, self.stages):
-            counted = {name for name in ("mel", *decoders) if getattr(stage.weights, name) > 0}
-            reached = {"encoder", "quantizer", "speaker", "conditioning"} | (counted - {"mel"})
-            _check_stage(stage, "learns something from a loss", bool(counted and reached & set(stage.parts)))
-            beside = stage.weights.spectral > 0 or stage.weights.intelligibility == 0
-            _check_stage(stage, "learns intelligibility beside the spectral loss", beside)
-            beside = "spectral" in counted or stage.weights.adversarial == 0
-            _check_stage(stage, "learns from discriminators beside the spectral loss", beside)
-            _check_stage(stage, "has crops of a frame or more", stage.crop_seconds * self.codec.frame_rate >= 1)
-            _check_stage(stage, "quantises before it ends", stage.quantize_after < stage.steps)
-            starts = stage.quantize_after == 0 or "quantizer" in stage.parts
-            _check_stage(stage, "starts a codebook only where the quantizer learns", starts)
-            alone = (
-                self.codec.quantizer.codebook == "loss" and "quantizer" in stage.parts and self.bottleneck == "codes"
-            )
-            _check_stage(
-                stage, "weighs the loss of a codebook that learns by it", stage.weights.codebook > 0 or not alone
-            )
+        for stage in self.stages:
+            if stage.steps:
+                for condition, holds in self._conditions(stage).items():
+                    _check_stage(stage, condition, holds)
         if self.codec.speaker.kind == "lookup" and self.corpus.validation_speakers:
             raise RecipeError(NO_ROWS)
+
+    def _conditions(self, stage: Stage) -> dict[str, bool]:
+        """What has to hold of a stage, and whether it does."""
+        weights, learns = stage.weights, set(stage.parts)
+        decoders = {name for name in ("spectral", "wavenet") if getattr(self.codec, name)}
+        counted = {name for name in ("mel", *decoders) if getattr(weights, name) > 0}
+        reached = {"encoder", "quantizer", "speaker", "conditioning"} | (counted - {"mel"})
+        by_loss = self.bottleneck == "codes" and self.codec.quantizer.codebook == "loss" and "quantizer" in learns
+        return {
+            "learns something from a loss": bool(counted and reached & learns),
+            "learns intelligibility beside the spectral loss": weights.spectral > 0 or weights.intelligibility == 0,
+            "learns from discriminators beside the spectral loss": "spectral" in counted or weights.adversarial == 0,
+            "has crops of a frame or more": stage.crop_seconds * self.codec.frame_rate >= 1,
+            "quantises before it ends": stage.quantize_after < stage.steps,
+            "starts a codebook only where the quantizer learns": stage.quantize_after == 0 or "quantizer" in learns,
+            "weighs the loss of a codebook that learns by it": weights.codebook > 0 or not by_loss,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
