@@ -12,9 +12,7 @@ from typing import Any, Literal, TypeVar
 from vqaudio.errors import ModelError
 from vqaudio.models.constants import DECISION_DELAY
 
-LARGEST = (
-    1 << 16
-)  # of a number of channels, taps or layers: beyond, a configuration is nonsense and takes memory without end
+LARGEST = 1 << 16  # channels, taps or layers; beyond, a configuration is nonsense and takes memory without end
 RATES = range(1_000, 1_000_001)  # Hz
 
 Config = TypeVar("Config")

@@ -28,11 +28,7 @@ from vqaudio.training.validation import validate
 from vqaudio.weights import load_model, load_vae_file, save_model, save_vae
 
 COUNTS = "counts_"  # and the number of a quantiser: how often each of its codes occurs
-VARYING = (
-    "quantizer",
-    "speaker",
-    "conditioning",
-)  # they drop and exchange what decoders hear, also where they are done
+VARYING = ("quantizer", "speaker", "conditioning")  # they drop and exchange what decoders hear, also when frozen
 PER_CODE = (".codebook", ".bits")  # what a quantiser has a row or number of for each code
 INITIAL_BATCHES = 8  # batches of latents from which the codebook starts
 
