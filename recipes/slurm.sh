@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Train on one or several nodes under Slurm, on all of their GPUs:
 #
-#     sbatch recipes/slurm.sh --set stages.codes.batch_size=256
+#     sbatch recipes/slurm.sh --set stages.codes.batch_size=256 --set stages.decoder.batch_size=256 \
+#         --set stages.together.batch_size=256
 #
 # Arguments go to `vqaudio train`. A run that is there is resumed, on as many nodes as there are now. Before its time is up
 # the job saves its state and queues again; a node that fails, or a job that takes precedence, costs the steps since the

@@ -12,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vqaudio
+from vqaudio import audio
 from vqaudio.codec import Codec, pack_indices, unpack_indices
 from vqaudio.errors import AudioError, ModelError, UsageError
-from vqaudio.models.config import CodecConfig, SpeakerConfig, from_dict
+from vqaudio.models.config import CodecConfig, SpeakerConfig, SpectralConfig, from_dict
 from vqaudio.models.vqvae import VQVAE
 from vqaudio.runtime import cpu
 from vqaudio.runtime.cpu import grid
-from vqaudio.shipped import MODELS, name_of
+from vqaudio.shipped import MODELS, SAMPLE, name_of
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +47,21 @@ def test_tensors_stay_on_their_device(codec, noise):
     codes = codec.encode(torch.from_numpy(noise).cuda(), 16000)
     assert codes.codes.device.type == "cuda"
     assert codec.decode(codes).device.type == "cuda"
+
+
+def test_a_device_of_torch_has_its_name(tiny_codec):
+    assert vqaudio.load(tiny_codec, device=torch.device("cpu")).device == "cpu"
+
+
+def test_a_codec_is_not_the_model_that_it_was_made_of():
+    torch.manual_seed(0)
+    model = VQVAE(CodecConfig(spectral=SpectralConfig()))
+    codec = Codec(model.config, model.arrays())
+    before = {name: array.copy() for name, array in codec.state.items()}
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            tensor.add_(1)
+    assert all(np.array_equal(codec.state[name], array) for name, array in before.items())
 
 
 def test_a_list_is_a_waveform_too(codec, noise):
@@ -171,6 +187,10 @@ class TestWrongUse:
         with pytest.raises(AudioError):
             codec.encode(waveform.astype(np.float32), 16000)
 
+    def test_no_threads(self, tiny_codec):
+        with pytest.raises(UsageError, match="a thread at least"):
+            vqaudio.load(tiny_codec, threads=0)
+
     @pytest.mark.parametrize("device", ["cuda:99", "abacus", "meta"])
     def test_devices_that_are_not_there(self, tiny_codec, device):
         with pytest.raises(UsageError, match=device):
@@ -189,6 +209,15 @@ class TestShippedModel:
         assert name_of(shipped.fingerprint) == shipped.config.name
         assert vqaudio.Prior.load(shipped.config.name).model == shipped.fingerprint
         assert shipped.card.startswith(f"# {shipped.config.name}\n")
+
+    def test_its_sample_comes_back_as_loud_and_as_intelligible(self, shipped):
+        pystoi = pytest.importorskip("pystoi")
+        original = audio.read(SAMPLE, 16000)
+        decoded = shipped.decode(shipped.encode(original, 16000))
+        level = 20 * np.log10(np.sqrt(np.mean(decoded**2)) / np.sqrt(np.mean(original**2)))
+        assert abs(level) < 3  # dB
+        least = {"speech16k": 0.7, "speech16k-low": 0.55}[shipped.config.name]
+        assert pystoi.stoi(original, decoded, 16000, extended=True) > least
 
     def test_real_speech_keeps_its_envelope(self, shipped, speech):
         path = sorted((speech / "eval" / "librispeech").rglob("*.flac"))[0]

@@ -166,6 +166,16 @@ def test_what_cannot_be_is_refused(change):
         dataclasses.replace(EXAMPLE, **change)
 
 
+def test_codes_that_were_written_to_are_looked_at_again(tmp_path):
+    codes = make(5)
+    for value in (-1, codes.codebook_size):
+        codes.codes[0, 1] = value
+        for use in (codes.numpy, codes.to_bytes, lambda: codes.save(tmp_path / "a.codes")):
+            with pytest.raises(UsageError, match="are not all in"):
+                use()
+    assert not list(tmp_path.iterdir())
+
+
 def test_properties():
     assert (EXAMPLE.quantizers, EXAMPLE.frames, EXAMPLE.bits_per_code) == (2, 4, 9)
     assert EXAMPLE.seconds == 500 / 16000

@@ -10,7 +10,7 @@ import stat
 import pytest
 
 from vqaudio.errors import AudioError, UsageError, VqaudioError
-from vqaudio.files import remove_torn, replacing, writing
+from vqaudio.files import files_below, remove_torn, replacing, writing
 
 
 def test_the_target_appears_only_at_the_end(tmp_path):
@@ -32,6 +32,18 @@ def test_any_failure_leaves_the_folder_as_it_was(tmp_path, failure):
         temporary.write_bytes(b"half")
         raise failure
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["file"]
+
+
+def test_files_below_a_folder(tmp_path):
+    for name in ("b/2", "b/a/1", "a"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "link").symlink_to(tmp_path / "b")
+    (tmp_path / "alias").symlink_to(tmp_path / "b" / "2")
+    (tmp_path / "broken").symlink_to(tmp_path / "nothing")
+    assert files_below(tmp_path) == [tmp_path / name for name in ("a", "alias", "b/2", "b/a/1")]
+    with pytest.raises(VqaudioError, match=r"^The directory '.*gone' cannot be read: no such file or directory\.$"):
+        files_below(tmp_path / "gone")
 
 
 def test_a_disk_that_fills_up_midway(tmp_path):

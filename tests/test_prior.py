@@ -124,6 +124,7 @@ def test_a_prompt_is_gone_on_from(prior: Prior, codes: Codes) -> None:
         ({"top_p": 0}, "probability"),
         ({"top_p": 1.1}, "probability"),
         ({"seed": -1}, "seed"),
+        ({"stream": -1}, "Streams"),
     ],
 )
 def test_options_out_of_range(prior: Prior, options: dict, message: str) -> None:
@@ -145,8 +146,10 @@ def test_codes_of_another_codec(prior: Prior, codes: Codes) -> None:
 def test_choice_of_a_coder(tiny_codec: Path, tiny_prior: Path) -> None:
     codec, default = vqaudio.load(tiny_codec), vqaudio.load()
     path = str(tiny_prior)
-    assert coder_for(codec, "fixed", path) is None
+    assert coder_for(codec, "fixed") is None
     assert coder_for(codec) is None
+    with pytest.raises(UsageError, match="does not use"):
+        coder_for(codec, "fixed", path)
     with pytest.raises(UsageError, match="no prior at hand"):
         coder_for(codec, "prior")
     found = coder_for(codec, None, path)
@@ -156,6 +159,25 @@ def test_choice_of_a_coder(tiny_codec: Path, tiny_prior: Path) -> None:
         coder_for(codec, "prior", path, quantizers=1)
     with pytest.raises(ModelError, match="is a prior for tiny"):
         for_codec(default, path)
+
+
+def test_a_prior_for_codes_that_the_codec_does_not_give(tiny_codec: Path, tiny_prior: Path, tmp_path: Path) -> None:
+    prior, path = Prior.load(tiny_prior), tmp_path / "other.safetensors"
+    alphabet = dataclasses.replace(prior.alphabet, hop=2 * prior.alphabet.hop)
+    Prior(prior.config, alphabet, prior.state).save(path)
+    with pytest.raises(ModelError, match="is a prior for tiny"):
+        for_codec(vqaudio.load(tiny_codec), str(path))
+    for absurd in (dataclasses.replace(alphabet, hop=1 << 40), dataclasses.replace(alphabet, sample_rate=10**15)):
+        with pytest.raises(ModelError, match="there is a rate"):
+            Prior(prior.config, absurd, prior.state)
+
+
+def test_a_prior_of_integers_alone_gives_no_scores(prior: Prior, codes: Codes) -> None:
+    state = {name: array for name, array in prior.state.items() if name.startswith("integer.")}
+    bare = Prior(prior.config, prior.alphabet, state)
+    assert bare.fingerprint == prior.fingerprint
+    with pytest.raises(ModelError, match="no network in floating point"):
+        bare.score(codes)
 
 
 def test_a_file_with_the_name_of_a_model(

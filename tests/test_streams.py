@@ -203,6 +203,26 @@ def test_decoded_parts_are_the_waveform(codec, noise, monkeypatch):
     np.testing.assert_array_equal(np.concatenate(parts), codec.decode(codes))
 
 
+@pytest.mark.parametrize("decoder", ["spectral", "wavenet"])
+def test_one_push_of_everything_goes_through_in_pieces(codec, noise, monkeypatch, decoder):
+    codes = codec.encode(noise, 16000)
+    whole = codec.decode(codes, decoder=decoder)
+    longest = 0
+    push = codec.networks.conditioning.push
+
+    def watched(state, latents, last):
+        nonlocal longest
+        longest = max(longest, len(latents))
+        return push(state, latents, last)
+
+    monkeypatch.setattr("vqaudio.streams.CHUNK", 7)
+    monkeypatch.setattr(codec.networks.conditioning, "push", watched)
+    stream = codec.decoder_stream(codes.speaker, decoder=decoder)
+    sound = np.concatenate([stream.push(codes.numpy()), stream.finish()])
+    np.testing.assert_array_equal(sound[: codes.samples], whole)
+    assert longest == 7
+
+
 def test_memory_does_not_grow_with_the_length(tiny_codec, monkeypatch):
     """Five minutes, 19 MB as a whole, go through in a fraction of that."""
     monkeypatch.setattr("vqaudio.runtime.cpu.BLOCK_SECONDS", 0.5)
@@ -243,6 +263,17 @@ class TestWrongUse:
     def test_codes_that_are_none(self, codec, codes):
         with pytest.raises(UsageError, match="code"):
             codec.decoder_stream().push(codes)
+
+    def test_what_has_ended(self, codec):
+        encoder, decoder = codec.encoder_stream(16000), codec.decoder_stream()
+        encoder.push(np.zeros(100, np.float32))
+        decoder.push(encoder.finish())
+        decoder.finish()
+        for use in (lambda: encoder.push(np.zeros(9, np.float32)), encoder.finish, decoder.finish):
+            with pytest.raises(UsageError, match="come to its end"):
+                use()
+        with pytest.raises(UsageError, match="come to its end"):
+            decoder.push(np.zeros((2, 3), np.uint16))
 
     def test_samples_that_are_not_finite(self, codec):
         with pytest.raises(AudioError, match="not finite"):

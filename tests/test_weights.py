@@ -21,14 +21,13 @@ from vqaudio.models.vqvae import VQVAE
 from vqaudio.weights import (
     FORMAT,
     PRIOR_FORMAT,
+    VAE_FORMAT,
     fingerprint,
     is_prior,
     load_model,
     load_prior_file,
-    load_vae_file,
     save_model,
     save_prior,
-    save_vae,
 )
 
 PRIOR = PriorConfig(channels=4)
@@ -101,6 +100,7 @@ def test_a_truncated_file(tiny_codec, tmp_path, share):
         {"format": FORMAT, "config": json.dumps({"sample_rate": "fast"})},
         {"format": FORMAT, "config": json.dumps({"encoder": {"strides": [2], "channels": 3}})},
         {"format": FORMAT, "config": json.dumps({"sample_rate": True})},
+        {"format": FORMAT, "config": json.dumps({"encoder": {"gain": 10**400}})},
     ],
 )
 def test_safetensors_that_are_not_ours(tmp_path, metadata):
@@ -110,10 +110,11 @@ def test_safetensors_that_are_not_ours(tmp_path, metadata):
         load_model(path)
 
 
-def test_numbers_of_a_kind_that_is_never_written(model, tmp_path):
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float8_e4m3fn])
+def test_numbers_of_a_kind_that_is_never_written(model, tmp_path, kind):
     path = tmp_path / "other.safetensors"
     metadata = {"format": FORMAT, "config": json.dumps(to_dict(model.config))}
-    path.write_bytes(save({"a": torch.zeros(2, dtype=torch.bfloat16)}, metadata))
+    path.write_bytes(save({"a": torch.zeros(2, dtype=kind)}, metadata))
     with pytest.raises(ModelError, match="damaged"):
         load_model(path)
 
@@ -172,16 +173,16 @@ class TestPrior:
 
     def test_a_vae_is_no_codec(self, tiny_codec, tmp_path):
         path, config = tmp_path / "vae.safetensors", CodecConfig(name="vae")
-        save_vae(path, config, {"a": torch.ones(3) / 3}, card="# Card")
-        loaded = load_vae_file(path)
+        save_model(path, config, {"a": torch.ones(3) / 3}, card="# Card", form=VAE_FORMAT)
+        loaded = load_model(path, VAE_FORMAT)
         assert (loaded.config, loaded.card) == (config, "# Card")
         np.testing.assert_array_equal(loaded.state["a"], np.full(3, np.float16(1 / 3), np.float32))
         with pytest.raises(ModelError, match="is a continuous VAE, not a codec; it has no codes and cannot encode"):
             vqaudio.load(path)
         with pytest.raises(ModelError, match="is a codec, not a continuous VAE"):
-            load_vae_file(tiny_codec)
+            load_model(tiny_codec, VAE_FORMAT)
         with pytest.raises(UsageError, match="exists"):
-            save_vae(path, config, {})
+            save_model(path, config, {}, form=VAE_FORMAT)
 
     @pytest.mark.parametrize(
         "metadata",

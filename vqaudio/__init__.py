@@ -1,4 +1,4 @@
-"""vqaudio, a neural speech codec: a few hundred bytes per second of speech, and back.
+"""vqaudio, a neural speech codec: one or two hundred bytes per second of speech, and back.
 
     codec = vqaudio.load()
     codes = codec.encode(waveform, sample_rate)

@@ -7,6 +7,7 @@ those of `vqaudio.runtime.cpu`, whose results do not depend on blocks or threads
 from __future__ import annotations
 
 import functools
+import operator
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -20,11 +21,13 @@ from vqaudio.codes import Codes
 from vqaudio.container import Header
 from vqaudio.errors import AudioError, ModelError, UsageError
 from vqaudio.models.config import CodecConfig, check
+from vqaudio.models.random import plain_seed
 from vqaudio.runtime.cpu import CpuNetworks
 from vqaudio.streams import DecoderStream, EncoderStream
 from vqaudio.weights import State, fingerprint, load_model, save_model
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from vqaudio.models.vqvae import VQVAE
@@ -44,7 +47,7 @@ def load(path: str | os.PathLike[str] | None = None, device: str = "cpu", thread
 
     Raises:
         ModelError: where the file is missing, damaged, or not a codec.
-        UsageError: where the device is not there.
+        UsageError: where the device is not there, or for no thread.
     """
     model = load_model(shipped.model_file(path))
     return Codec(model.config, model.state, model.card, device, threads)
@@ -65,7 +68,7 @@ class Codec:
 
     Raises:
         ModelError: where the weights do not fit the configuration.
-        UsageError: where the device is not there.
+        UsageError: where the device is not there, or for no thread.
     """
 
     def __init__(
@@ -77,16 +80,18 @@ class Codec:
         threads: int | None = None,
     ) -> None:
         check(config)
+        if threads is not None and threads < 1:
+            raise UsageError(f"Coding takes a thread at least, not {threads}.")
         self.config, self.card, self.device = config, card, check_device(device)
         self.state: State = dict(state)
         self.fingerprint = fingerprint(config, self.state)
         self.networks: CpuNetworks | TorchNetworks
-        if device == "cpu":
+        if self.device == "cpu":
             self.networks = CpuNetworks(config, self.state, threads)
         else:
             from vqaudio.runtime.gpu import TorchNetworks
 
-            self.networks = TorchNetworks(config, self.state, device)
+            self.networks = TorchNetworks(config, self.state, self.device)
 
     @functools.cached_property
     def model(self) -> VQVAE:
@@ -176,6 +181,7 @@ class Codec:
         Raises:
             UsageError: for a model without a table, or a row beyond it.
         """
+        row = operator.index(row)
         if self.config.speaker.kind != "lookup" or not 0 <= row < self.config.speaker.speakers:
             raise UsageError(f"The model {self.config.name} has no speaker {row} in a table; {self._voices}.")
         return pack_indices([row], self.config.speaker.sizes)
@@ -210,7 +216,7 @@ class Codec:
             ModelError, UsageError: as `decode`.
         """
         self.check_header(codes)
-        decoder = self._chosen(decoder, seed, temperature)
+        decoder, seed = self._chosen(decoder, temperature), plain_seed(seed)
         speaker = self._indices(codes.speaker)
         if decoder == "wavenet":
             parts = self.networks.decode_wavenet(codes.numpy(), speaker, seed, temperature)
@@ -245,8 +251,8 @@ class Codec:
             ModelError: for a speaker that the model does not know.
             UsageError: as `decode`; or for a codec on a GPU.
         """
-        chosen = self._chosen(decoder, seed, temperature)
-        return DecoderStream(self._streaming(), self._indices(speaker), chosen, seed, temperature)
+        chosen = self._chosen(decoder, temperature)
+        return DecoderStream(self._streaming(), self._indices(speaker), chosen, plain_seed(seed), temperature)
 
     def save(self, path: str | os.PathLike[str], force: bool = False) -> None:
         """Write the codec as one model file.
@@ -275,14 +281,12 @@ class Codec:
         ):
             raise ModelError("The codes name this model but have another codebook, hop, rate or number of quantisers.")
 
-    def _chosen(self, decoder: str | None, seed: int, temperature: float) -> str:
-        """The decoder to use, after a look at everything that the caller chose."""
+    def _chosen(self, decoder: str | None, temperature: float) -> str:
+        """The decoder to use, after a look at the temperature too."""
         if decoder is not None and decoder not in self.decoders:
             raise UsageError(f"The model has no {decoder} decoder; it has: {', '.join(self.decoders)}.")
         if not 0 <= temperature <= 2:
             raise UsageError(f"The temperature must lie between 0 and 2, not at {temperature}.")
-        if not 0 <= seed < 1 << 64:
-            raise UsageError(f"The seed {seed} is not between 0 and 2^64 - 1.")
         return decoder or self.decoders[0]
 
     def _stages(self, quantizers: int | None) -> int:
@@ -336,12 +340,13 @@ class _Sound:
         return samples
 
 
-def check_device(name: str) -> str:
+def check_device(name: str | torch.device) -> str:
     """The name of a device, after a look whether it is there.
 
     Raises:
         UsageError: where it is not, or is no name of a device.
     """
+    name = str(name)
     if name != "cpu":
         import torch
 

@@ -66,11 +66,7 @@ class Codes:
             raise UsageError(
                 f"{self.samples} samples at a hop of {self.hop} are {self._header.frames} frames, not {self.frames}."
             )
-        values = _to_numpy(self.codes)
-        if not np.issubdtype(values.dtype, np.integer):
-            raise UsageError(f"Codes are integers, not {values.dtype}.")
-        if values.min() < 0 or values.max() >= self.codebook_size:
-            raise UsageError(f"Codes from {values.min()} to {values.max()} are not all in [0, {self.codebook_size}).")
+        self.numpy()
 
     @property
     def quantizers(self) -> int:
@@ -93,8 +89,17 @@ class Codes:
         return self._header.bits_per_code
 
     def numpy(self) -> np.ndarray:
-        """The codes as a new uint16 array (quantizers, frames)."""
-        return _to_numpy(self.codes).astype(np.uint16)
+        """The codes as a new uint16 array (quantizers, frames).
+
+        Raises:
+            UsageError: where they are not all in [0, codebook_size): the array may have been written to.
+        """
+        values = _to_numpy(self.codes)
+        if not np.issubdtype(values.dtype, np.integer):
+            raise UsageError(f"Codes are integers, not {values.dtype}.")
+        if values.min() < 0 or values.max() >= self.codebook_size:
+            raise UsageError(f"Codes from {values.min()} to {values.max()} are not all in [0, {self.codebook_size}).")
+        return values.astype(np.uint16)
 
     def slice(self, start_seconds: float, end_seconds: float) -> Codes:
         """The codes of a span of time, without decoding.

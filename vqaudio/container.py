@@ -9,6 +9,7 @@ from __future__ import annotations
 import binascii
 import io
 import itertools
+import os
 import struct
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from typing import BinaryIO, Protocol
 import numpy as np
 
 from vqaudio.errors import FormatError, ModelError
+from vqaudio.files import reason
 from vqaudio.reader import EndedEarly, Reader, checksum, varint
 
 MAGIC = b"VQAC"
@@ -205,6 +207,19 @@ class _Block:
     first: int
     frames: int
     payload: bytes | None
+
+
+def read_header(path: str | os.PathLike[str]) -> Header:
+    """What a `.codes` file says before its first block.
+
+    Raises:
+        FormatError: for a file that is missing, unreadable or not of this format.
+    """
+    try:
+        with open(path, "rb") as file:
+            return Header.read(Reader(file, f"'{path}'"))
+    except OSError as error:
+        raise FormatError(f"'{path}' cannot be read: {reason(error)}.") from error
 
 
 class BlockReader:

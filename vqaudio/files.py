@@ -30,6 +30,20 @@ def check_target(path: str | os.PathLike[str], force: bool) -> None:
         raise UsageError(f"'{path}' exists already; --force replaces it.")
 
 
+def files_below(folder: str | os.PathLike[str]) -> list[Path]:
+    """All files below a folder, sorted. Links to folders are not followed.
+
+    Raises:
+        VqaudioError: for a folder that cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise VqaudioError(f"The directory '{error.filename}' cannot be read: {reason(error)}.") from error
+
+    found = (Path(place, name) for place, _, names in os.walk(folder, onerror=refuse) for name in names)
+    return sorted(path for path in found if path.is_file())
+
+
 @contextlib.contextmanager
 def replacing(
     path: str | os.PathLike[str], force: bool = False, error: type[VqaudioError] = VqaudioError
@@ -55,7 +69,7 @@ def replacing(
     try:
         yield temporary
         if temporary != target:
-            with open(temporary, "rb") as written:
+            with open(temporary, "r+b") as written:  # Windows wants it writable
                 os.fsync(written.fileno())  # or a crash could leave an empty file under the new name
             if force:
                 os.replace(temporary, target)

@@ -7,6 +7,7 @@ same everywhere; the floating-point network that it was rounded from is in torch
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import math
 import os
@@ -114,14 +115,20 @@ class Prior:
 
     @functools.cached_property
     def network(self) -> CodePrior:
-        """The floating-point network, in torch."""
+        """The floating-point network, in torch.
+
+        Raises:
+            ModelError: where the file has none that fits.
+        """
         import torch
 
         from vqaudio.models.prior import CodePrior
 
         network = CodePrior(self.config, self.alphabet)
-        own = {name: torch.from_numpy(self.state[name]) for name in network.state_dict()}
-        network.load_state_dict(own)
+        try:
+            network.load_state_dict({name: torch.from_numpy(self.state[name]) for name in network.state_dict()})
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise ModelError("The prior has no network in floating point that fits its configuration.") from error
         return network.eval().requires_grad_(False)
 
     def score(self, codes: Codes) -> Score:
@@ -170,7 +177,7 @@ class Prior:
             ModelError: for a prompt of another codec, or a speaker that the codec does not know.
             UsageError: for a number out of range.
         """
-        self._check_options(seconds, temperature, top_k, top_p)
+        self._check_options(seconds, temperature, top_k, top_p, stream)
         alphabet = self.alphabet
         if prompt is not None:
             self.check(prompt)
@@ -249,7 +256,7 @@ class Prior:
     def _indices(self, speaker: bytes) -> list[int] | None:
         return unpack_indices(speaker, self.alphabet.speaker) if speaker else None
 
-    def _check_options(self, seconds: float, temperature: float, top_k: int | None, top_p: float) -> None:
+    def _check_options(self, seconds: float, temperature: float, top_k: int | None, top_p: float, stream: int) -> None:
         least = 1 / self.alphabet.sample_rate
         if not least <= seconds <= LONGEST:
             raise UsageError(f"From one sample to {LONGEST:g} s can be sampled at once, not {seconds:g} s.")
@@ -259,6 +266,8 @@ class Prior:
             raise UsageError(f"Of {self.alphabet.codebook_size} codes, the {top_k} likeliest cannot be taken.")
         if not 0 < top_p <= 1:
             raise UsageError(f"The probability to keep must be above 0 and at most 1, not {top_p:g}.")
+        if not 0 <= stream < 1 << 32:
+            raise UsageError(f"Streams have numbers from 0 to 2^32 - 1, not {stream}.")
 
 
 def choose(frequencies: NDArray[np.int32], uniform: float, temperature: float, top_k: int | None, top_p: float) -> int:
@@ -310,7 +319,8 @@ def for_codec(codec: Codec, path: str | None = None) -> Prior | None:
     if path is None:
         return next((prior for _, prior in all_shipped() if prior.model == codec.fingerprint), None)
     prior = loaded(shipped.prior_file(path))
-    if prior.model != codec.fingerprint:
+    alphabet = Alphabet.of(codec.config, codec.fingerprint)
+    if prior.alphabet != dataclasses.replace(alphabet, codec=prior.alphabet.codec):
         raise ModelError(
             f"'{path}' is a prior for {prior.alphabet.codec} ({prior.alphabet.fingerprint}), and the model at hand is "
             f"{codec.config.name} ({codec.fingerprint.hex()})."
@@ -333,8 +343,11 @@ def coder_for(
 
     Raises:
         ModelError: for a file that is no prior, or one of another codec.
-        UsageError: where a prior is asked for that the codec does not have, or not for so few quantisers.
+        UsageError: where a prior is asked for that the codec does not have, or not for so few quantisers, or named
+            beside "fixed".
     """
+    if choice == "fixed" and path is not None:
+        raise UsageError("--prior names a prior, which --coder fixed does not use.")
     if choice == "fixed":
         return None
     prior = for_codec(codec, path)

@@ -14,7 +14,7 @@ import numpy as np
 from vqaudio import audio
 from vqaudio.container import STREAM, BlockReader, BlockWriter, Coder, Header
 from vqaudio.errors import UsageError
-from vqaudio.runtime.cpu import CpuNetworks
+from vqaudio.runtime.cpu import CHUNK, CpuNetworks, chunks
 from vqaudio.runtime.kernels import advance
 from vqaudio.runtime.layers import add_convolution, gated_layer
 from vqaudio.runtime.product import Floats, announce
@@ -37,7 +37,7 @@ class EncoderStream:
 
     def __init__(self, networks: CpuNetworks, sample_rate: int, quantizers: int) -> None:
         announce(add_convolution)
-        self.samples = 0
+        self.samples, self._finished = 0, False
         self._networks, self._quantizers = networks, quantizers
         self._converter = audio.Converter(sample_rate, networks.config.sample_rate)
         self._encoder, self._search = networks.encoder.start(), networks.quantizer.start_search()
@@ -49,17 +49,22 @@ class EncoderStream:
             (quantizers, frames) uint16, often of no frame at all.
 
         Raises:
-            AudioError: for samples that are not finite; UsageError: for another shape or type.
+            AudioError: for samples that are not finite.
+            UsageError: for another shape or type, or after `finish`.
         """
+        _check_open(self._finished)
         pieces = [self._converter.push(block) for block in audio.blocks(audio.as_numpy(waveform))]
-        return self._codes(np.concatenate([np.zeros(0, np.float32), *pieces]), last=False)
+        nothing = np.zeros((self._quantizers, 0), np.uint16)
+        return np.concatenate([nothing, *(self._codes(piece, last=False) for piece in pieces)], axis=1)
 
     def finish(self) -> np.ndarray:
         """The codes (quantizers, frames) of what is left; ceil(samples / hop) in all.
 
         Raises:
-            AudioError: where no sample came.
+            AudioError: where no sample came; UsageError: where this was asked for before.
         """
+        _check_open(self._finished)
+        self._finished = True
         return self._codes(self._converter.finish(), last=True)
 
     def _codes(self, samples: Floats, last: bool) -> np.ndarray:
@@ -74,7 +79,7 @@ class DecoderStream:
     def __init__(
         self, networks: CpuNetworks, speaker: list[int] | None, decoder: str, seed: int, temperature: float
     ) -> None:
-        self._networks = networks
+        self._networks, self._finished = networks, False
         vector = networks.speakers.vector(speaker)
         self._past, self._conditioning = networks.quantizer.start(), networks.conditioning.start(vector)
         self._decode: Callable[[Floats, bool], Floats]
@@ -95,23 +100,37 @@ class DecoderStream:
         """The next codes (quantizers, frames) to the samples (n,), float32 at the model's rate, that they complete.
 
         Raises:
-            UsageError: for codes of another shape, or beyond the codebook.
+            UsageError: for codes of another shape, or beyond the codebook, or after `finish`.
         """
+        _check_open(self._finished)
         array = audio.as_numpy(codes)
         quantizer = self._networks.config.quantizer
         if array.ndim != 2 or not 1 <= len(array) <= quantizer.quantizers or array.dtype.kind not in "iu":
             raise UsageError(f"A stream takes integer codes (quantizers, frames), not {array.dtype} {array.shape}.")
         if array.size and not (array.min() >= 0 and array.max() < quantizer.codebook_size):
             raise UsageError(f"A code is not in [0, {quantizer.codebook_size}).")
-        return self._samples(array.astype(np.uint16), last=False)
+        codes = array.astype(np.uint16)
+        pieces = (codes[:, begin:end] for begin, end, _ in chunks(0, codes.shape[1], CHUNK))
+        return np.concatenate([np.zeros(0, np.float32), *(self._samples(piece, last=False) for piece in pieces)])
 
     def finish(self) -> np.ndarray:
-        """The samples (n,) that were still to come: frames * hop in all."""
+        """The samples (n,) that were still to come: frames * hop in all.
+
+        Raises:
+            UsageError: where this was asked for before.
+        """
+        _check_open(self._finished)
+        self._finished = True
         return self._samples(np.zeros((1, 0), np.uint16), last=True)
 
     def _samples(self, codes: np.ndarray, last: bool) -> Floats:
         latents = self._networks.quantizer.latents(self._past, codes)
         return self._decode(self._networks.conditioning.push(self._conditioning, latents, last), last)
+
+
+def _check_open(finished: bool) -> None:
+    if finished:
+        raise UsageError("The stream has come to its end; begin a new one.")
 
 
 def encode_live(

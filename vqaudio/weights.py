@@ -61,64 +61,31 @@ def save_model(
     state: Mapping[str, Tensor | NDArray[np.float32]],
     card: str = "",
     force: bool = False,
+    form: str = FORMAT,
 ) -> None:
     """Write a model file; weights are rounded to half precision, and what only training needs is left out.
 
-    Raises:
-        UsageError: where the file exists and `force` is not given.
-        ModelError: where it cannot be written.
-    """
-    _save_networks(path, FORMAT, config, state, card, force)
-
-
-def save_vae(
-    path: str | os.PathLike[str],
-    config: CodecConfig,
-    state: Mapping[str, Tensor | NDArray[np.float32]],
-    card: str = "",
-    force: bool = False,
-) -> None:
-    """Write the file of a continuous VAE, as `save_model` does that of a codec.
+    Args:
+        form: `FORMAT` for a codec, `VAE_FORMAT` for a continuous VAE.
 
     Raises:
         UsageError: where the file exists and `force` is not given.
         ModelError: where it cannot be written.
     """
-    _save_networks(path, VAE_FORMAT, config, state, card, force)
-
-
-def _save_networks(
-    path: str | os.PathLike[str],
-    form: str,
-    config: CodecConfig,
-    state: Mapping[str, Tensor | NDArray[np.float32]],
-    card: str,
-    force: bool,
-) -> None:
     metadata = {"format": form, "config": json.dumps(to_dict(config)), "card": card}
     kept = {name: _half(weights) for name, weights in state.items() if not name.endswith(MOVING_AVERAGES)}
     _write(path, kept, metadata, force)
 
 
-def load_model(path: str | os.PathLike[str]) -> ModelFile:
+def load_model(path: str | os.PathLike[str], form: str = FORMAT) -> ModelFile:
     """Read a model file; the weights come back as float32.
 
-    Raises:
-        ModelError: where it is missing, unreadable, damaged, or not a codec of vqaudio.
-    """
-    return _load_networks(path, FORMAT)
-
-
-def load_vae_file(path: str | os.PathLike[str]) -> ModelFile:
-    """Read the file of a continuous VAE; the weights come back as float32.
+    Args:
+        form: as in `save_model`.
 
     Raises:
-        ModelError: where it is missing, unreadable, damaged, or not a VAE of vqaudio.
+        ModelError: where it is missing, unreadable, damaged, or not of this form.
     """
-    return _load_networks(path, VAE_FORMAT)
-
-
-def _load_networks(path: str | os.PathLike[str], form: str) -> ModelFile:
     with _opened(path, form) as (metadata, arrays):
         config = from_dict(CodecConfig, json.loads(metadata["config"]))
     return ModelFile(config, {name: _single(array) for name, array in arrays.items()}, metadata.get("card", ""))
@@ -218,7 +185,8 @@ def _opened(path: str | os.PathLike[str], expected: str) -> Iterator[tuple[dict[
             yield metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except OSError as error:
         raise ModelError(f"The model file '{path}' cannot be read: {reason(error)}.") from error
-    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:  # numpy has no bfloat16, say
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        # numpy has neither bfloat16 nor eight bits of floating point, for example
         raise ModelError(f"The model file '{path}' is damaged or not a model file.") from error
 
 

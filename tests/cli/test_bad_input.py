@@ -99,8 +99,9 @@ def test_input_that_cannot_be_read(refused) -> None:
         np.zeros(RATE),
         np.sign(np.random.default_rng(0).standard_normal(RATE)),
         100 * np.random.default_rng(0).standard_normal(RATE),
+        np.random.default_rng(0).uniform(-1e38, 1e38, RATE),
     ],
-    ids=["one zero", "one sample", "silence", "clipped noise", "beyond full scale"],
+    ids=["one zero", "one sample", "silence", "clipped noise", "beyond full scale", "beyond all scales"],
 )
 def test_odd_audio_comes_back_with_its_length(run, tmp_path: Path, samples: np.ndarray) -> None:
     write(tmp_path / "odd.wav", samples)
@@ -231,7 +232,7 @@ def test_codes_of_absurd_length(refused, codes_file: Path, tmp_path: Path, state
     claim = dataclasses.replace(header, **stated).to_bytes() + data[len(header.to_bytes()) :]
     (tmp_path / "long.codes").write_bytes(claim)
     refused(1, words, "decode", "-", "out.wav", stdin=claim)
-    refused(1, "truncated", "decode", "long.codes", "out.wav")
+    refused(1, words, "decode", "long.codes", "out.wav")
     refused(1, "truncated", "info", "long.codes")
 
 
@@ -268,6 +269,7 @@ def test_raw_samples_of_no_rate(refused, wav: Path, rate: int) -> None:
     refused(2, "rate", "encode", wav, "out.codes", "--raw", rate)
 
 
+@pytest.mark.usefixtures("codes_file")  # so that nothing has to be compiled, which is said
 def test_standard_streams_that_are_closed(start: Start, wav: Path, tiny_codec: Path, tmp_path: Path) -> None:
     """As a process that a daemon starts may find them."""
 
@@ -279,12 +281,25 @@ def test_standard_streams_that_are_closed(start: Start, wav: Path, tiny_codec: P
 
     assert shell(f"encode {wav} out.codes >&-") == (0, "")
     assert Codes.load(tmp_path / "out.codes").samples == 8000
+    assert shell(f"encode {wav} quiet.codes 2>&-") == (0, "")
+    assert Codes.load(tmp_path / "quiet.codes").samples == 8000
     assert shell(f"encode {wav} - >&-") == (2, "Error: Standard output is closed.\n")
     assert shell("decode - out.wav <&-") == (2, "Error: Standard input is closed.\n")
     assert shell("decode - out.wav 0>other") == (1, "Error: The input cannot be read: bad file descriptor.\n")
 
 
-# Ctrl-C
+@pytest.mark.parametrize("hop", [1, 128])
+def test_nothing_is_decoded_of_codes_that_do_not_fit(
+    refused, codes_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hop: int
+) -> None:
+    codes = Codes.load(codes_file)
+    fields = (codes.codebook_size, hop, codes.sample_rate, hop * codes.frames, codes.model)
+    Codes(codes.numpy(), *fields).save(tmp_path / "other.codes")
+    monkeypatch.setattr(Codes, "load", lambda *_, **__: pytest.fail("decoded"))
+    refused(1, "another codebook, hop", "decode", "other.codes", "out.wav")
+
+
+# Ctrl-C and SIGTERM
 
 
 def test_interrupted_while_it_reads(start: Start, tiny_codec: Path, tmp_path: Path) -> None:
@@ -298,7 +313,10 @@ def test_interrupted_while_it_reads(start: Start, tiny_codec: Path, tmp_path: Pa
     assert not list(tmp_path.iterdir())
 
 
-def test_interrupted_while_it_decodes(start: Start, tiny_codec: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_while_it_decodes(
+    start: Start, tiny_codec: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
     codes = vqaudio.load(tiny_codec).encode(np.zeros(25 * 16000, np.float32), 16000)
     process = start("decode", "-", "out.wav", "--model", tiny_codec)
     assert process.stdin
@@ -308,26 +326,36 @@ def test_interrupted_while_it_decodes(start: Start, tiny_codec: Path, tmp_path: 
     while not any(path.stat().st_size > 16000 for path in tmp_path.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert [path.name for path in tmp_path.iterdir()] != ["out.wav"]  # it is written under another name
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     process.communicate()
-    assert process.returncode == 130
+    assert process.returncode == code
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_interrupted_within_a_tree(start: Start, tiny_codec: Path, tmp_path: Path, jobs: int) -> None:
+@pytest.mark.parametrize(
+    ("jobs", "number", "code", "words"),
+    [
+        (1, signal.SIGINT, 130, b"Interrupted.\n"),
+        (2, signal.SIGINT, 130, b"Interrupted.\n"),
+        (2, signal.SIGTERM, 143, b""),
+    ],
+)
+def test_interrupted_within_a_tree(
+    start: Start, tiny_codec: Path, tmp_path: Path, jobs: int, number: signal.Signals, code: int, words: bytes
+) -> None:
     source, target = tmp_path / "speech", tmp_path / "codes"
     source.mkdir()
+    vqaudio.load(tiny_codec).encode(np.zeros(RATE, np.float32), RATE)  # so that nothing has to be compiled
     write(source / "0.wav", 0.1 * np.random.default_rng(0).standard_normal(60 * RATE), "PCM_16")
-    for number in range(1, 400):
-        os.link(source / "0.wav", source / f"{number}.wav")
+    for copy in range(1, 400):
+        os.link(source / "0.wav", source / f"{copy}.wav")
     process = start("encode", source, target, "--model", tiny_codec, "--jobs", jobs)
     while process.poll() is None and not list(target.glob("*.codes")):
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate()
-    assert process.returncode == 130
-    assert said == b"Interrupted.\n"
+    process.send_signal(number)
+    _, said = process.communicate()  # which waits for all who hold the pipes, the workers too
+    assert process.returncode == code
+    assert said == words
     done = list(target.iterdir())
     assert 0 < len(done) < 400
     assert all(path.suffix == ".codes" and Codes.load(path).seconds == 60 for path in done)

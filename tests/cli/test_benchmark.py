@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -53,6 +54,19 @@ def test_it_prints_a_table_and_writes_everything_as_json(run, tiny_codec: Path, 
     assert eager["ratios"]["sequential"] == pytest.approx(rows["vqaudio", "sequential", 1]["speed"] / eager["speed"])
 
 
+def test_a_model_with_a_prior_and_a_long_file(
+    run, tiny_default: Path, tiny_prior: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(tiny_prior, tiny_default / "speech16k.prior.safetensors")
+    start = benchmark.Measurement(benchmark.OURS, "start, decode", 1, 1, 2.0, (1.0,), None, None)
+    monkeypatch.setattr(benchmark, "measure_start", lambda **_: start)  # a process that sees other models
+    result = run("benchmark", *QUICK, "--streams", 1, "--long", 0.1, "--json", "out.json")
+    assert result.exit_code == 0, result.output
+    rows = {m["part"]: m for m in json.loads((tmp_path / "out.json").read_text())["measurements"]}
+    assert rows["to bytes"]["speed"] > 0 and rows["from bytes"]["speed"] > 0
+    assert rows["encode file"]["seconds"] == rows["decode file"]["seconds"] == 10.0
+
+
 def test_a_wavenet_of_random_weights_is_called_that(run, tiny_codec: Path, tmp_path: Path) -> None:
     codec = vqaudio.load(tiny_codec)
     state = {name: value for name, value in codec.state.items() if not name.startswith("wavenet.")}
@@ -78,6 +92,8 @@ def test_nothing_is_replaced_unasked(run, tmp_path: Path) -> None:
         (("--streams", ""), "'' is not a list of whole numbers"),
         (("--against", "hear"), "did you mean 'here'?"),
         (("--seconds", "0"), "--seconds"),
+        (("--seconds", "nan"), "nan is no number of this range"),
+        (("--long", "inf"), "inf is no number of this range"),
         (("--train", "speech16q"), "the nearest shipped recipe is 'speech16k'"),
         (("--train", "speech16k_prior"), "one for 'vqaudio train-prior'"),
         (("--train", "--seconds", "3"), "The option --seconds goes not together with --train"),
@@ -88,6 +104,7 @@ def test_nothing_is_replaced_unasked(run, tmp_path: Path) -> None:
         (("--train", "--set", "codec.hops=1"), "The recipe has no setting 'codec.hops'"),
         (("--train", "--device", "cuda:99"), "The device 'cuda:99' is not there"),
         (("--device", "cuda:99"), "The device 'cuda:99' is not there"),
+        (("--device", "meta"), "The device 'meta' is not there"),
     ],
 )
 def test_what_cannot_be_meant_is_said(run, words: tuple[str, ...], sentence: str) -> None:

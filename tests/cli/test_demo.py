@@ -45,4 +45,4 @@ def test_the_shipped_model(run, tmp_path: Path) -> None:
     result = run("demo")
     assert result.exit_code == 0, result.stderr
     check(result.stdout, tmp_path)
-    assert float(said(result.stdout, "Bit rate").split()[0]) <= 2.3
+    assert float(said(result.stdout, "Bit rate").split()[0]) < 2.0  # under the prior; at fixed width it is 2.3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import logging
+import os
 import re
 import shutil
 from pathlib import Path
@@ -180,7 +181,8 @@ def test_a_second_run_does_only_what_is_missing(run, tree: Path, tmp_path: Path)
     assert untouched.read_bytes() == missing.read_bytes()
 
 
-def test_many_processes_give_the_same_files(run, tree: Path, tmp_path: Path) -> None:
+def test_many_processes_give_the_same_files(run, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vqaudio.runtime.cpu.cores", lambda: 2)
     run("encode", tree, "one")
     (tree / "bad.wav").write_bytes(b"RIFF")
     result = run("encode", tree, "many", "--jobs", 2)
@@ -201,7 +203,10 @@ def test_there_are_no_more_processes_than_cores(run, tree: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_a_model_that_is_missing_ends_the_run_once(run, tree: Path, jobs: int, tmp_path: Path) -> None:
+def test_a_model_that_is_missing_ends_the_run_once(
+    run, tree: Path, jobs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vqaudio.runtime.cpu.cores", lambda: 2)
     result = run("encode", tree, "codes", "--jobs", jobs, "--model", "no.safetensors")
     assert result.exit_code == 1
     assert result.stderr.count("no.safetensors") == 1
@@ -327,6 +332,17 @@ def test_raw_samples_in_and_out(run, wav: Path, codes_file: Path, tmp_path: Path
     assert run("decode", codes_file, "a.raw", "--raw").exit_code == 0
     assert (tmp_path / "a.raw").read_bytes() == (tmp_path / "a.wav").read_bytes()[44:]
     assert run("encode", tmp_path, "b", "--raw", 16000).exit_code == 2
+    assert run("decode", tmp_path, "b", "--raw").exit_code == 2
+
+
+def test_a_named_pipe_is_decoded_as_it_comes(start, codes_file: Path, tiny_codec: Path, tmp_path: Path) -> None:
+    data, pipe = codes_file.read_bytes(), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    process = start("decode", pipe, "out.wav", "--model", tiny_codec)
+    pipe.write_bytes(data)
+    said, _ = process.communicate()
+    assert process.returncode == 0 and f"{len(data)} bytes" in said.decode()
+    assert soundfile.info(tmp_path / "out.wav").frames == 8000
 
 
 def test_a_damaged_stream_in_a_pipe(run, wav: Path, codes_file: Path) -> None:

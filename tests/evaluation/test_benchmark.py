@@ -209,7 +209,6 @@ def test_a_process_that_fails_is_one_sentence(tiny_codec: Path, monkeypatch: pyt
 def test_a_whole_process_is_timed(tiny_codec: Path) -> None:
     measured = benchmark.measure_start(model=str(tiny_codec), repeat=2)
     assert (measured.part, measured.seconds, len(measured.times)) == ("start, decode", 2.0, 2)
-    assert min(measured.times) > 0.02  # no process starts sooner
 
 
 def fake(calls: list[tuple[str, Any]]) -> Peer:

@@ -1,4 +1,4 @@
-"""Names of files in figures: whatever they are, matplotlib draws them as they are."""
+"""What every figure has in common: any name and any interval can be drawn."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from vqaudio.evaluation import figures
+from vqaudio.evaluation.estimates import Estimate
 
 
 @pytest.mark.parametrize("name", ["take_$1_$2.wav", "a$\\frac$.wav", "not utf-8 \udcff.wav", "plain.wav"])
@@ -15,3 +16,10 @@ def test_any_name_can_be_drawn(name: str) -> None:
     figure = Figure()
     figure.suptitle(figures.plain(name))
     figure.savefig(io.BytesIO(), format="png")
+
+
+def test_intervals_that_do_not_hold_the_mean_can_be_drawn() -> None:
+    estimates = [Estimate(0.5, 0.4, 0.7, 9, 0), Estimate(0.5, 0.6, 0.7, 9, 0), Estimate(0.5, 0.1, 0.4, 9, 0)]
+    below, above = figures.errors(estimates, 100)
+    assert below == pytest.approx([10, 0, 40]) and above == pytest.approx([20, 20, 0])
+    Figure().subplots().barh(["a", "b", "c"], [50, 50, 50], xerr=[below, above])

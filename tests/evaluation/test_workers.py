@@ -8,7 +8,7 @@ import os
 import pytest
 import torch
 
-from vqaudio.errors import VqaudioError
+from vqaudio.errors import AudioError, VqaudioError
 from vqaudio.evaluation.workers import spread
 from vqaudio.runtime.cpu import available_threads
 
@@ -17,6 +17,17 @@ from vqaudio.runtime.cpu import available_threads
 def test_results_are_in_order(jobs: int) -> None:
     squares = [number**2 for number in range(9)]
     assert list(spread(math.sqrt, squares, jobs)) == list(range(9))
+
+
+def _root(number: int) -> float:
+    if number < 0:
+        raise AudioError(f"{number} has no root.")
+    return math.sqrt(number)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_cannot_be_done_is_a_sentence_in_its_place(jobs: int) -> None:
+    assert list(spread(_root, [4, -1, 9], jobs)) == [2.0, "-1 has no root.", 3.0]
 
 
 def test_one_process_is_this_one_with_one_thread() -> None:

@@ -32,4 +32,6 @@ def test_jitter_takes_neighbours_only_and_as_often_as_asked():
 def test_jitter_is_for_training():
     network = Conditioning(ConditioningConfig(channels=6, jitter=1.0), 4, 0).eval()
     latents = torch.randn(1, 4, 8)
-    assert torch.equal(network(latents, None), network(latents, None))
+    still = network(latents, None)
+    assert torch.equal(network(latents, None), still)
+    assert not torch.allclose(network.train()(latents, None), still)

@@ -31,6 +31,7 @@ GOOD = CodecConfig(spectral=SpectralConfig(), wavenet=WaveNetConfig())
         {"encoder": EncoderConfig(channels=(64, 128, 10**9))},
         {"conditioning": ConditioningConfig(layers=0)},
         {"spectral": SpectralConfig(dilations=())},
+        {"spectral": SpectralConfig(kernel=2)},
         {"spectral": SpectralConfig(fft_size=10**13)},
         {"spectral": SpectralConfig(fft_size=128)},
         {"wavenet": WaveNetConfig(dilations=())},
@@ -40,6 +41,14 @@ GOOD = CodecConfig(spectral=SpectralConfig(), wavenet=WaveNetConfig())
         {"speaker": SpeakerConfig("reference", levels=1)},
         {"speaker": SpeakerConfig("reference", dims=10**9)},
         {"spectral": None},
+        {"encoder": EncoderConfig(kernel=1001, dilations=(100,))},
+        {"encoder": EncoderConfig(strides=(256, 256), channels=(1, 1))},
+        {"encoder": EncoderConfig(strides=(2,), channels=(1,)), "spectral": SpectralConfig(fft_size=65536)},
+        {"conditioning": ConditioningConfig(kernel=65535, layers=3)},
+        {"wavenet": WaveNetConfig(kernel=3, dilations=(32768, 1))},
+        {"spectral": SpectralConfig(kernel=3, dilations=(32768, 1))},
+        {"speaker": SpeakerConfig("reference", levels=10**9)},
+        {"speaker": SpeakerConfig("lookup", speakers=10**9)},
     ],
 )
 def test_what_cannot_be_built_is_refused(change: dict[str, Any]) -> None:

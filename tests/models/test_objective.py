@@ -43,6 +43,19 @@ def test_a_waveform_has_no_distance_to_itself_and_more_noise_is_farther():
         assert values[0] == 0.0 < values[1] < values[2]
 
 
+def test_the_log_mel_and_the_intelligibility_of_a_waveform_lack_nothing_of_its_own():
+    objective = Objective(16000, 128, 80)
+    rng = torch.Generator().manual_seed(0)
+    waveform = 0.1 * torch.randn(2, 1, 16000, generator=rng) * (1 + torch.sin(torch.arange(16000) / 800))
+    noise = torch.randn(2, 1, 16000, generator=rng)
+    mel = objective.frame_mel(waveform[:, 0])
+    assert float(objective.mel(mel, waveform)) == 0.0
+    assert float(objective.mel(mel + 0.5, waveform)) == pytest.approx(0.5)
+    lacking = [float(objective.intelligibility(waveform + level * noise, waveform)) for level in (0.0, 0.03, 0.3)]
+    assert lacking[0] == pytest.approx(0, abs=1e-4)
+    assert 0.01 < lacking[1] < lacking[2] < 1
+
+
 def test_gradients_are_finite_in_silence():
     objective = Objective(16000, 128, 80)
     decoded = torch.zeros(1, 1, 4096, requires_grad=True)

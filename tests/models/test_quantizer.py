@@ -423,3 +423,19 @@ def test_perplexity_counts_codes_in_even_use():
     assert perplexity(torch.tensor([3.0, 1.0])).item() == pytest.approx(
         math.exp(-0.75 * math.log(0.75) - 0.25 * math.log(0.25))
     )
+
+
+def test_the_bypass_is_what_quantisation_without_loss_gives():
+    """Two stages, of which the first leaves a rest for the second."""
+    torch.manual_seed(0)
+    quantizer = ResidualQuantizer(QuantizerConfig(quantizers=2, codebook_size=3, code_dim=4, normalize=False), 6).eval()
+    latents = torch.randn(1, 6, 3)
+    first, second = quantizer.stages
+    with torch.no_grad():
+        first.codebook.copy_(first.project(latents)[0].t())
+        rest = latents - first.project_out(first.project(latents))
+        second.codebook.copy_(second.project(rest)[0].t())
+        torch.testing.assert_close(quantizer.bypass(latents), quantizer(latents).latents)
+    quantizer.bypass(latents).square().sum().backward()
+    for stage in quantizer.stages:
+        assert stage.project_in.weight.grad.abs().sum() > 0 and stage.project_out.weight.grad.abs().sum() > 0

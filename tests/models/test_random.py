@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vqaudio.errors import UsageError
-from vqaudio.models.random import philox, uniforms
+from vqaudio.models.random import philox, plain_seed, uniforms
 
 # The known answers of philox4x32 with 10 rounds that its authors publish with Random123.
 KNOWN = [
@@ -27,6 +27,15 @@ def test_philox_gives_the_published_answers(
     counter: tuple[int, ...], key: tuple[int, int], words: tuple[int, ...]
 ) -> None:
     assert tuple(philox(np.array(counter, dtype=np.uint64), key).tolist()) == words
+
+
+def test_seeds_of_numpy_are_plain_numbers_and_others_none() -> None:
+    for kind in (np.int32, np.uint8, np.int64):
+        assert type(plain_seed(kind(5))) is int
+        np.testing.assert_array_equal(uniforms(kind(5), 0, 3), uniforms(5, 0, 3))
+    for wrong in (1.5, "1", None, -1, 1 << 64):
+        with pytest.raises(UsageError, match="seed"):
+            plain_seed(wrong)  # type: ignore[arg-type]
 
 
 def test_uniforms_are_the_documented_bits_of_philox() -> None:

@@ -32,6 +32,24 @@ def test_reference_in_training_is_what_its_indices_decode_to():
     torch.testing.assert_close(speaker(latents), speaker.decode(indices))
 
 
+def test_statistics_are_those_of_inference_under_autocast_too():
+    torch.manual_seed(0)
+    speaker = Speaker(SpeakerConfig("reference", channels=16, dims=4, levels=8), 5)
+    latents = torch.randn(2, 5, 4000)
+    expected = speaker.pool(latents)[:2]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = speaker.pool(latents)[:2]
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.dtype == torch.float32
+        torch.testing.assert_close(ours, theirs, rtol=2e-3, atol=2e-3 * 4000)
+
+
+def test_numbers_that_are_none_are_sent_as_some():
+    speaker = Speaker(SpeakerConfig("reference", channels=6, dims=4, levels=8), 5)
+    indices = speaker.indices(torch.full((1, 6), torch.inf), torch.full((1, 6), torch.nan), 3)
+    assert indices.min() >= 0 and indices.max() < 8
+
+
 def test_reference_learns_through_its_rounding():
     speaker = Speaker(SpeakerConfig("reference", channels=6, dims=4, levels=8), 5)
     latents = torch.randn(3, 5, 40, requires_grad=True)

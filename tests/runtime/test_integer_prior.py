@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vqaudio.errors import ModelError
-from vqaudio.models.config import Alphabet, PriorConfig
+from vqaudio.models.config import Alphabet, PriorConfig, check_prior
 from vqaudio.models.prior import CodePrior
 from vqaudio.runtime import product
 from vqaudio.runtime.integer_prior import ROWS, IntegerPrior, Stepper
@@ -242,10 +242,15 @@ def test_alphabets_that_cannot_be_are_refused(change: dict[str, Any]) -> None:
 
 
 def test_sums_that_could_overflow_are_refused() -> None:
-    config = dataclasses.replace(CONFIG, channels=1024)
-    state = {name: value.numpy() for name, value in CodePrior(config, ALPHABET).state_dict().items()}
-    with pytest.raises(ModelError, match="2048 terms"):
-        quantize(config, ALPHABET, state)
+    largest = 2048 // CONFIG.kernel // 16 * 16
+    check_prior(dataclasses.replace(CONFIG, channels=largest), ALPHABET)
+    for larger in (
+        dataclasses.replace(CONFIG, channels=largest + 16),
+        dataclasses.replace(CONFIG, skip_channels=2064),
+        dataclasses.replace(CONFIG, speaker_channels=2049),
+    ):
+        with pytest.raises(ModelError, match="2,048 terms"):
+            check_prior(larger, ALPHABET)
 
 
 def test_the_fingerprint_names_all_that_frequencies_depend_on_and_nothing_else() -> None:

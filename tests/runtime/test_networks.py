@@ -234,16 +234,30 @@ def test_the_decoder_goes_on_from_the_points_of_the_encoder(quantizer):
 
 @pytest.mark.parametrize("quantizer", [CONFIG.quantizer, SEVERAL_PATHS], ids=["two quantisers", "several paths"])
 def test_codes_of_a_device_are_those_of_the_modules_in_one_pass(quantizer, monkeypatch):
-    monkeypatch.setattr("vqaudio.runtime.gpu.BLOCK_SECONDS", 0.1)
+    monkeypatch.setattr("vqaudio.runtime.cpu.BLOCK_SECONDS", 0.1)
     model, _ = pair(dataclasses.replace(CONFIG, quantizer=quantizer))
     samples = noise(CONFIG.hop * FRAMES - 13)
     networks = TorchNetworks(model.config, model.arrays(), "cpu")
-    codes, speaker = networks.encode([samples], quantizer.quantizers, True)
+    codes, speaker = networks.encode(iter(np.split(samples, [1, 700])), quantizer.quantizers, True)
     latents = model.encoder(F.pad(torch.from_numpy(samples), (0, 13))[None, None])
     expected = model.quantizer(latents).codes[0].numpy()
     assert codes.shape == expected.shape
     assert (codes == expected).mean() > 0.99  # a latent between two codes may fall either way
     assert speaker == model.speaker.indices(*model.speaker.pool(latents))[0].tolist()
+
+
+def test_a_device_codes_alike_beside_training_in_lower_precision(reference):
+    model, _ = reference
+    networks, samples, speaker = TorchNetworks(CONFIG, model.arrays(), "cpu"), noise(64 * 50), [3, 0, 15, 7, 8]
+    codes, numbers = networks.encode([samples], 2, True)
+    sounds = [np.concatenate(list(networks.decode_spectral(codes, speaker)))]
+    sounds += [np.concatenate(list(networks.decode_wavenet(codes, speaker, 7, 1.0)))]
+    with torch.autocast("cpu", torch.bfloat16):
+        again, numbers_again = networks.encode([samples], 2, True)
+        np.testing.assert_array_equal(again, codes)
+        assert numbers_again == numbers
+        np.testing.assert_array_equal(np.concatenate(list(networks.decode_spectral(codes, speaker))), sounds[0])
+        np.testing.assert_array_equal(np.concatenate(list(networks.decode_wavenet(codes, speaker, 7, 1.0))), sounds[1])
 
 
 @settings(max_examples=20)

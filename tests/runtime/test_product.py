@@ -113,7 +113,7 @@ def test_a_full_disk_costs_the_cache_alone(monkeypatch):
     assert product.entry(lambda x: x + 2)(1) == 3
 
 
-def test_the_cache_is_another_one_when_any_source_has_changed(tmp_path, monkeypatch):
+def test_the_cache_is_another_one_for_other_sources_and_processors(tmp_path, monkeypatch):
     runtime = tmp_path / "runtime"
     runtime.mkdir()
     for name in ("kernels.py", "functions.py"):
@@ -123,8 +123,26 @@ def test_the_cache_is_another_one_when_any_source_has_changed(tmp_path, monkeypa
     before, again = product._cache_folder.__wrapped__(), product._cache_folder.__wrapped__()
     (runtime / "functions.py").write_text("new")
     after = product._cache_folder.__wrapped__()
-    assert before == again != after
-    assert before.parent == after.parent == tmp_path / "cache"
+    monkeypatch.setattr(product, "FEATURES", "+of,+another,+processor")
+    elsewhere = product._cache_folder.__wrapped__()
+    assert before == again and len({before, after, elsewhere}) == 3
+    assert before.parent == after.parent == elsewhere.parent == tmp_path / "cache"
+
+
+@pytest.mark.parametrize("setting", [{"NUMBA_CPU_NAME": "generic"}, {"NUMBA_ENABLE_AVX": "0"}])
+def test_no_instructions_are_used_that_numba_does_not_compile_for(setting):
+    asked = "from vqaudio.runtime import product; print(product.WIDE, product.PAIRED, product.INTEGER_PAIRED)"
+    command = [sys.executable, "-c", asked]
+    said = subprocess.run(command, env=os.environ | setting, capture_output=True, text=True, check=True)
+    assert said.stdout == "False False False\n"
+
+
+def test_it_is_said_once_that_it_compiles(caplog):
+    kernel = product.entry(lambda x: x + 3)
+    kernel._cache._cache_path = "nowhere"
+    for _ in range(2):
+        product.announce(kernel)
+    assert [record.message[:9] for record in caplog.records] == ["Compiling"]
 
 
 def test_the_first_use_says_that_it_compiles_and_the_next_does_not(tmp_path, tiny_codec):

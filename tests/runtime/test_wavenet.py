@@ -41,7 +41,9 @@ def pairs(seed, start, steps, band, stream):
     return [uniform_pair(seed, np.uint64(start + k), band, stream) for k in range(steps)]
 
 
-def codec(bands: Any, output: Any, kernel: int = 2, paired: bool = PAIRED) -> tuple[VQVAE, WaveNet]:
+def codec(
+    bands: Any, output: Any, kernel: int = 2, paired: bool = PAIRED, dilations: tuple[int, ...] = (1, 2, 4)
+) -> tuple[VQVAE, WaveNet]:
     """A codec with random weights, in torch and packed, in pairs of bfloat16 where `paired`."""
     torch.manual_seed(0)
     config = CodecConfig(
@@ -49,7 +51,7 @@ def codec(bands: Any, output: Any, kernel: int = 2, paired: bool = PAIRED) -> tu
         speaker=SpeakerConfig(kind="reference", channels=5),
         conditioning=ConditioningConfig(channels=12),
         wavenet=WaveNetConfig(
-            bands=bands, output=output, kernel=kernel, channels=12, skip_channels=20, dilations=(1, 2, 4), mixtures=3
+            bands=bands, output=output, kernel=kernel, channels=12, skip_channels=20, dilations=dilations, mixtures=3
         ),
         decoder="wavenet",
     )
@@ -163,8 +165,11 @@ def test_cuts_lie_in_pauses_and_are_never_too_far_apart():
 
 @pytest.mark.parametrize("bands", [1, 4])
 def test_pieces_are_joined_where_they_were_cut(bands):
-    """The samples beside the blends are those of the pieces by themselves."""
-    _, packed = codec(bands, "logistic")
+    """Each piece begins as early as it hears, and fades into the next within a frame, their powers adding up to one."""
+    model, packed = codec(bands, "logistic", dilations=(1, 2, 4, 8, 16, 32))
+    assert model.wavenet is not None
+    steps = HOP // bands
+    lead = -(-model.wavenet.stack.receptive_field // steps)
     rows = pad(np.random.default_rng(0).normal(size=(250, 12)).astype(np.float32), 1)
     loudness = np.linspace(1, 2, 250)
     loudness[[100, 200]] = -1.0
@@ -178,6 +183,19 @@ def test_pieces_are_joined_where_they_were_cut(bands):
         results.append(np.concatenate(parts))
     assert results[0].shape == (250 * HOP,)
     np.testing.assert_array_equal(*results)
-    whole = packed.generate([Piece(rows, np.zeros(5, np.float32))], seed=1)[0]
-    alone = packed.bank.push(packed.bank.start(), whole, True)
-    np.testing.assert_array_equal(results[0][: 95 * HOP], alone[: 95 * HOP])
+    starts, ends = (0, 100 - lead, 200 - lead), (101, 201, 250)
+    pieces = [
+        Piece(rows[start:end], np.zeros(5, np.float32), start * steps) for start, end in zip(starts, ends, strict=True)
+    ]
+    turn = (np.arange(steps) + 0.5) / steps * np.pi / 2
+    signal = np.zeros((bands, 250 * steps))
+    for start, end, own in zip(starts, ends, packed.generate(pieces, seed=1), strict=True):
+        first = start + lead if start else 0
+        shape = np.ones((end - first) * steps)
+        if start:
+            shape[:steps] = np.sin(turn)
+        if end < 250:
+            shape[-steps:] = np.cos(turn)
+        signal[:, first * steps : end * steps] += own[:, (first - start) * steps :] * shape
+    expected = packed.bank.push(packed.bank.start(), signal.astype(np.float32), True)
+    np.testing.assert_allclose(results[0], expected, atol=1e-6)

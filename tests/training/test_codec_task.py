@@ -20,7 +20,7 @@ from vqaudio.training.codec_task import CodecTask, load_parts
 from vqaudio.training.corpus import pack
 from vqaudio.training.losses import ramped
 from vqaudio.training.recipe import LossWeights, load_recipe
-from vqaudio.weights import load_vae_file
+from vqaudio.weights import VAE_FORMAT, load_model
 
 NO_LOSS = LossWeights(spectral=0.0, mel=0.0, wavenet=0.0)
 
@@ -178,7 +178,7 @@ class TestGaussian:
         return dataclasses.replace(recipe, bottleneck="gaussian", stages=(stage,), schedule=often)
 
     def test_leaves_a_vae_and_a_log(self, plan, tmp_path):
-        file = load_vae_file(loop.train(plan, tmp_path / "run", quiet=True))
+        file = load_model(loop.train(plan, tmp_path / "run", quiet=True), VAE_FORMAT)
         assert file.config == plan.codec and file.state.keys() == VAE(plan.codec).state_dict().keys()
         lines = map(json.loads, (tmp_path / "run" / "log.jsonl").read_text().splitlines())
         log = {(line["kind"], line["step"]): line for line in lines}
@@ -193,7 +193,7 @@ class TestGaussian:
         assert "wavenet_shuffled" in judged and "perplexity_0" not in judged
 
     def test_resumes_bit_for_bit(self, plan, tmp_path):
-        whole = load_vae_file(loop.train(plan, tmp_path / "whole", quiet=True)).state
+        whole = load_model(loop.train(plan, tmp_path / "whole", quiet=True), VAE_FORMAT).state
         half = dataclasses.replace(plan, stages=(dataclasses.replace(plan.stages[0], steps=4),))
         with pytest.MonkeyPatch.context() as patch:
             step = loop.Run._train_step
@@ -205,7 +205,7 @@ class TestGaussian:
             patch.setattr(loop.Run, "_train_step", stop)
             with pytest.raises(KeyboardInterrupt):
                 loop.train(half, tmp_path / "halves", quiet=True)
-        resumed = load_vae_file(loop.train(half, tmp_path / "halves", resume=True, quiet=True)).state
+        resumed = load_model(loop.train(half, tmp_path / "halves", resume=True, quiet=True), VAE_FORMAT).state
         assert all((resumed[name] == value).all() for name, value in whole.items())
 
     def test_starts_from_another_vae_and_from_no_codec(self, plan, tmp_path, tiny_codec):
@@ -214,7 +214,7 @@ class TestGaussian:
         second = loop.train(
             dataclasses.replace(plan, initial=str(first), stages=(frozen,)), tmp_path / "second", quiet=True
         )
-        before, after = (load_vae_file(path).state for path in (first, second))
+        before, after = (load_model(path, VAE_FORMAT).state for path in (first, second))
         same = {name: bool((before[name] == after[name]).all()) for name in before}
         assert all(same[name] for name in same if not name.startswith("wavenet")) and not all(same.values())
         with pytest.raises(ModelError, match="is a codec, not a continuous VAE"):

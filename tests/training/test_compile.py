@@ -63,7 +63,8 @@ def test_the_whole_model_is_one_graph(options):
 
 
 @pytest.mark.skipif(shutil.which(COMPILER) is None, reason=f"needs the C++ compiler {COMPILER}")
-def test_the_compiled_search_finds_the_nearest_codes():
+def test_the_compiled_search_finds_the_nearest_codes(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     torch.manual_seed(0)
     latents, codebook = torch.randn(100, 4), torch.randn(16, 4)
     expected = torch.cdist(latents, codebook).argmin(1)

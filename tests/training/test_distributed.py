@@ -85,13 +85,13 @@ def test_codebooks_are_those_of_one_process_that_hears_everything(tmp_path):
 
 
 def _fetch(rank, succeeds, address, results, both):
-    brief = datetime.timedelta(seconds=1)
+    brief = datetime.timedelta(seconds=3)
     both.wait(120)
     distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2, timeout=brief)
     try:
         with training_distributed.first_alone():
             if rank == 0:
-                time.sleep(3)
+                time.sleep(5)
                 assert succeeds
             results.put((rank, time.time()))
     except (AssertionError, RuntimeError) as error:
@@ -272,3 +272,9 @@ def test_a_batch_that_cannot_be_shared_is_an_error(plan, tmp_path, monkeypatch):
     with pytest.raises(RecipeError, match="3 processes cannot share the batch of 2 of the stage 'codes'"):
         loop.train(plan, tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
+    fits = [dataclasses.replace(stage, batch_size=3) for stage in plan.stages[:1]]
+    unused = [dataclasses.replace(stage, steps=0) for stage in plan.stages[1:]]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.json").touch()
+    with pytest.raises(RecipeError, match="holds a run already"):  # the next thing that is looked at
+        loop.train(dataclasses.replace(plan, stages=(*fits, *unused)), tmp_path / "run", quiet=True)

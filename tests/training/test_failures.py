@@ -325,6 +325,15 @@ def test_the_host_never_waits_for_the_device_between_two_looks(kind, request, tm
     assert mode.seen > 1000
 
 
+def test_a_gpu_without_memory_is_one_sentence(short, tmp_path, monkeypatch):
+    def full(run, stage):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(loop.Run, "_train_step", full)
+    with pytest.raises(TrainingError, match=r"^The GPU has no memory for a batch of \d+ pieces of .* s; 'stages\..*'"):
+        loop.train(short, tmp_path / "run", quiet=True)
+
+
 def child(script, plan, folder, *before):
     """Run a script that trains a plan into a folder in a process of its own."""
     (folder.parent / "plan.json").write_text(to_json(plan))

@@ -20,7 +20,7 @@ import vqaudio
 from vqaudio import audio
 from vqaudio.errors import ModelError, RecipeError, TrainingError
 from vqaudio.evaluation import run_log, run_report
-from vqaudio.training import loop
+from vqaudio.training import codec_task, loop
 from vqaudio.training.checkpoint import load_checkpoint
 from vqaudio.training.corpus import Crops
 from vqaudio.training.recipe import CorpusConfig, OptimizerConfig, Plan, ScheduleConfig, Steps
@@ -80,6 +80,15 @@ class TestRun:
             loop.train(recipe, tmp_path / "run", quiet=True)
         with pytest.raises(RecipeError, match="another recipe"):
             loop.train(dataclasses.replace(recipe, seed=1), tmp_path / "run", resume=True, quiet=True)
+        with pytest.raises(RecipeError, match="no run"):
+            loop.train(recipe, tmp_path / "other", resume=True, quiet=True)
+
+    def test_a_folder_that_will_not_do_is_known_before_the_corpus_is_packed(self, recipe, tmp_path, monkeypatch):
+        monkeypatch.setattr(codec_task, "pack", lambda *_, **__: pytest.fail("packed"))
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "recipe.json").write_text("{}")
+        with pytest.raises(RecipeError, match="holds a run already"):
+            loop.train(recipe, tmp_path / "run", quiet=True)
         with pytest.raises(RecipeError, match="no run"):
             loop.train(recipe, tmp_path / "other", resume=True, quiet=True)
 
@@ -319,6 +328,50 @@ def test_trains_what_is_no_codec(tmp_path):
     assert loop.run_plan(plan, prepare, tmp_path / "run", resume=True, quiet=True) == path
     with pytest.raises(RecipeError, match="another recipe"):
         loop.run_plan(dataclasses.replace(plan, slope=3.0), prepare, tmp_path / "run", resume=True, quiet=True)
+
+
+def test_rates_averages_and_the_best_model_are_as_planned(tmp_path, monkeypatch):
+    plan = Slopes(
+        name="slope",
+        corpus=CorpusConfig(),
+        stages=(Steps("up", 12, learning_rate=0.1), Steps("on", 6, learning_rate=0.02)),
+        optimizer=OptimizerConfig(warmup_steps=4, weight_ema=0.5, final_share=0.1),
+        schedule=ScheduleConfig(validate_every=2),
+        slope=2.0,
+    )
+    weights, rates, average, averages, heard = [], [], 0.0, {}, []
+    judged = [3.0, 1.0, 2.0, 5.0, 4.0, 6.0, 9.0, 7.0, 8.0]  # the best of the first stage second, of the next second too
+
+    class Watched(loop.Run):
+        def _train_step(self, stage):
+            nonlocal average
+            within = self.step - self.stage_start
+            if within == 0:
+                average = float(self.model.weight.detach())
+            found = super()._train_step(stage)
+            rates.append([group["lr"] for optimizer in self.optimizers for group in optimizer.param_groups])
+            weights.append(float(self.model.weight.detach()))
+            kept = min(0.5, (1 + within) / (10 + within))
+            average = kept * average + (1 - kept) * weights[-1]
+            averages[self.step + 1] = average
+            return found
+
+    class Judged(SlopeTask):
+        def validate(self, steps):
+            heard.append(float(self.model.weight))
+            return {"total": judged[len(heard) - 1]}
+
+    monkeypatch.setattr(loop, "Run", Watched)
+    path = loop.run_plan(plan, lambda given, *_: (given, lambda: Judged(given)), tmp_path / "run", quiet=True)
+    for step, found in enumerate(rates):
+        stage, within = (plan.stages[0], step) if step < 12 else (plan.stages[1], step - 12)
+        expected = stage.learning_rate * loop.schedule(plan.optimizer, within, stage.steps)
+        assert found == [pytest.approx(expected)] * len(found) and found
+    assert heard == pytest.approx([averages[step] for step in range(2, 19, 2)], rel=1e-5)
+    assert heard != pytest.approx(weights[1::2], rel=1e-3)  # or it would not matter what is validated
+    assert float(path.read_text()) == pytest.approx(averages[18], rel=1e-5)
+    best = float((tmp_path / "run" / "best.safetensors").read_text())
+    assert best == pytest.approx(averages[16], rel=1e-5)
 
 
 def test_speed_counts_training_alone(monkeypatch):

@@ -268,6 +268,7 @@ class TestCheck:
                 ['stages.1.parts=["conditioning"]', "stages.1.weights.adversarial=1", "stages.1.weights.spectral=0"],
                 "learns from discriminators beside the spectral loss",
             ),
+            (['stages.1.parts=["speaker"]', "codec.speaker.kind=none"], "learns something from a loss"),
             (["stages.1.quantize_after=1"], "starts a codebook only where the quantizer learns"),
         ],
     )

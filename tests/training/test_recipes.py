@@ -14,7 +14,7 @@ from vqaudio.models.config import check
 from vqaudio.models.vqvae import VQVAE
 from vqaudio.training import loop
 from vqaudio.training.recipe import PriorRecipe, Recipe, from_json, load_recipe, override, recipes_directory, to_json
-from vqaudio.weights import load_prior_file, load_vae_file
+from vqaudio.weights import VAE_FORMAT, load_model, load_prior_file
 
 PRIORS = ["speech16k_prior"]
 CONTINUOUS = ["vae"]  # recipes of models that are no codecs
@@ -71,7 +71,7 @@ def test_takes_two_steps_of_each_stage(name, make_corpus, tmp_path):
         pytest.importorskip("torchaudio")
     recipe = small(recipe, make_corpus(recipe.corpus.kind))
     path = loop.train(recipe, tmp_path / "run", quiet=True)
-    codec = load_vae_file(path).config if name in CONTINUOUS else vqaudio.load(path).config
+    codec = load_model(path, VAE_FORMAT).config if name in CONTINUOUS else vqaudio.load(path).config
     assert codec.hop == recipe.codec.hop
     assert codec.speaker.speakers == (3 if recipe.codec.speaker.kind == "lookup" else recipe.codec.speaker.speakers)
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]

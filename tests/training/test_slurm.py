@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -113,7 +114,8 @@ def test_goes_on_on_two_nodes_with_a_run_of_one_process(job, recipe, tmp_path, m
         loop.train(recipe, tmp_path / "run", quiet=True)
     declared = f"from vqaudio.training.recipe import Recipe, from_json\nRECIPE = from_json({to_json(recipe)!r}, Recipe)"
     (tmp_path / "tiny.py").write_text(declared)
-    port = str(30000 + os.getpid() % 20000)
+    with socket.create_server(("", 0)) as free:
+        port = str(free.getsockname()[1])
     places = {"RECIPE": str(tmp_path / "tiny.py"), "CORPUS": recipe.corpus.path, "PORT": port}
     assert job(TWO_NODES, "--quiet", DEVICE="cpu", PROCESSES="1", **places).wait(300) == 0
     log = map(json.loads, (tmp_path / "run" / "log.jsonl").read_text().splitlines())

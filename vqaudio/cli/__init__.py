@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import signal
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -24,7 +28,7 @@ from vqaudio.cli.train_prior import train_prior
 from vqaudio.errors import VqaudioError
 from vqaudio.files import reason
 
-INTERRUPTED = 130  # what shells expect of a command that Ctrl-C ended
+INTERRUPTED, TERMINATED = 130, 143  # what shells expect of a command that Ctrl-C or SIGTERM ended
 
 
 class Verbs(click.Group):
@@ -32,6 +36,8 @@ class Verbs(click.Group):
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         """Run the command line; what the system refuses, help on a full disk too, is one sentence as well."""
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
         try:
             return super().main(*arguments, **options)
         except OSError as error:
@@ -42,7 +48,8 @@ class Verbs(click.Group):
     def invoke(self, context: click.Context) -> object:
         """Run the chosen verb."""
         try:
-            return super().invoke(context)
+            with _unwinding():
+                return super().invoke(context)
         except VqaudioError as error:
             click.echo(f"Error: {error}", err=True)
             context.exit(error.exit_code)
@@ -51,10 +58,25 @@ class Verbs(click.Group):
             context.exit(INTERRUPTED)
 
 
+@contextlib.contextmanager
+def _unwinding() -> Iterator[None]:
+    """End at SIGTERM as at an error, so that nothing half-written stays behind."""
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        sys.exit(TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="vqaudio")
 def main() -> None:
-    """A neural speech codec: a few hundred bytes per second of speech, and back."""
+    """A neural speech codec: one or two hundred bytes per second of speech, and back."""
 
 
 for verb in (

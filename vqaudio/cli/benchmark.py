@@ -24,14 +24,14 @@ ALWAYS = "wavenet"  # the WaveNet as a loop in PyTorch is measured anyway
 @click.command()
 @options.model
 @options.device
-@click.option("--seconds", type=click.FloatRange(0.1, 3600), default=10.0, show_default=True, help="Of each file.")
+@click.option("--seconds", type=options.Range(0.1, 3600), default=10.0, show_default=True, help="Of each file.")
 @click.option("--threads", metavar="N,...", help="By default 1 and as many as there are cores.")
 @click.option("--streams", metavar="N,...", default="1,8", show_default=True, help="Files at once.")
 @click.option(
     "--repeat", type=click.IntRange(min=1), default=3, show_default=True, help="Runs, of which the best counts."
 )
 @click.option(
-    "--long", "minutes", type=click.FloatRange(0.1), help="Also take a file of so many minutes to codes and back."
+    "--long", "minutes", type=options.Range(0.1), help="Also take a file of so many minutes to codes and back."
 )
 @click.option(
     "--against",
@@ -70,9 +70,10 @@ def benchmark(
 ) -> None:
     """Measure the speed of a codec.
 
-    Speech that comes with vqaudio is encoded and decoded, by the compiled networks, by the same networks in eager
-    PyTorch, and by other codecs, one after the other, on the CPU. Speeds are those of the best run. With a GPU as the
-    --device vqaudio is measured there, the WaveNet with all files in one pass: --device cuda --streams 1,16,128,1024
+    Speech that comes with vqaudio, spoken by espeak-ng, is encoded and decoded, by the compiled networks, by the same
+    networks in eager PyTorch, and by other codecs, one after the other, on the CPU. Speeds are those of the best run.
+    With a GPU as the --device vqaudio is measured there, the WaveNet with all files in one pass: --device cuda
+    --streams 1,16,128,1024
 
     With --train it is the steps of training, stage by stage, and the share of what the machine can multiply.
     """
@@ -97,6 +98,8 @@ def benchmark(
     counts = _numbers(threads) if threads is not None else sorted({1, available_threads()})
     files = _numbers(streams)
     wanted = {name.strip() for name in against.split(",")} - {"", ALWAYS}
+    if device != "cpu" and (wanted or minutes is not None):
+        raise UsageError("Other codecs and long files are measured on the CPU alone; leave out --device.")
     chosen, notes = peers.usable(peers.select(wanted))
     codec = vqaudio.load(model)
     for note in notes:
@@ -131,7 +134,7 @@ def benchmark(
     console.print(
         f"speed: times real time, all files together, best of {repeat}; MB: by which memory rose; ratio: how many "
         "times faster vqaudio was, with one file; beside a decoder the spectral one, then the WaveNet in pieces. "
-        "PyTorch runs the same networks, the WaveNet as a loop, "
+        f"PyTorch runs the same networks in float32, but for the search for codes, the WaveNet as a loop, "
         f"{harness.LOOP_SECONDS} s of it.",
         *(note for note in notes if note.startswith("*")),
         *(f"{peer.title}: {peer.setting}, random weights." for peer in chosen),

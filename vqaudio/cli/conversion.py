@@ -11,7 +11,6 @@ import contextlib
 import functools
 import multiprocessing
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +23,8 @@ import click
 
 from vqaudio.cli.progress import progress, unwatched, watching
 from vqaudio.errors import UsageError, VqaudioError
-from vqaudio.files import check_target, reason
+from vqaudio.files import check_target, files_below, reason
+from vqaudio.processes import follow, stop, tidily
 
 if TYPE_CHECKING:
     from vqaudio import Codec
@@ -174,10 +174,10 @@ def _pairs(conversion: Conversion, source: Path, target: Path) -> list[tuple[Pat
     """The files of the directory `source`, sorted, each with its place in `target`, which may lie in there itself."""
     pairs: dict[Path, Path] = {}
     root, made = Path(os.path.abspath(source)), Path(os.path.abspath(target))
-    for path in sorted(source.rglob("*")):
+    for path in files_below(source):
         if root in made.parents and made in (root / path.relative_to(source)).parents:
             continue
-        if path.suffix.lower() in conversion.suffixes and os.path.isfile(path):
+        if path.suffix.lower() in conversion.suffixes:
             place = target / path.relative_to(source).with_suffix(conversion.suffix)
             if place in pairs:
                 raise UsageError(f"'{pairs[place]}' and '{path}' would both become '{place}'; rename one of them.")
@@ -202,36 +202,23 @@ def _results(conversion: Conversion, pairs: list[tuple[Path, Path]], jobs: int) 
     except BrokenProcessPool as error:
         raise VqaudioError("A process ended unexpectedly, perhaps for want of memory; try fewer --jobs.") from error
     except BaseException:  # Ctrl-C, or what would fail with every file
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in multiprocessing.active_children():
-            process.terminate()
+        stop(pool)
         raise
     finally:
         pool.shutdown()
 
 
 def _start_worker(jobs: int) -> None:
-    """Share the cores between the processes, and leave Ctrl-C to the one that started them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Share the cores between the processes."""
+    follow()
     from vqaudio.runtime.cpu import available_threads
 
     os.environ["OMP_NUM_THREADS"] = str(max(1, available_threads() // jobs))  # what the codec goes by
 
 
 def _work(conversion: Conversion, source: Path, target: Path) -> Tally | str:
-    """One file in a worker, which when it is told to end first takes away what it has half-written."""
-    signal.signal(signal.SIGTERM, _unwind)
-    try:
+    with tidily():
         return conversion.attempt(source, target)
-    except SystemExit:
-        os._exit(1)  # or the pool would start on the next file
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _unwind(*_: object) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise SystemExit
 
 
 @functools.cache

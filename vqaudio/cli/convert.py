@@ -15,8 +15,8 @@ import click
 from vqaudio.cli import options
 from vqaudio.cli.conversion import PIPE, Conversion, Tally, loaded, run
 from vqaudio.cli.progress import Watch, unwatched
-from vqaudio.errors import FormatError, UsageError
-from vqaudio.files import check_target, reason
+from vqaudio.errors import UsageError
+from vqaudio.files import check_target
 
 if TYPE_CHECKING:
     from vqaudio import Codec, Codes
@@ -59,7 +59,9 @@ def convert(
     force: bool,
     quiet: bool,
 ) -> None:
-    """Convert speech, SRC, to another voice, DST: the codes of the one, the speaker of the other.
+    """Move speech, SRC, towards another voice, DST: the codes of the one, the speaker of the other.
+
+    With the models that come with vqaudio most of the voice stays, because their codes carry it.
 
     SRC is an audio or .codes file, a directory of them, or - for audio on standard input. DST is an audio or .codes
     file, whose suffix gives the format, a directory, which gets WAV files, or - for WAV on standard output. The voice
@@ -162,13 +164,9 @@ def _read(path: Path, prior: str | None) -> tuple[Codes, Coder | None]:
 def _sent_voice(codec: Codec, path: Path) -> bytes:
     """The voice in the header of a `.codes` file."""
     from vqaudio.codec import unpack_indices
-    from vqaudio.container import BlockReader
+    from vqaudio.container import read_header
 
-    try:
-        with open(path, "rb") as file:
-            header = BlockReader(file, f"'{path}'").header
-    except OSError as error:
-        raise FormatError(f"'{path}' cannot be read: {reason(error)}.") from error
+    header = read_header(path)
     codec.check_header(header)
     if not header.speaker:
         raise UsageError(f"'{path}' was written without a voice.")

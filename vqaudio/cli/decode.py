@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import click
 from vqaudio.cli import options
 from vqaudio.cli.conversion import Conversion, Tally, loaded, run
 from vqaudio.cli.progress import Watch, unwatched
-from vqaudio.errors import FormatError, ModelError
+from vqaudio.errors import FormatError, ModelError, UsageError
 from vqaudio.files import reason
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ def decode(
     what is there already is left as it is. Codes in a pipe are decoded as they come. Without --model each file is
     decoded by the one that made it, of those that come with vqaudio.
     """
+    if raw and os.path.isdir(src):
+        raise UsageError("--raw is for one file of codes, not for a directory.")
     settings = {"decoder": decoder, "seed": seed, "temperature": temperature}
     turn = functools.partial(
         decode_one, raw=raw, conceal=conceal, prior=prior, settings=settings, any_model=model is None
@@ -93,8 +96,8 @@ def decode_one(
     from vqaudio import audio
     from vqaudio.files import writing
 
-    with _told_losses():
-        found = _decoding(codec, source, conceal, prior, settings, any_model)
+    with _told_losses(), _streamed(source) as stream:
+        found = _decoding(codec, stream, conceal, prior, settings, any_model)
         sound = watch(found.parts, (found.samples or 0) / found.rate, found.rate)
         if raw:
             with writing(target, force) as file:
@@ -102,6 +105,19 @@ def decode_one(
         else:
             audio.write(target, sound, found.rate, force, found.samples)
     return found.tally()
+
+
+@contextlib.contextmanager
+def _streamed(source: Path | BinaryIO) -> Iterator[Path | BinaryIO]:
+    """A named pipe, whose bytes come once, as an open file; anything else as it is."""
+    if not isinstance(source, Path) or source.is_file() or not source.exists():
+        yield source
+        return
+    try:
+        with open(source, "rb") as file:
+            yield file
+    except OSError as error:
+        raise FormatError(f"'{source}' cannot be read: {reason(error)}.") from error
 
 
 @dataclass(frozen=True)
@@ -124,7 +140,7 @@ def _decoding(
     any_model: bool,
 ) -> _Decoding:
     from vqaudio import Codes
-    from vqaudio.container import BlockReader
+    from vqaudio.container import BlockReader, read_header
     from vqaudio.prior import find
     from vqaudio.streams import decode_live
 
@@ -137,6 +153,9 @@ def _decoding(
         length = None if conceal else blocks.samples or None  # a truncated file says more than there is
         return _Decoding(parts, rate, length, lambda: Tally(blocks.samples / rate, blocks.size))
     if isinstance(source, Path):
+        header = read_header(source)  # codes of another model may be many times as large as their file
+        codec = _maker(header, codec, settings.get("decoder")) if any_model else codec
+        codec.check_header(header)
         codes, size = Codes.load(source, conceal=conceal, coders=coders), source.stat().st_size
     else:
         try:
@@ -144,7 +163,7 @@ def _decoding(
         except OSError as error:
             raise FormatError(f"The input cannot be read: {reason(error)}.") from error
         codes, size = Codes.from_bytes(data, conceal=conceal, name="The input", coders=coders), len(data)
-    codec = _maker(codes, codec, settings.get("decoder")) if any_model else codec
+        codec = _maker(codes, codec, settings.get("decoder")) if any_model else codec
     parts, rate = codec.decode_parts(codes, **settings), codec.config.sample_rate
     return _Decoding(parts, rate, codes.samples, lambda: Tally(codes.seconds, size))
 

@@ -63,8 +63,6 @@ def encode(
         raise UsageError("--live and --raw are for one recording, not for a directory.")
     if row is not None and (live or not speaker):
         raise UsageError("--row says who speaks, which --live and --no-speaker leave out.")
-    if coder == "fixed" and prior is not None:
-        raise UsageError("--prior names a prior, which --coder fixed does not use.")
     voice = speaker if row is None else row
     turn = functools.partial(
         encode_one, quantizers=quantizers, speaker=voice, coder=coder, prior=prior, live=live, raw=raw

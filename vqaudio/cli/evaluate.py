@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.option(
     "--against",
     metavar="CODEC:SETTING,...",
-    help="Codecs to compare with, for example opus:6,codec2:3200,speex:1,encodec:1.5: kb/s, b/s, quality, kb/s; and "
+    help="Codecs to compare with, opus:KB/S, codec2:B/S, speex:QUALITY or encodec:KB/S, say opus:6,codec2:3200; and "
     "other models, as vqaudio:FILE or vqaudio:NAME, under the prior that comes with vqaudio where they have one.",
 )
 @options.few_files
@@ -106,7 +106,7 @@ def evaluate(
         figures.check(figure)
     if report is not None:
         page.check()
-    chosen, notes = usable(select(metrics.split(",") if metrics is not None else METRICS))
+    chosen, notes = usable(select([name.strip() for name in metrics.split(",")] if metrics is not None else METRICS))
     others, missing = baselines.usable(baselines.parse_all(against) if against is not None else [])
     notes += missing
     speech = items(directory, limit, manifest)

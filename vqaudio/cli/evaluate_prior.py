@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 @click.option(
     "--samples", type=click.IntRange(1, 10000), default=20, show_default=True, help="To draw from each prior."
 )
-@click.option("--seconds", type=click.FloatRange(1, 600), default=5.0, show_default=True, help="Of each sample.")
+@click.option("--seconds", type=options.Range(1, 600), default=5.0, show_default=True, help="Of each sample.")
 @click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, help="Of the samples.")
 @click.option(
     "--temperature",
-    type=click.FloatRange(0, 2),
+    type=options.Range(0, 2),
     default=1.0,
     show_default=True,
     help="Of the learned prior's samples; below 1, what is likely is likelier.",

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import logging
-import os
+import math
+from typing import Any
 
 import click
+
+
+class Range(click.FloatRange):
+    """Numbers of a range, of which nan is none and infinity never one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read a number; what is none is wrong usage."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no number of this range.", param, ctx)
+        return number
 
 
 def _hush(context: click.Context, parameter: click.Parameter, quiet: bool) -> bool:
@@ -17,6 +29,12 @@ def _hush(context: click.Context, parameter: click.Parameter, quiet: bool) -> bo
     return quiet
 
 
+def _cores() -> int:
+    from vqaudio.runtime.cpu import cores
+
+    return cores()
+
+
 model = click.option(
     "--model",
     metavar="FILE|NAME",
@@ -25,7 +43,7 @@ model = click.option(
 coder = click.option(
     "--coder",
     type=click.Choice(["prior", "fixed"]),
-    help="How codes become bytes: fewer under a prior, the default where the model has one, or of fixed width.",
+    help="How codes become bytes: under a prior, in fewer, which is the default where one is there; or at fixed width.",
 )
 prior = click.option(
     "--prior",
@@ -41,7 +59,7 @@ jobs = click.option(
 all_cores = click.option(
     "--jobs",
     type=click.IntRange(min=1),
-    default=lambda: os.cpu_count() or 1,
+    default=_cores,
     show_default="one for each core",
     help="Processes that share the files.",
 )

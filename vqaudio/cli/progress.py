@@ -13,13 +13,17 @@ if TYPE_CHECKING:
 Watch = Callable[["Iterable[np.ndarray]", float, int], "Iterator[np.ndarray]"]
 
 
+def _on_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()  # who starts a process may close it
+
+
 @contextlib.contextmanager
 def progress(what: str, total: int | None, quiet: bool) -> Iterator[Callable[[], None]]:
     """Show a bar for the body, which calls the function that it is given after each of `total` pieces of work.
 
     With a `total` of None the bar only shows that something goes on.
     """
-    if quiet or not sys.stderr.isatty():
+    if quiet or not _on_terminal():
         yield lambda: None
         return
     from rich.console import Console
@@ -51,7 +55,7 @@ def watching(what: str, quiet: bool) -> Iterator[Watch]:
 
     That takes parts (n,), their seconds in all (0 where nobody knows) and the sample rate in Hz, and gives the parts.
     """
-    if quiet or not sys.stderr.isatty():
+    if quiet or not _on_terminal():
         yield unwatched
         return
     from rich.console import Console

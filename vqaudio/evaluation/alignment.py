@@ -16,6 +16,7 @@ STEP = 0.001  # seconds between frames, and so the resolution
 NEGLIGIBLE = 0.001  # seconds: speech that does not lag at all may seem to by so much
 WINDOW = 0.032  # seconds: longer than a period, lest one pulse of the voice is taken for the next
 EDGES = np.geomspace(150, 3600, 17)  # Hz, of 16 bands that telephone speech still has
+TOGETHER = 10_000  # windows that are transformed at once
 RANGE = 1e-5  # of the loudest energy in a band; what is below counts as silence
 
 
@@ -23,7 +24,7 @@ def delay(reference: np.ndarray, decoded: np.ndarray, sample_rate: int) -> int:
     """Samples by which `decoded` (T',) lags behind `reference` (T,), both at `sample_rate` Hz; negative where it leads.
 
     It is the lag of at most 0.1 s, in whole milliseconds, at which the logarithmic energies in 16 bands correlate best
-    over time. That is known to 1 to 3 ms, so that a lag of 1 ms counts as none. 0 where one of both is silent.
+    over time. That is known to 1 to 3 ms; a lag of 1 ms counts as none. 0 where one of both is silent.
     """
     if not reference.any() or not decoded.any():
         return 0
@@ -57,9 +58,12 @@ def _energies(waveform: np.ndarray, sample_rate: int, hop: int) -> np.ndarray:
     window = round(WINDOW * sample_rate)
     padded = np.pad(waveform.astype(np.float32), window // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop]
-    power = np.abs(fft.rfft(frames * np.hanning(window).astype(np.float32))) ** 2
-    starts = np.round(EDGES * window / sample_rate).astype(int)
-    bands = np.add.reduceat(power, starts, axis=1)[:, :-1].T
+    shape, starts = np.hanning(window).astype(np.float32), np.round(EDGES * window / sample_rate).astype(int)
+
+    def energies(some: np.ndarray) -> np.ndarray:
+        return np.add.reduceat(np.abs(fft.rfft(some * shape)) ** 2, starts, axis=1)[:, :-1].T
+
+    bands = np.concatenate([energies(frames[i : i + TOGETHER]) for i in range(0, len(frames), TOGETHER)], axis=1)
     loudest = bands.max(axis=1, keepdims=True)
     levels = np.log(np.maximum(bands, RANGE * loudest) + np.finfo(np.float32).tiny)  # a band may be empty
     return levels - levels.mean(axis=1, keepdims=True)

@@ -41,6 +41,12 @@ class Coded:
     histogram: np.ndarray | None = None
 
 
+def fitted(decoded: np.ndarray, decoded_rate: int, samples: int, sample_rate: int) -> np.ndarray:
+    """What was decoded, (n,), as float32 (samples,) at `sample_rate` Hz, cut or filled with silence at its end."""
+    waveform = audio.prepare(decoded, decoded_rate, sample_rate)[:samples] if len(decoded) else decoded
+    return np.pad(waveform, (0, samples - len(waveform))).astype(np.float32, copy=False)
+
+
 class Contender(Protocol):
     """A codec in a comparison. It crosses to other processes, so that it loads what is heavy at its first use."""
 
@@ -139,12 +145,11 @@ class Own:
         codes = Codes.from_bytes(data, coders=self._find)
         decoded = np.asarray(self._codec.decode(codes, decoder=self.decoder))
         finished = time.perf_counter()
-        if decoded.shape != waveform.shape:
-            raise AudioError(
-                f"{len(waveform)} samples come back from {self.name} with the shape {decoded.shape}, not as they were."
-            )
+        if decoded.shape != (codes.samples,):
+            raise AudioError(f"{codes.samples} samples come back from {self.name} with the shape {decoded.shape}.")
         audio.finite(decoded, f"What {self.name} decodes")
         histogram = np.stack([np.bincount(row, minlength=codes.codebook_size) for row in codes.numpy()])
+        decoded = fitted(decoded, codes.sample_rate, len(waveform), sample_rate)
         return Coded(len(data), decoded, encoded - started, finished - encoded, histogram)
 
     def _find(self, fingerprint: bytes) -> Coder:

@@ -9,7 +9,6 @@ without conversion stand beside, so that the figures have a floor and a ceiling.
 from __future__ import annotations
 
 import functools
-import importlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,11 +19,13 @@ import numpy as np
 from vqaudio import audio
 from vqaudio.codes import Codes
 from vqaudio.errors import AudioError, UsageError
+from vqaudio.evaluation.contenders import fitted
 from vqaudio.evaluation.estimates import Estimate
 from vqaudio.evaluation.metrics import Metric
 from vqaudio.evaluation.metrics.voice import voice_vector
 from vqaudio.evaluation.pairs import Pair
 from vqaudio.evaluation.records import plain
+from vqaudio.evaluation.registry import need
 from vqaudio.evaluation.speech import Item
 from vqaudio.evaluation.workers import spread
 
@@ -181,7 +182,7 @@ def evaluate(
     """
     bench = Bench(load, tuple(m for m in metrics if m.judges_decoded_alone or m.name == WORDS), decoder)
     result = Conversion(bench.metrics)
-    for pair, measured in zip(chosen, spread(bench.attempt, chosen, jobs), strict=True):
+    for pair, measured in zip(chosen, spread(bench.measure, chosen, jobs), strict=True):
         if isinstance(measured, Measured):
             result.pairs.append(measured)
         else:
@@ -200,10 +201,7 @@ def check(codec: Codec) -> None:
     """
     if codec.config.speaker.kind != "reference":
         raise UsageError(f"The model {codec.config.name} takes no voice from a recording, so that it converts none.")
-    try:
-        importlib.import_module("resemblyzer")
-    except ImportError as error:
-        raise UsageError("Voices are compared by Resemblyzer; pip install 'vqaudio[eval]' brings it.") from error
+    need("To compare voices", {"resemblyzer": "Resemblyzer"})
 
 
 def sounds(codec: ConvertingCodec, pair: Pair, decoder: str | None = None) -> Sounds:
@@ -216,9 +214,13 @@ def sounds(codec: ConvertingCodec, pair: Pair, decoder: str | None = None) -> So
     original, reference = audio.read(pair.source.path, rate), audio.read(pair.reference.path, rate)
     codes = _named(pair.source, lambda: codec.encode(original, rate))
     voice = _named(pair.reference, lambda: codec.voice(reference, rate))
+
+    def heard(spoken: Codes) -> np.ndarray:
+        sound = audio.finite(np.asarray(codec.decode(spoken, decoder=decoder)), "What it decodes to")
+        return np.clip(fitted(sound, spoken.sample_rate, len(original), rate), -1.0, 1.0)
+
     decoded, converted = (
-        np.clip(audio.finite(np.asarray(codec.decode(spoken, decoder=decoder)), "What it decodes"), -1.0, 1.0)
-        for spoken in (codes, codes.with_speaker(voice))
+        _named(pair.source, functools.partial(heard, spoken)) for spoken in (codes, codes.with_speaker(voice))
     )
     return Sounds(original, decoded, converted, reference)
 
@@ -262,13 +264,6 @@ class Bench:
             },
             weights={m.name: m.weight(heard.original, rate, text=text) for m in self.metrics},
         )
-
-    def attempt(self, pair: Pair) -> Measured | str:
-        """What `measure` gives, or the sentence that says why this pair is left out."""
-        try:
-            return self.measure(pair)
-        except AudioError as error:
-            return str(error)
 
 
 def _cosine(ours: np.ndarray | None, theirs: np.ndarray | None) -> float:

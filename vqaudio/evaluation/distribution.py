@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from vqaudio.evaluation import figures
 from vqaudio.evaluation.metrics import Metric
 from vqaudio.evaluation.rate_quality import GRID, TICK_SIZE, TITLE_SIZE, colours, title
 from vqaudio.evaluation.results import Evaluation
@@ -41,7 +42,7 @@ def distribution(evaluation: Evaluation, metric: Metric) -> Figure:
             capprops={"color": colour},
             flierprops={"marker": ".", "markersize": 4, "markerfacecolor": colour, "markeredgecolor": colour},
         )
-    axes.set_yticks(range(len(measured)), [name for name, *_ in measured])
+    axes.set_yticks(range(len(measured)), [figures.plain(name) for name, *_ in measured])
     axes.invert_yaxis()
     axes.set_title(title(metric), fontsize=TITLE_SIZE, loc="left")
     axes.tick_params(labelsize=TICK_SIZE)

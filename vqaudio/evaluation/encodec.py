@@ -19,8 +19,7 @@ import torch
 
 from vqaudio import audio
 from vqaudio.errors import UsageError
-from vqaudio.evaluation.contenders import Coded
-from vqaudio.evaluation.programs import fitted
+from vqaudio.evaluation.contenders import Coded, fitted
 from vqaudio.evaluation.versions import versions
 
 if TYPE_CHECKING:

@@ -45,7 +45,7 @@ def evaluate(
     """
     bench = Bench((Original(), *contenders), metrics, cache)
     result = Evaluation(metrics, [Result(c.name, c.identity) for c in bench.contenders])
-    for item, measured in zip(items, spread(bench.attempt, items, jobs), strict=True):
+    for item, measured in zip(items, spread(bench.measure, items, jobs), strict=True):
         if isinstance(measured, str):
             result.skipped.append((str(item.path), measured))
         else:
@@ -79,13 +79,6 @@ class Bench:
             known or self._measure(item, contender, reference)
             for known, contender in zip(found, self.contenders, strict=True)
         ]
-
-    def attempt(self, item: Item) -> list[Utterance] | str:
-        """What `measure` gives, or the sentence that says why this file is left out."""
-        try:
-            return self.measure(item)
-        except AudioError as error:
-            return str(error)
 
     def _known(self, item: Item, contender: Contender) -> Utterance | None:
         if self.cache is None:

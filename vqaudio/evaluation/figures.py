@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from vqaudio.errors import UsageError
+from vqaudio.evaluation.estimates import Estimate
+from vqaudio.evaluation.registry import need
 
 FORMATS = (".png", ".svg")
 
@@ -18,10 +20,17 @@ def check(path: Path) -> None:
     """
     if path.suffix.lower() not in FORMATS:
         raise UsageError(f"A figure is written as {' or '.join(FORMATS)}, not as '{path.name}'.")
-    try:
-        importlib.import_module("matplotlib.figure")
-    except ImportError as error:
-        raise UsageError("A figure needs matplotlib; pip install 'vqaudio[eval]' brings it.") from error
+    need("A figure", {"matplotlib.figure": "matplotlib"})
+
+
+def errors(estimates: Sequence[Estimate], scale: float = 1.0) -> list[list[float]]:
+    """How far the intervals of estimates reach below their means and above, times `scale`, as error bars want it.
+
+    A bootstrap interval of very skewed values need not hold the mean.
+    """
+    below = [scale * max(0.0, e.mean - e.low) for e in estimates]
+    above = [scale * max(0.0, e.high - e.mean) for e in estimates]
+    return [below, above]
 
 
 def plain(text: str) -> str:

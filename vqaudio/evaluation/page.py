@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import functools
-import importlib
 import io
 import re
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import soundfile
 
-from vqaudio.errors import UsageError
+from vqaudio.evaluation.registry import need
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -34,11 +33,7 @@ def check() -> None:
     Raises:
         UsageError: where a package is missing.
     """
-    for package in NEEDED:
-        try:
-            importlib.import_module(package)
-        except ImportError as error:
-            raise UsageError(f"A page needs {package}; pip install 'vqaudio[eval]' brings it.") from error
+    need("A page", {package: package for package in NEEDED})
 
 
 def render(template: str, **values: Any) -> Markup:

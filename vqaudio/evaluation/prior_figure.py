@@ -30,10 +30,8 @@ def draw(path: Path, kind: str, title: str, report: Report) -> None:
 
 
 def _bits(axes: Any, costs: Sequence[Cost]) -> None:
-    names = [cost.name for cost in costs]
-    means = [cost.per_code.mean for cost in costs]
-    errors = [[c.per_code.mean - c.per_code.low for c in costs], [c.per_code.high - c.per_code.mean for c in costs]]
-    axes.barh(names, means, xerr=errors)
+    names, estimates = [figures.plain(cost.name) for cost in costs], [cost.per_code for cost in costs]
+    axes.barh(names, [estimate.mean for estimate in estimates], xerr=figures.errors(estimates))
     axes.invert_yaxis()
     axes.set_xlabel("bits per code, held-out speech")
 
@@ -41,8 +39,8 @@ def _bits(axes: Any, costs: Sequence[Cost]) -> None:
 def _context(axes: Any, context: Context) -> None:
     octaves = [octave for octave in context.octaves if octave.extra.count]
     extra = [octave.extra for octave in octaves]
-    errors = [[e.mean - e.low for e in extra], [e.high - e.mean for e in extra]]
-    axes.errorbar([octave.name for octave in octaves], [context.whole + e.mean for e in extra], yerr=errors, marker="o")
+    names, bits = [octave.name for octave in octaves], [context.whole + e.mean for e in extra]
+    axes.errorbar(names, bits, yerr=figures.errors(extra), marker="o")
     axes.axhline(context.whole, linestyle=":", color="grey")
     axes.set_xlabel("frames of context")
     axes.set_ylabel("bits per code")
@@ -63,6 +61,6 @@ def _samples(axes: Any, generated: Sequence[Generated]) -> None:
     places, width = range(len(generated)), 0.4
     axes.bar([place - width / 2 for place in places], [g.unigram for g in generated], width, label="codes")
     axes.bar([place + width / 2 for place in places], [g.bigram for g in generated], width, label="pairs of codes")
-    axes.set_xticks(list(places), [g.name for g in generated])
+    axes.set_xticks(list(places), [figures.plain(g.name) for g in generated])
     axes.set_ylabel("divergence from real speech, bits")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)

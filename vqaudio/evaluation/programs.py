@@ -29,7 +29,7 @@ import numpy as np
 
 from vqaudio import audio
 from vqaudio.errors import AudioError, UsageError
-from vqaudio.evaluation.contenders import Coded
+from vqaudio.evaluation.contenders import Coded, fitted
 from vqaudio.evaluation.versions import versions
 
 CODEC2_MODES = ("3200", "2400", "1600", "1400", "1300", "1200", "700C", "450")  # b/s, but for whole bytes in a frame
@@ -173,12 +173,6 @@ def speex(quality: int) -> ProgramCodec:
         ("speexdec", "coded.spx", "out.wav"),
         16000,
     )
-
-
-def fitted(decoded: np.ndarray, decoded_rate: int, samples: int, sample_rate: int) -> np.ndarray:
-    """What was decoded, (n,), as float32 (samples,) at `sample_rate` Hz, cut or filled with silence at its end."""
-    waveform = audio.prepare(decoded, decoded_rate, sample_rate)[:samples] if len(decoded) else decoded
-    return np.pad(waveform, (0, samples - len(waveform))).astype(np.float32, copy=False)
 
 
 @functools.cache

@@ -148,8 +148,7 @@ def _point(axes: Any, point: Point) -> None:
     axes.errorbar(
         [point.rate],
         [estimate.mean],
-        # a bootstrap interval of very skewed values need not hold the mean
-        yerr=[[max(0.0, estimate.mean - estimate.low)], [max(0.0, estimate.high - estimate.mean)]],
+        yerr=figures.errors([estimate]),
         color=point.colour,
         marker="D" if point.is_subject else "o",
         markersize=6.5 if point.is_subject else 5,

@@ -1,4 +1,4 @@
-"""Things that are called by name and need a package of their own: metrics, and codecs to measure beside."""
+"""Things that need a package of their own, some of them called by name: metrics, and codecs to measure beside."""
 
 from __future__ import annotations
 
@@ -30,6 +30,23 @@ class Entry(Protocol):
 
 
 Kind = TypeVar("Kind", bound=Entry)
+
+
+def need(what: str, packages: Mapping[str, str]) -> None:
+    """See that packages of the extra `eval` are there.
+
+    Args:
+        what: a message says needs them.
+        packages: the name of each, as pip calls it, by a module of it.
+
+    Raises:
+        UsageError: for the first that is missing.
+    """
+    for module, package in packages.items():
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise UsageError(f"{what} needs {package}; pip install 'vqaudio[eval]' brings it.") from error
 
 
 def select(registry: Mapping[str, Kind], what: str, names: Iterable[str]) -> tuple[Kind, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vqaudio import audio
 from vqaudio.errors import AudioError, UsageError
+from vqaudio.files import files_below
 
 MANIFEST = "manifest.csv"
 
@@ -37,9 +38,7 @@ def audio_files(directory: Path, limit: int | None = None) -> list[Path]:
     """
     if not os.path.isdir(directory):
         raise UsageError(f"'{directory}' is not a directory.")
-    files = sorted(
-        path for path in directory.rglob("*") if path.suffix.lower() in audio.SUFFIXES and os.path.isfile(path)
-    )
+    files = [path for path in files_below(directory) if path.suffix.lower() in audio.SUFFIXES]
     if not files:
         raise AudioError(f"There is no audio in the directory '{directory}'.")
     if limit is not None and limit < len(files):

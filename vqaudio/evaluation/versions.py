@@ -6,7 +6,9 @@ import importlib.metadata
 import platform
 from collections.abc import Iterable
 
-DISTRIBUTIONS = ("vqaudio", "torch", "numpy", "numba", "soundfile", "soxr")  # whose versions always count
+DISTRIBUTIONS = (  # whose versions always count
+    *("vqaudio", "torch", "numpy", "scipy", "numba", "soundfile", "soxr", "librosa", "onnxruntime", "webrtcvad"),
+)
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:

@@ -6,25 +6,25 @@ import concurrent.futures
 import contextlib
 import multiprocessing
 import os
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 import torch
 
-from vqaudio.errors import VqaudioError
+from vqaudio.errors import AudioError, VqaudioError
+from vqaudio.processes import follow, stop, tidily
 
 Piece = TypeVar("Piece")
 Outcome = TypeVar("Outcome")
 
 
-def spread(work: Callable[[Piece], Outcome], pieces: Sequence[Piece], jobs: int) -> Iterator[Outcome]:
-    """The outcome of each piece in the order of the pieces; in this process where one will do.
+def spread(work: Callable[[Piece], Outcome], pieces: Sequence[Piece], jobs: int) -> Iterator[Outcome | str]:
+    """The outcome of each piece in the order of the pieces, or the sentence of the AudioError that it ends with.
 
     Args:
         work: crosses to each process once, so it must be picklable.
-        jobs: processes.
+        jobs: processes; the work is done in this one where one will do.
 
     Raises:
         VqaudioError: where a process ends unexpectedly.
@@ -32,7 +32,7 @@ def spread(work: Callable[[Piece], Outcome], pieces: Sequence[Piece], jobs: int)
     jobs = min(jobs, len(pieces))
     if jobs <= 1:
         with _one_thread():
-            yield from map(work, pieces)
+            yield from (_attempt(work, piece) for piece in pieces)
         return
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(jobs, context, _start, (work,)) as pool:
@@ -40,8 +40,9 @@ def spread(work: Callable[[Piece], Outcome], pieces: Sequence[Piece], jobs: int)
             yield from pool.map(_do, pieces)
         except BrokenProcessPool as error:
             raise VqaudioError("A process ended unexpectedly, perhaps for want of memory; try fewer --jobs.") from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # after an error or Ctrl-C the rest is not wanted
+        except BaseException:  # Ctrl-C, or nobody wants the rest
+            stop(pool)
+            raise
 
 
 @contextlib.contextmanager
@@ -65,11 +66,19 @@ _work: Callable[[Any], Any]
 
 def _start(work: Callable[[Any], Any]) -> None:
     global _work
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent alone answers Ctrl-C
+    follow()
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
     _work = work
 
 
 def _do(piece: Any) -> Any:
-    return _work(piece)
+    with tidily():
+        return _attempt(_work, piece)
+
+
+def _attempt(work: Callable[[Piece], Outcome], piece: Piece) -> Outcome | str:
+    try:
+        return work(piece)
+    except AudioError as error:
+        return str(error)

@@ -156,8 +156,8 @@ class Autoencoder(nn.Module, ABC):
         return Output(quantized, carried, conditioning, vector, decoded, losses)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The weights by name, float32, as `vqaudio.Codec` takes them."""
-        return {name: value.detach().cpu().float().numpy() for name, value in self.state_dict().items()}
+        """A copy of the weights by name, float32, as `vqaudio.Codec` takes them."""
+        return {name: value.detach().cpu().float().numpy().copy() for name, value in self.state_dict().items()}
 
     def part(self, name: str) -> nn.Module | None:
         """One of `PARTS`; None for a decoder that the configuration leaves out."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import types
@@ -10,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from vqaudio.errors import ModelError
-from vqaudio.models.constants import DECISION_DELAY
+from vqaudio.models.constants import DECISION_DELAY, MOST_TERMS
 
 LARGEST = 1 << 16  # channels, taps or layers; beyond, a configuration is nonsense and takes memory without end
+LARGEST_TABLE = 1 << 23  # phases of steady tones that a spectral decoder keeps, two for each that it needs
 RATES = range(1_000, 1_000_001)  # Hz
 
 Config = TypeVar("Config")
@@ -151,7 +153,7 @@ class CodecConfig:
     @property
     def bits_per_code(self) -> int:
         """Bits of one code, fixed width."""
-        return max(1, math.ceil(math.log2(self.quantizer.codebook_size)))
+        return (self.quantizer.codebook_size - 1).bit_length()
 
     @property
     def bit_rate(self) -> float:
@@ -212,7 +214,11 @@ def check(config: CodecConfig) -> None:
     encoder, quantizer, speaker, spectral = config.encoder, config.quantizer, config.speaker, config.spectral
     sizes = [*encoder.strides, *encoder.channels, *encoder.dilations, encoder.latent_channels, encoder.kernel]
     sizes += [quantizer.quantizers, quantizer.code_dim, quantizer.paths, speaker.channels, speaker.dims]
-    sizes += [config.conditioning.channels, config.conditioning.layers, config.conditioning.mels]
+    sizes += [speaker.levels, max(1, speaker.speakers), config.hop]
+    conditioning = config.conditioning
+    sizes += [conditioning.channels, conditioning.layers, conditioning.mels, conditioning.kernel]
+    kernels = [encoder.kernel, conditioning.kernel] + ([spectral.kernel] if spectral else [])
+    spans = [(encoder.kernel - 1) * sum(encoder.dilations), (conditioning.kernel - 1) * conditioning.layers]
     for decoder in (config.wavenet, spectral):
         if decoder is not None:
             sizes += [
@@ -222,13 +228,16 @@ def check(config: CodecConfig) -> None:
                 len(decoder.dilations),
                 *decoder.dilations,
             ]
+            spans += [(decoder.kernel - 1) * sum(decoder.dilations)]
     sizes += [config.wavenet.mixtures] if config.wavenet else []
     sizes += [spectral.fft_size] if spectral else []
     possible = {
         f"all sizes lie between 1 and {LARGEST:,}": min(sizes) >= 1 and max(sizes) <= LARGEST,
+        f"no network hears more than {LARGEST:,} frames or samples at once": max(spans) <= LARGEST,
+        "ten seconds are a frame at least": config.hop <= 10 * config.sample_rate,
         f"its sample rate lies between {RATES[0]:,} and {RATES[-1]:,} Hz": config.sample_rate in RATES,
         "the encoder has as many channels as strides": len(encoder.strides) == len(encoder.channels) > 0,
-        "kernels are odd": all(k > 0 and k % 2 for k in (encoder.kernel, config.conditioning.kernel)),
+        "kernels are odd": all(kernel % 2 for kernel in kernels),
         "a codebook has 2 to 65536 codes": 2 <= quantizer.codebook_size <= 65536,
         "a predictive quantiser is normalised, and its codebook a moving average": not quantizer.predictive
         or (quantizer.normalize and quantizer.codebook == "ema"),
@@ -241,6 +250,8 @@ def check(config: CodecConfig) -> None:
         "a speaker reference has at least 2 levels": speaker.levels > 1,
         "the FFT is an even number of samples and spans at least two hops": spectral is None
         or (spectral.fft_size >= 2 * config.hop and (spectral.fft_size - config.hop) % 2 == 0),
+        "the hop and the FFT have most of their factors in common": spectral is None
+        or math.lcm(config.hop, spectral.fft_size) * spectral.fft_size <= LARGEST_TABLE * config.hop,
         "the hop is a multiple of the WaveNet's bands": config.wavenet is None
         or config.hop % config.wavenet.bands == 0,
         "a WaveNet's kernel has at least 2 taps": config.wavenet is None or config.wavenet.kernel > 1,
@@ -266,7 +277,11 @@ def check_prior(config: PriorConfig, alphabet: Alphabet) -> None:
         "the speaker has channels": config.speaker_channels > 0,
         "there is a codebook of 2 to 65536 codes": alphabet.quantizers > 0 and 2 <= alphabet.codebook_size <= 65536,
         "a speaker's indices have values": min(alphabet.speaker, default=1) > 0,
-        "there is a rate": min(alphabet.sample_rate, alphabet.hop) > 0,
+        "there is a rate": 1 <= alphabet.sample_rate < RATES.stop and 1 <= alphabet.hop <= LARGEST,
+        f"no sum has more than {MOST_TERMS:,} terms": max(
+            config.kernel * config.channels, config.skip_channels, config.speaker_channels
+        )
+        <= MOST_TERMS,
     }
     for condition, holds in possible.items():
         if not holds:
@@ -323,7 +338,8 @@ def convert(hint: Any, value: Any, name: str) -> Any:
         if len(arguments) == len(value):
             return tuple(convert(kind, item, name) for kind, item in zip(arguments, value, strict=True))
     elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        with contextlib.suppress(OverflowError):  # of whole numbers alone
+            return float(value)
     elif isinstance(hint, type) and type(value) is hint:
         return value
     raise ModelError(f"The value {value!r} does not fit '{name}'.")

@@ -10,6 +10,9 @@ COMPRESSED_GAIN = 0.4
 DECISION_DELAY = 8  # frames after which a search along several paths decides a code
 MOVING_AVERAGES = (".counts", ".sums", ".autocorrelation", ".crosscorrelation")  # for training alone
 
+# Integer prior.
+MOST_TERMS = 2048  # of one sum: 2048 * 127 * 8191 is below 2^31
+
 # A network learns slowly what is far from zero mean and unit variance: typical values of what it should give.
 MEL_MEAN, MEL_SPREAD = -2.6, 2.0  # log-mel, over bands and frames
 LOG_MAGNITUDE = -3.6  # natural log of the magnitudes of an FFT of 512, over bins and frames

@@ -7,7 +7,9 @@ stream, so that neither chunking nor the number of streams or threads changes a 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
+from typing import SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +23,9 @@ LOW = np.uint64(0xFFFFFFFF)
 HIGH = np.uint64(32)
 
 
-def uniforms(seed: int, start: int, steps: int, bands: int = 1, streams: Sequence[int] = (0,)) -> NDArray[np.float32]:
+def uniforms(
+    seed: SupportsIndex, start: int, steps: int, bands: int = 1, streams: Sequence[int] = (0,)
+) -> NDArray[np.float32]:
     """The two uniform numbers that each sample of steps [start, start + steps) is drawn with.
 
     They are the upper 23 bits of words 0 and 1 of Philox4x32-10 under the counter (step mod 2^32, step div 2^32, band,
@@ -40,8 +44,7 @@ def uniforms(seed: int, start: int, steps: int, bands: int = 1, streams: Sequenc
     Raises:
         UsageError: for a seed outside its range.
     """
-    if not 0 <= seed < 1 << 64:
-        raise UsageError(f"The seed {seed} is not between 0 and 2^64 - 1.")
+    key = plain_seed(seed)
     stream, step, band = np.meshgrid(
         np.array(streams, dtype=np.uint64),
         np.uint64(start) + np.arange(steps, dtype=np.uint64),
@@ -49,8 +52,23 @@ def uniforms(seed: int, start: int, steps: int, bands: int = 1, streams: Sequenc
         indexing="ij",
     )
     counter = np.stack([step & LOW, step >> HIGH, band, stream], axis=-1)
-    words = philox(counter, (seed & 0xFFFFFFFF, seed >> 32))[..., :2]
+    words = philox(counter, (key & 0xFFFFFFFF, key >> 32))[..., :2]
     return (((words >> np.uint64(9)) + 0.5) / (1 << 23)).astype(np.float32)
+
+
+def plain_seed(seed: SupportsIndex) -> int:
+    """A seed, of numpy for example, as a plain number.
+
+    Raises:
+        UsageError: for one that is not whole, or not in [0, 2^64).
+    """
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        raise UsageError(f"A seed is a whole number, not {seed!r}.") from None
+    if not 0 <= number < 1 << 64:
+        raise UsageError(f"The seed {number} is not between 0 and 2^64 - 1.")
+    return number
 
 
 def philox(counter: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.uint64]:

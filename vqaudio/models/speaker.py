@@ -71,12 +71,13 @@ class Speaker(nn.Module):
 
     def pool(self, latents: Tensor) -> tuple[Tensor, Tensor, int]:
         """Sum and sum of squares over time (B, S) and their count, so that long files are pooled block by block."""
-        frames = self.frames(latents)
+        frames = self.frames(latents).float()  # sums in bfloat16 would lose what the deviations are made of
         return frames.sum(2), frames.square().sum(2), frames.shape[2]
 
     def indices(self, total: Tensor, squares: Tensor, count: int) -> Tensor:
         """What is sent of a reference, (B, dims) integers, from the sums that `pool` gives."""
-        return self._round(self._coordinates(_statistics(total, squares, count))).long()
+        coordinates = self._coordinates(_statistics(total, squares, count))
+        return self._round(coordinates.nan_to_num()).long()  # as in `vqaudio.runtime.encoder`
 
     def decode(self, indices: Tensor | None, batch: int = 1) -> Tensor | None:
         """Speaker vectors (B, S) of indices (B, 1 or dims), the null speaker for None; None without speakers."""

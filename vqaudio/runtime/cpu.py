@@ -81,7 +81,7 @@ class CpuNetworks:
 
         codes, state = [], self.reference.start() if self.reference and refer else None
         search = self.quantizer.start_search()
-        for block in self._side_by_side(latents, self._blocks(samples)):
+        for block in self._side_by_side(latents, blocks(self.config, samples, self.threads)):
             codes.append(self.quantizer.codes(search, block, quantizers, False))
             if self.reference and state:
                 self.reference.push(state, block, False)
@@ -111,7 +111,7 @@ class CpuNetworks:
 
         def places() -> Iterator[tuple[Place, Floats]]:
             past, done = self.quantizer.start(), 0
-            for place in grid(frames, self._block(frames), context, context):
+            for place in grid(frames, shared(self.config, frames, self.threads), context, context):
                 begin = max(0, place[0] - heard)
                 self.quantizer.points(past, codes[:, done:begin])
                 yield place, past.copy()
@@ -151,38 +151,6 @@ class CpuNetworks:
             latents = self.quantizer.latents(past, codes[:, begin:until])
             yield sampler.push(self.conditioning.push(state, latents, last), last)
 
-    def _blocks(self, parts: Iterable[Floats]) -> Iterator[tuple[Floats, int, int]]:
-        """Samples that come in parts, in blocks with their context: (samples, first, stop), where the frames
-        [first, stop) of these samples count. No more is held than all threads need."""
-        hop = self.config.hop
-        back, ahead = (-(-reach // hop) for reach in self.config.encoder.reach)
-        longest = round(BLOCK_SECONDS * self.config.frame_rate)
-        source, held, ended = iter(parts), np.zeros(0, np.float32), False
-        origin = first = block = 0  # frames; the first ones of what is held and of the next block
-        while True:
-            arrived = [held]
-            while not ended and sum(map(len, arrived)) <= (first + self.threads * longest + ahead - origin) * hop:
-                part = next(source, None)
-                ended = part is None
-                arrived += [] if part is None else [part]
-            held = np.concatenate(arrived)
-            frames = origin + -(-len(held) // hop)
-            block = block or (self._block(frames - first) if ended else 0)
-            stop = min(first + (block or longest), frames)
-            start, end = max(origin, first - back), min(stop + ahead, frames)
-            yield held[(start - origin) * hop : (end - origin) * hop], first - start, stop - start
-            if ended and stop == frames:
-                return
-            first = stop
-            kept = max(origin, first - back)
-            held, origin = held[(kept - origin) * hop :], kept
-
-    def _block(self, frames: int) -> int:
-        """Frames of a block: there is one for each thread, if that does not make them very short or long."""
-        rate = self.config.frame_rate
-        share = max(round(SHORTEST_BLOCK_SECONDS * rate), -(-frames // self.threads))
-        return max(1, min(share, round(BLOCK_SECONDS * rate)))
-
     def _side_by_side(self, function: Callable[[Item], Floats], items: Iterable[Item]) -> Iterator[Floats]:
         """`map` on all threads, in order, with no more results waiting than there are threads."""
         if self.threads == 1:
@@ -196,6 +164,41 @@ class CpuNetworks:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+
+
+def blocks(config: CodecConfig, parts: Iterable[Floats], threads: int) -> Iterator[tuple[Floats, int, int]]:
+    """Samples that come in parts, in blocks with their context: (samples, first, stop), where the frames [first, stop)
+    of these samples count. No more is held than all threads need."""
+    hop = config.hop
+    back, ahead = (-(-reach // hop) for reach in config.encoder.reach)
+    longest = round(BLOCK_SECONDS * config.frame_rate)
+    source, held, ended = iter(parts), np.zeros(0, np.float32), False
+    origin = first = block = 0  # frames; the first ones of what is held and of the next block
+    while True:
+        arrived, count = [held], len(held)
+        while not ended and count <= (first + threads * longest + ahead - origin) * hop:
+            part = next(source, None)
+            ended = part is None
+            if part is not None:
+                arrived.append(part)
+                count += len(part)
+        held = np.concatenate(arrived)
+        frames = origin + -(-count // hop)
+        block = block or (shared(config, frames - first, threads) if ended else 0)
+        stop = min(first + (block or longest), frames)
+        start, end = max(origin, first - back), min(stop + ahead, frames)
+        yield held[(start - origin) * hop : (end - origin) * hop], first - start, stop - start
+        if ended and stop == frames:
+            return
+        first = stop
+        kept = max(origin, first - back)
+        held, origin = held[(kept - origin) * hop :], kept
+
+
+def shared(config: CodecConfig, frames: int, threads: int) -> int:
+    """Frames of a block: there is one for each thread, if that does not make them very short or long."""
+    share = max(round(SHORTEST_BLOCK_SECONDS * config.frame_rate), -(-frames // threads))
+    return max(1, min(share, round(BLOCK_SECONDS * config.frame_rate)))
 
 
 def grid(frames: int, block: int, back: int, ahead: int) -> Iterator[Place]:

@@ -44,7 +44,8 @@ class Encoder:
         before = np.concatenate([[state.previous], samples])
         state.previous = before[-1]
         emphasised = samples - np.float32(self.config.pre_emphasis) * before[:-1]
-        rows: Floats = (np.float32(self.config.gain) * emphasised).astype(np.float32)[:, None]
+        with np.errstate(over="ignore"):  # of sound far beyond full scale
+            rows: Floats = (np.float32(self.config.gain) * emphasised).astype(np.float32)[:, None]
         for strided, past in zip(self.strided, state.strided, strict=True):
             rows = rectified(strided.push(past, rows, last))
         rows = COMPRESSED_GAIN * np.arcsinh(self.config.compression * rows)
@@ -204,7 +205,8 @@ class Reference:
         mean, square = state.sums / max(1, state.count)
         deviation = np.sqrt(np.maximum(square - mean * mean, 0) + 1e-5)
         coordinates = np.tanh(self.pooled @ np.concatenate([mean, deviation]) + self.pooled_bias)
-        return [round(level) for level in (coordinates + 1) / 2 * (self.levels - 1)]
+        known = np.nan_to_num(coordinates)  # sound far beyond full scale leads to infinite numbers, and these to none
+        return [round(level) for level in (known + 1) / 2 * (self.levels - 1)]
 
 
 class ReferenceState:

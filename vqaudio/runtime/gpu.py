@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from vqaudio.errors import ModelError
 from vqaudio.models.config import CodecConfig
 from vqaudio.models.vqvae import VQVAE
-from vqaudio.runtime.cpu import BLOCK_SECONDS, grid
+from vqaudio.runtime.cpu import BLOCK_SECONDS, blocks, grid
 from vqaudio.runtime.encoder import Quantizer
 from vqaudio.runtime.gpu_wavenet import TorchWaveNet
 from vqaudio.runtime.layers import Weights, pad
@@ -34,27 +34,26 @@ class TorchNetworks:
     """
 
     def __init__(self, config: CodecConfig, state: Mapping[str, np.ndarray], device: str) -> None:
-        self.config, self.device = config, torch.device(device)
+        self.config = config
         self.model = torch_networks(config, state).to(device)
+        self.device = next(self.model.parameters()).device  # with its number, which "cuda" leaves to the thread
         self.quantizer = Quantizer(config, Weights(state, paired=False))
         self.wavenet = TorchWaveNet(self.model.wavenet) if self.model.wavenet else None
 
     @torch.inference_mode()
     def encode(self, parts: Iterable[np.ndarray], quantizers: int, refer: bool) -> tuple[np.ndarray, list[int] | None]:
         """Samples in parts (n,) to codes (quantizers, frames), uint16, and if wanted to the numbers of a reference."""
-        samples = np.concatenate(list(parts))
-        hop, encoder = self.config.hop, self.model.encoder
-        back, ahead = (-(-reach // hop) for reach in self.config.encoder.reach)
         codes, sums, search = [], [], self.quantizer.start_search()
-        frames = -(-len(samples) // hop)
-        for start, first, stop, end in grid(frames, self._block, back, ahead):
-            piece = torch.from_numpy(samples[start * hop : end * hop]).to(self.device)
-            piece = F.pad(piece, (0, (end - start) * hop - len(piece)))
-            latents = encoder(piece[None, None])[:, :, first - start : stop - start]
+        for block, first, stop in blocks(self.config, parts, 1):
+            samples = torch.from_numpy(block).to(self.device)
+            samples = F.pad(samples, (0, -len(samples) % self.config.hop))
+            with self._exact():
+                latents = self.model.encoder(samples[None, None])[:, :, first:stop]
+                if refer and self.config.speaker.kind == "reference":
+                    sums.append(self.model.speaker.pool(latents))
             rows = pad(latents[0].T.cpu().numpy(), 1)
-            codes.append(self.quantizer.codes(search, rows, quantizers, stop == frames))
-            if refer and self.config.speaker.kind == "reference":
-                sums.append(self.model.speaker.pool(latents))
+            codes.append(self.quantizer.codes(search, rows, quantizers, False))
+        codes.append(self.quantizer.codes(search, rows[:0], quantizers, True))
         indices = None
         if sums:
             totals, squares, counts = zip(*sums, strict=True)
@@ -71,10 +70,11 @@ class TorchNetworks:
         around, context = self.model.conditioning.reach + spectral.heard, spectral.context
         for start, first, stop, end in grid(frames, self._block, context, context):
             begin, until = max(0, start - around), min(end + around, frames)
-            heard = spectral.hear(self.model.conditioning(latents[:, :, begin:until], vector), vector)
-            heard = heard.cut(start - begin, end - begin)
-            pitch = heard.pitch()
-            wave = spectral.synthesis(heard, pitch, start, phase)
+            with self._exact():
+                heard = spectral.hear(self.model.conditioning(latents[:, :, begin:until], vector), vector)
+                heard = heard.cut(start - begin, end - begin)
+                pitch = heard.pitch()
+                wave = spectral.synthesis(heard, pitch, start, phase)
             yield wave[0, 0, (first - start) * hop : (stop - start) * hop].cpu().numpy()
             phase = spectral.phase_after(pitch[:, : max(0, stop - context) - start], phase)
 
@@ -94,22 +94,29 @@ class TorchNetworks:
         sampler = Sampler(self.wavenet, levels, rate, spoken, seed=seed, temperature=temperature)
         latents, reach = self._latents(codes), self.model.conditioning.reach
         for start, first, stop, end in grid(frames, self._block, reach, reach):
-            conditioning = self.model.conditioning(latents[:, :, start:end], vector)[0, :, first - start : stop - start]
-            yield sampler.push(conditioning.T.cpu().numpy(), stop == frames)
+            with self._exact():
+                conditioning = self.model.conditioning(latents[:, :, start:end], vector)[0]
+            yield sampler.push(conditioning[:, first - start : stop - start].T.cpu().numpy(), stop == frames)
 
     @torch.inference_mode()
     def conditioned(self, codes: np.ndarray, speaker: list[int] | None) -> tuple[Floats, Floats | None]:
         """Codes (quantizers, frames) to the conditioning (frames, C) and the speaker vector (S,) of a `Piece`."""
         vector = self._vector(speaker)
         spoken = None if vector is None else vector[0].cpu().numpy()
-        return self.model.conditioning(self._latents(codes), vector)[0].T.cpu().numpy(), spoken
+        with self._exact():
+            return self.model.conditioning(self._latents(codes), vector)[0].T.cpu().numpy(), spoken
 
     @property
     def _block(self) -> int:
         return round(BLOCK_SECONDS * self.config.frame_rate)
 
+    def _exact(self) -> torch.autocast:
+        """Coding does not depend on what a caller trains beside it, in lower precision."""
+        return torch.autocast(self.device.type, enabled=False)
+
     def _vector(self, speaker: list[int] | None) -> Tensor | None:
-        return self.model.speaker.decode(None if speaker is None else torch.tensor([speaker], device=self.device))
+        with self._exact():
+            return self.model.speaker.decode(None if speaker is None else torch.tensor([speaker], device=self.device))
 
     def _latents(self, codes: np.ndarray) -> Tensor:
         """Codes (quantizers, frames) to quantised latents (1, D, frames) on the device."""
@@ -119,7 +126,8 @@ class TorchNetworks:
     def _levels(self, conditioning: Floats) -> Floats:
         """How loud frames of conditioning (n, C) are going to be: the log of the sum of their mel spectrum (n,)."""
         rows = torch.from_numpy(conditioning).to(self.device)
-        return self.model.conditioning.log_mel(rows.T[None])[0].logsumexp(dim=0).cpu().numpy()
+        with self._exact():
+            return self.model.conditioning.log_mel(rows.T[None])[0].logsumexp(dim=0).cpu().numpy()
 
 
 def torch_networks(config: CodecConfig, state: Mapping[str, np.ndarray]) -> VQVAE:

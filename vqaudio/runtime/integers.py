@@ -29,7 +29,6 @@ SCALE_BITS = 24  # by which the product of a sum and its scale is shifted
 WEIGHT = 127  # the largest weight
 SIGMOID_BITS, SIGMOID_RANGE = 14, 8  # the table of 1 / (1 + exp(-x)) is in units of 2^-14, for x from -8 to below 8
 POWER_BITS = 24  # the table of 2^-x is in units of 2^-24
-MOST_TERMS = 2048  # of one sum: 2048 * 127 * 8191 is below 2^31
 
 PREFIX = "integer."
 
@@ -39,13 +38,8 @@ def quantize(config: PriorConfig, alphabet: Alphabet, state: Mapping[str, NDArra
 
     Args:
         state: the weights of a `vqaudio.models.prior.CodePrior`, in floating point.
-
-    Raises:
-        ModelError: for a network whose sums could overflow.
     """
     layers, quantizers = len(config.dilations), alphabet.quantizers
-    if max(config.kernel * config.channels, config.skip_channels, config.speaker_channels) > MOST_TERMS:
-        raise ModelError(f"A prior's sums may have {MOST_TERMS} terms: its kernel times channels is more.")
     arrays: Arrays = {"codes": _activations(state["codes.weight"])}
 
     def put(name: str, weights: list[NDArray[np.float32]], biases: list[NDArray[np.int32]], bits: int) -> None:

@@ -22,11 +22,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import llvmlite.binding
 import numpy as np
 from llvmlite import ir
 from numba import config, njit, types
 from numba.core import cgutils
+from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic, overload, register_jitable
 from numpy.typing import NDArray
 
@@ -36,12 +36,19 @@ Floats = NDArray[np.float32]
 Integers = NDArray[np.int32]
 Pairs = NDArray[np.int32]  # two bfloat16 or two int16 in each, the first one in the lower half
 
-CACHE = "CACHE_DIR"  # the setting of numba's, which NUMBA_CACHE_DIR fills
+CACHE, PROCESSOR, CHOSEN = (
+    "CACHE_DIR",
+    "CPU_NAME",
+    "CPU_FEATURES",
+)  # settings of numba's, which NUMBA_CACHE_DIR, ... fill
 LANES = 16  # widths of weights are multiples of this
-_features = llvmlite.binding.get_host_cpu_features()
-WIDE = bool(_features.get("avx512f"))
-PAIRED = WIDE and bool(_features.get("avx512bf16"))  # whether `accumulate` takes pairs of bfloat16
-INTEGER_PAIRED = WIDE and bool(_features.get("avx512vnni"))  # whether one instruction adds products of pairs of int16
+_chosen = getattr(config, CHOSEN)
+FEATURES: str = get_host_cpu_features() if _chosen is None else _chosen  # what numba compiles for
+WIDE = "+avx512f" in FEATURES.split(",")
+PAIRED = WIDE and "+avx512bf16" in FEATURES.split(",")  # whether `accumulate` takes pairs of bfloat16
+INTEGER_PAIRED = WIDE and "+avx512vnni" in FEATURES.split(
+    ","
+)  # whether one instruction adds products of pairs of int16
 VECTOR = 16 if WIDE else 8
 # Rows of a block of totals, and how many vectors wide it may be: nearly all of the 32 or 16 registers hold totals.
 TALL, MIDDLE, SINGLE = (
@@ -55,6 +62,7 @@ OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"
 inner = njit(**OPTIONS)
 
 log = logging.getLogger(__name__)
+_announced: set[Any] = set()
 
 
 def entry(function: Callable[..., Any]) -> Any:
@@ -77,28 +85,38 @@ def entry(function: Callable[..., Any]) -> Any:
     return compiled
 
 
-@functools.cache
-def _cache_folder() -> Path:
-    """Where compiled code is kept: a folder for each state of the sources, of which numba itself sees only the file of
-    an entry, and not those of the functions that it calls."""
+def state() -> str:
+    """What codes depend on beside model and sound: 12 hexadecimal digits for the processor and the sources."""
     package = Path(__file__).parents[1]
     sources = sorted([*package.glob("runtime/*.py"), *package.glob("models/*.py")])
-    state = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
+    processor = f"{getattr(config, PROCESSOR)} {FEATURES}".encode()
+    return hashlib.sha256(b"".join([processor, *(path.read_bytes() for path in sources)])).hexdigest()[:12]
+
+
+@functools.cache
+def _cache_folder() -> Path:
+    """Where compiled code is kept: a folder for each state, of which numba itself sees only the file of an entry, and
+    not those of the functions that it calls."""
     beside = Path(__file__).parent / "__pycache__"
     if chosen := getattr(config, CACHE):
         kept = Path(chosen)
     elif os.access(beside if beside.exists() else beside.parent, os.W_OK):
         kept = beside
     else:
-        return user_cache(f"kernels-{state}")
-    return kept / f"kernels-{state}"
+        return user_cache(f"kernels-{state()}")
+    return kept / f"kernels-{state()}"
 
 
 def announce(kernel: Any) -> None:
     """Say so where an entry is neither compiled nor in numba's cache on disk."""
     cache = kernel.stats.cache_path
     module, name = kernel.py_func.__module__.rsplit(".", 1)[-1], kernel.py_func.__qualname__
-    if not kernel.signatures and not (cache and any(Path(cache).glob(f"{module}.{name}-*.nbi"))):
+    if (
+        kernel not in _announced
+        and not kernel.signatures
+        and not (cache and any(Path(cache).glob(f"{module}.{name}-*.nbi")))
+    ):
+        _announced.add(kernel)  # or every thread would say so
         log.warning("Compiling for this machine; this happens once and takes about ten seconds.")
 
 

@@ -52,7 +52,7 @@ class Cutter:
     """Finds the cuts of one signal as the levels of its frames come; the longer it finds no pause, the less it asks."""
 
     def __init__(self, frame_rate: float) -> None:
-        self.shortest, self.longest = round(SHORTEST * frame_rate), round(LONGEST * frame_rate)
+        self.shortest, self.longest = (max(1, round(seconds * frame_rate)) for seconds in (SHORTEST, LONGEST))
         self.sorted_levels: list[float] = []  # since the last cut
 
     def cut_before(self, level: float) -> bool:

@@ -25,7 +25,7 @@ from vqaudio.training.losses import ramped, wanted, weighted
 from vqaudio.training.recipe import Recipe, resolve
 from vqaudio.training.task import Task
 from vqaudio.training.validation import validate
-from vqaudio.weights import load_model, load_vae_file, save_model, save_vae
+from vqaudio.weights import FORMAT, VAE_FORMAT, load_model, save_model
 
 COUNTS = "counts_"  # and the number of a quantiser: how often each of its codes occurs
 VARYING = ("quantizer", "speaker", "conditioning")  # they drop and exchange what decoders hear, also when frozen
@@ -179,8 +179,7 @@ class CodecTask(Task):
                 log.audio(step, name, sound[0, 0], self.recipe.codec.sample_rate)
 
     def save(self, path: Path, weights: dict[str, Tensor]) -> None:
-        save = save_vae if isinstance(self.model, VAE) else save_model
-        save(path, self.recipe.codec, weights, force=True)
+        save_model(path, self.recipe.codec, weights, force=True, form=form_of(self.model))
 
     def tensors(self) -> dict[str, Tensor]:
         own = with_prefix("adversary", self.adversary.tensors()) if self.adversary else {}
@@ -201,6 +200,11 @@ class CodecTask(Task):
         return waveform * torch.minimum(10 ** (level / 20), loudest), speaker
 
 
+def form_of(model: VQVAE | VAE) -> str:
+    """The form of a model's file."""
+    return VAE_FORMAT if isinstance(model, VAE) else FORMAT
+
+
 def load_parts(model: VQVAE | VAE, path: str, anew: bool = False) -> None:
     """Start the parts that a saved model of the same kind has from its weights; parts that it lacks keep their own.
 
@@ -214,8 +218,7 @@ def load_parts(model: VQVAE | VAE, path: str, anew: bool = False) -> None:
         RecipeError: where a part has another shape, or the encoder hears in another way.
     """
     own = model.state_dict()
-    load = load_vae_file if isinstance(model, VAE) else load_model
-    file = load(model_file(path))
+    file = load_model(model_file(path), form_of(model))
     saved = {name: torch.from_numpy(value) for name, value in file.state.items() if name in own}
     if anew and file.config.quantizer.codebook_size != model.config.quantizer.codebook_size:
         saved = {name: value for name, value in saved.items() if not name.endswith(PER_CODE)}

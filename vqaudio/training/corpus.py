@@ -25,7 +25,7 @@ from torch import Tensor
 from vqaudio import audio
 from vqaudio.errors import AudioError, TrainingError
 from vqaudio.extras import torchaudio
-from vqaudio.files import TEMPORARY, reason, replacing
+from vqaudio.files import TEMPORARY, files_below, reason, replacing
 from vqaudio.runtime.cpu import available_threads
 from vqaudio.training import packs
 from vqaudio.training.index import Draw, Index, validation_places
@@ -136,8 +136,7 @@ def _from_folder(root: Path) -> list[Source]:
         raise TrainingError(f"The corpus folder '{root}' is not there.")
     return [
         Source(path, path.parent.relative_to(root).as_posix())
-        for folder, _, files in os.walk(root)
-        for path in (Path(folder, file) for file in files)
+        for path in files_below(root)
         if path.suffix.lower() in audio.SUFFIXES
     ]
 

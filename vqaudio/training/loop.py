@@ -117,10 +117,12 @@ def run_plan(
     place = distributed.start(check_device(distributed.own_device(device)))
     plan.check()
     _check_shares(plan)
+    _check_folder(folder, resume)
+    tensorboard()  # or its lack would be found out only when the folder is taken
     with distributed.first_alone():
         plan, build = prepare(plan, place, quiet)
-    _check_folder(folder, plan, resume)
-    tensorboard()  # or its lack would be found out only when the folder is taken
+    if resume:
+        _check_recipe(folder, plan)
     distributed.together()
     torch.manual_seed(plan.seed)
     task = build()
@@ -140,23 +142,27 @@ def run_plan(
     return path
 
 
-def _check_folder(folder: Path, plan: Plan, resume: bool) -> None:
-    """See that the run folder is free, or holds the run to resume."""
+def _check_folder(folder: Path, resume: bool) -> None:
+    """See that the run folder is free, or holds a run to resume."""
     path = folder / "recipe.json"
     if resume and not path.exists():
         raise RecipeError(f"There is no run in '{folder}' to resume.")
-    if resume and read_recipe(path, type(plan)) != from_json(to_json(plan), type(plan)):
-        raise RecipeError(f"The run in '{folder}' was started with another recipe; resume it with the same one.")
     if not resume and path.exists():
         raise RecipeError(f"'{folder}' holds a run already; resume it or choose another folder.")
     if not resume and any((folder / name).exists() for name in ("model.safetensors", "best.safetensors")):
         raise RecipeError(f"'{folder}' holds a model of which no run is there; choose another folder.")
 
 
+def _check_recipe(folder: Path, plan: Plan) -> None:
+    """See that the run folder holds a run of this recipe."""
+    if read_recipe(folder / "recipe.json", type(plan)) != from_json(to_json(plan), type(plan)):
+        raise RecipeError(f"The run in '{folder}' was started with another recipe; resume it with the same one.")
+
+
 def _check_shares(plan: Plan) -> None:
     """See that the processes can share every batch equally."""
     for stage in plan.stages:
-        if stage.batch_size % distributed.world():
+        if stage.steps and stage.batch_size % distributed.world():
             raise RecipeError(
                 f"{distributed.world()} processes cannot share the batch of {stage.batch_size} of the stage "
                 f"'{stage.name}' equally."
@@ -220,7 +226,13 @@ class Run:
         with fast_arithmetic(self.device):
             while self.step < self.total_steps and not self._interrupted_anywhere():
                 stage = self._enter_stage()
-                losses, skipped = self._train_step(stage)
+                try:
+                    losses, skipped = self._train_step(stage)
+                except torch.cuda.OutOfMemoryError as error:
+                    raise TrainingError(
+                        f"The GPU has no memory for a batch of {stage.batch_size} pieces of {stage.crop_seconds:g} s; "
+                        f"'stages.{stage.name}.batch_size' says how many."
+                    ) from error
                 self.step += 1
                 window.add(losses, skipped)
                 schedule = self.plan.schedule

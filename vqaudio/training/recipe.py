@@ -193,7 +193,8 @@ class Recipe(Plan):
         weights, learns = stage.weights, set(stage.parts)
         decoders = {name for name in ("spectral", "wavenet") if getattr(self.codec, name)}
         counted = {name for name in ("mel", *decoders) if getattr(weights, name) > 0}
-        reached = {"encoder", "quantizer", "speaker", "conditioning"} | (counted - {"mel"})
+        reached = {"encoder", "quantizer", "conditioning"} | (counted - {"mel"})
+        reached |= {"speaker"} if self.codec.speaker.kind != "none" else set()
         by_loss = self.bottleneck == "codes" and self.codec.quantizer.codebook == "loss" and "quantizer" in learns
         return {
             "learns something from a loss": bool(counted and reached & learns),

@@ -22,7 +22,7 @@ from vqaudio.evaluation.probes.likelihood import likelihood
 from vqaudio.models.config import CodecConfig
 from vqaudio.models.vae import VAE
 from vqaudio.models.vqvae import VQVAE
-from vqaudio.weights import save_vae
+from vqaudio.weights import VAE_FORMAT, save_model
 
 RATE = TINY.sample_rate
 WRONG = ("shuffled_in_time", "other_utterance", "zero")
@@ -49,7 +49,7 @@ def vqvae() -> VQVAE:
 @pytest.fixture
 def vae_file(tmp_path: Path) -> Path:
     path = tmp_path / "vae.safetensors"
-    save_vae(path, TINY, vae().state_dict())
+    save_model(path, TINY, vae().state_dict(), form=VAE_FORMAT)
     return path
 
 

@@ -15,7 +15,7 @@ from vqaudio.cli.progress import progress
 @options.model
 @options.few_files
 @click.option(
-    "--seconds", type=click.FloatRange(0.1, 60), default=1.0, show_default=True, help="Of an excerpt to be recognised."
+    "--seconds", type=options.Range(0.1, 60), default=1.0, show_default=True, help="Of an excerpt to be recognised."
 )
 @click.option("--json", "target", type=click.Path(path_type=Path), help="Write everything, file by file, to this file.")
 @click.option("--figure", type=click.Path(path_type=Path), help="Draw it: a PNG or SVG file.")

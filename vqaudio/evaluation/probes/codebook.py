@@ -5,7 +5,6 @@ first one, near each other where they stand for like sounds or not.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +14,10 @@ import numpy as np
 
 from vqaudio import audio
 from vqaudio.codec import Codec
-from vqaudio.errors import UsageError
 from vqaudio.evaluation.probes.alignment import CLASS_OF, PHONES, UNKNOWN
 from vqaudio.evaluation.probes.labelled import Labelled
 from vqaudio.evaluation.probes.phonemes import count, most_frequent
+from vqaudio.evaluation.registry import need
 from vqaudio.evaluation.results import perplexity
 
 PACKAGES = ("scikit-learn", "pocketsphinx")
@@ -148,8 +147,7 @@ def check() -> None:
     Raises:
         UsageError: where scikit-learn is missing.
     """
-    if importlib.util.find_spec("sklearn") is None:
-        raise UsageError("The probe needs scikit-learn; pip install 'vqaudio[eval]' brings it.")
+    need("The probe", {"sklearn": "scikit-learn"})
 
 
 def probe(codec: Codec, utterances: Sequence[Labelled]) -> Codebook:

@@ -24,7 +24,7 @@ from vqaudio.evaluation.probes.likelihood import Likelihood, excerpt, likelihood
 from vqaudio.models.quantizer import histogram, perplexity
 from vqaudio.models.vae import VAE, Posterior
 from vqaudio.models.vqvae import VQVAE
-from vqaudio.weights import load_vae_file
+from vqaudio.weights import VAE_FORMAT, load_model
 
 ACTIVE_VARIANCE = 0.01  # of the posterior mean over the data, above which a unit is active (Burda et al. 2016)
 
@@ -105,7 +105,7 @@ def load_vae(path: str | os.PathLike[str], device: str = "cpu") -> VAE:
     Raises:
         ModelError: where the file is missing, damaged, or not a VAE.
     """
-    file = load_vae_file(path)
+    file = load_model(path, VAE_FORMAT)
     model = VAE(file.config)
     try:
         model.load_weights({name: torch.from_numpy(array) for name, array in file.state.items()})

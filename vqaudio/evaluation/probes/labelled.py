@@ -107,14 +107,12 @@ class Labeller:
         """Loaded at first use, so that a labeller crosses to another process without it."""
         return self.load()
 
-    def __call__(self, item: Item) -> Labelled | str:
-        """An utterance with its labels, or the sentence that says why there are none."""
-        try:
-            return self._label(item)
-        except AudioError as error:
-            return str(error)
+    def __call__(self, item: Item) -> Labelled:
+        """An utterance with its labels.
 
-    def _label(self, item: Item) -> Labelled:
+        Raises:
+            AudioError: where it cannot be read, or its transcript does not fit.
+        """
         rate, hop = self.codec.config.sample_rate, self.codec.config.hop
         waveform = audio.read(item.path, rate)
         codes = self.codec.encode(waveform, rate, speaker=False).numpy()

@@ -7,7 +7,6 @@ The experiment of the VQ-VAE paper (van den Oord et al. 2017, section 4.3: 49.3 
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +15,9 @@ import numpy as np
 
 from vqaudio.errors import UsageError
 from vqaudio.evaluation.estimates import Estimate
-from vqaudio.evaluation.probes import alignment
 from vqaudio.evaluation.probes.alignment import PHONES, SILENCE, UNKNOWN
 from vqaudio.evaluation.probes.labelled import Labelled
+from vqaudio.evaluation.registry import need
 from vqaudio.evaluation.speech import Item
 
 PACKAGES = {"pocketsphinx": "pocketsphinx", "librosa": "librosa", "sklearn": "scikit-learn"}  # by module
@@ -86,12 +85,7 @@ def check() -> None:
     Raises:
         UsageError: where pocketsphinx, librosa or scikit-learn is missing.
     """
-    sentence = alignment.missing()
-    if sentence is not None:
-        raise UsageError(sentence)
-    for module, package in PACKAGES.items():
-        if importlib.util.find_spec(module) is None:
-            raise UsageError(f"The probe needs {package}; pip install 'vqaudio[eval]' brings it.")
+    need("The probe", PACKAGES)
 
 
 def transcribed(items: Sequence[Item], limit: int | None = None) -> list[Item]:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from vqaudio.evaluation import figures
-from vqaudio.evaluation.estimates import Estimate
 from vqaudio.evaluation.probes.alignment import PHONES
 from vqaudio.evaluation.probes.phonemes import Phonemes
 
@@ -49,7 +48,9 @@ def _bars(axes: Any, result: Phonemes) -> None:
     )
     for offset, (label, estimates), colour in zip((-height / 2, height / 2), kinds, COLOURS, strict=True):
         means = [100 * e.mean for e in estimates]
-        axes.barh(places + offset, means, height, xerr=_errors(estimates), label=label, color=colour, capsize=3)
+        axes.barh(
+            places + offset, means, height, xerr=figures.errors(estimates, 100), label=label, color=colour, capsize=3
+        )
         for place, estimate in zip(places + offset, estimates, strict=True):
             axes.text(100 * estimate.high + 1, place, f"{100 * estimate.mean:.1f}", va="center", fontsize=9)
     axes.set_yticks(places, [score.name.replace(" ", "\n", 1) for score in result.scores])
@@ -58,7 +59,3 @@ def _bars(axes: Any, result: Phonemes) -> None:
     axes.set_xlabel("frames right on other speakers, %")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
-
-
-def _errors(estimates: list[Estimate]) -> list[list[float]]:
-    return [[100 * (e.mean - e.low) for e in estimates], [100 * (e.high - e.mean) for e in estimates]]

@@ -8,7 +8,6 @@ speaker was recorded in one place.
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ import numpy as np
 from vqaudio.errors import UsageError
 from vqaudio.evaluation.estimates import Estimate
 from vqaudio.evaluation.probes.speaker_features import TITLES, Speech, Utterance
+from vqaudio.evaluation.registry import need
 
 FOLDS = 5  # of the cross-validation, where a speaker has as many utterances
 PACKAGES = {"librosa": "librosa", "sklearn": "scikit-learn"}  # by module
@@ -100,11 +100,7 @@ def check() -> None:
     Raises:
         UsageError: where one is missing.
     """
-    for module, package in PACKAGES.items():
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            raise UsageError(f"This probe needs {package}; pip install 'vqaudio[eval]' brings it.") from error
+    need("The probe", PACKAGES)
 
 
 def probe(speech: Speech, advance: Callable[[], None] = lambda: None) -> Report:

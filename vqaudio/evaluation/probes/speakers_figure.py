@@ -21,13 +21,12 @@ def draw(path: Path, kind: str, title: str, report: Report) -> None:
     axes = figure.subplots()
     axes.set_title(figures.plain(title), fontsize=10, loc="left")
     accuracies = [row.accuracy for row in report.rows]
-    errors = [[a.mean - a.low for a in accuracies], [a.high - a.mean for a in accuracies]]
     colours = [REFERENCE if row.name in REFERENCES else CODED for row in report.rows]
     percent = [100 * a.mean for a in accuracies]
     axes.barh(
         [TITLES[row.name] for row in report.rows],
         percent,
-        xerr=[[100 * error for error in side] for side in errors],
+        xerr=figures.errors(accuracies, 100),
         color=colours,
         error_kw={"capsize": 3, "linewidth": 1},
     )
