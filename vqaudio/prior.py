@@ -328,6 +328,20 @@ def for_codec(codec: Codec, path: str | None = None) -> Prior | None:
     return prior
 
 
+def required(codec: Codec, path: str | None = None) -> Prior:
+    """The prior of a codec, as `for_codec` finds it.
+
+    Raises:
+        ModelError: as `for_codec`; UsageError: where there is none.
+    """
+    prior = for_codec(codec, path)
+    if prior is None:
+        raise UsageError(
+            f"The model {codec.config.name} ({codec.fingerprint.hex()}) has no prior at hand; --prior FILE names one."
+        )
+    return prior
+
+
 def coder_for(
     codec: Codec, choice: str | None = None, path: str | None = None, quantizers: int | None = None
 ) -> Coder | None:
@@ -350,11 +364,7 @@ def coder_for(
         raise UsageError("--prior names a prior, which --coder fixed does not use.")
     if choice == "fixed":
         return None
-    prior = for_codec(codec, path)
-    if prior is None and choice == "prior":
-        raise UsageError(
-            f"The model {codec.config.name} ({codec.fingerprint.hex()}) has no prior at hand; --prior FILE names one."
-        )
+    prior = required(codec, path) if choice == "prior" else for_codec(codec, path)
     if prior is None or quantizers in (None, prior.alphabet.quantizers):
         return prior
     if choice == "prior" or path is not None:

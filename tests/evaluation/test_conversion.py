@@ -19,7 +19,7 @@ import vqaudio
 from vqaudio import audio
 from vqaudio.codes import Codes
 from vqaudio.errors import AudioError, UsageError
-from vqaudio.evaluation import conversion
+from vqaudio.evaluation import conversion, records
 from vqaudio.evaluation.conversion import CONVERTED, DECODED, ORIGINAL, REFERENCE, Conversion, Likeness, Measured
 from vqaudio.evaluation.estimates import Estimate
 from vqaudio.evaluation.metrics import Metric
@@ -163,7 +163,7 @@ def test_metrics_of_speech_alone_and_of_words_are_measured_and_no_others(heard: 
 
 def test_the_record_is_strict_json_with_every_pair(heard: None, speakers: list[Item]) -> None:
     result = conversion.evaluate(Perfect, pairs(speakers, 3), (ENERGY,))
-    record = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    record = json.loads(records.dumps(result.to_dict()))
     assert record["pairs"] == 3
     assert record["nearer_to_target"]["converted"] == vars(result.nearer())
     assert record["likeness_change"]["target"]["mean"] == pytest.approx(1, abs=0.02)
@@ -185,7 +185,7 @@ def test_undefined_values_are_left_out_and_null(speakers: list[Item]) -> None:
     result = Conversion((ENERGY,), [measured(0.9, 0.2), measured(math.nan, 0.2), measured(0.2, 0.9)])
     assert result.nearer() == Estimate.of([1.0, math.nan, 0.0])
     assert (result.nearer().mean, result.nearer().undefined) == (0.5, 1)
-    record = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    record = json.loads(records.dumps(result.to_dict()))
     second = record["measured"][1]
     assert second["nearer_to_target"] is None and second["metrics"]["energy"]["converted"] is None
 

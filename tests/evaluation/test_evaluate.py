@@ -17,6 +17,7 @@ from vqaudio import audio
 from vqaudio.codes import Codes
 from vqaudio.errors import AudioError, UsageError, VqaudioError
 from vqaudio.evaluation import evaluate as harness
+from vqaudio.evaluation import records
 from vqaudio.evaluation.cache import Cache
 from vqaudio.evaluation.contenders import Coded, Own
 from vqaudio.evaluation.metrics import Metric, select
@@ -182,8 +183,7 @@ def test_an_error_that_is_not_a_file_s_fault_ends_the_evaluation(directory: Path
 
 
 def test_the_record_is_strict_json_with_every_file(directory: Path, fakes: ModuleType) -> None:
-    record = measure(fakes.Perfect, directory, (SHORT, ENERGY)).to_dict()
-    read = json.loads(json.dumps(record, allow_nan=False))
+    read = json.loads(records.dumps(measure(fakes.Perfect, directory, (SHORT, ENERGY)).to_dict()))
     original, subject = read["codecs"]
     assert (original["name"], subject["name"]) == ("original", "fake")
     assert [u["values"]["short"] for u in subject["utterances"]] == [1.0, None, 1.0, None]
@@ -252,11 +252,10 @@ def test_what_is_known_is_not_measured_again(directory: Path, tmp_path: Path, mo
     monkeypatch.setattr(Counted, "asked", 0)
     cache, speech = Cache(tmp_path / "kept"), items(directory)
 
-    def again(
-        metrics: tuple[Metric, ...] = (ENERGY, SHORT), cache: Cache | None = cache
-    ) -> tuple[dict[str, object], int]:
+    def again(metrics: tuple[Metric, ...] = (ENERGY, SHORT), cache: Cache | None = cache) -> tuple[str, int]:
         before = Counted.asked
-        return harness.evaluate([Counted()], speech, metrics, cache=cache).to_dict(), Counted.asked - before
+        evaluation = harness.evaluate([Counted()], speech, metrics, cache=cache)
+        return records.dumps(evaluation.to_dict()), Counted.asked - before
 
     first, asked = again()
     assert asked == 4

@@ -16,7 +16,8 @@ from PIL import Image
 
 from vqaudio.errors import UsageError
 from vqaudio.evaluation import page
-from vqaudio.evaluation.clips import COLOURS, DECIBELS, HOP, MELS, SECONDS, clips
+from vqaudio.evaluation.clips import COLOURS, DECIBELS, SECONDS, clips
+from vqaudio.evaluation.log_mel import HOP, MELS
 
 RATE = 16000
 

@@ -18,10 +18,10 @@ from tests.pages import INSPECT, Elements, check_alone
 from vqaudio import audio
 from vqaudio.errors import AudioError
 from vqaudio.evaluation import page, report
-from vqaudio.evaluation.clips import MELS
 from vqaudio.evaluation.contenders import Coded, Contender, Original
+from vqaudio.evaluation.log_mel import MELS
 from vqaudio.evaluation.metrics import select
-from vqaudio.evaluation.results import Evaluation, Result, Utterance, together
+from vqaudio.evaluation.results import Evaluation, Result, Utterance, add
 from vqaudio.evaluation.speech import Item
 
 RATE = 16000
@@ -77,7 +77,7 @@ def measured(speech: list[Item]) -> Evaluation:
     evaluation = Evaluation(METRICS, [Result(c.name, c.identity) for c in everybody])
     for item in speech:
         reference = audio.read(item.path, RATE)
-        together(evaluation.results, [[_measure(item, contender, reference) for contender in everybody]])
+        add(evaluation.results, [_measure(item, contender, reference) for contender in everybody])
     evaluation.skipped.append(("bad.wav", "'bad.wav' is <not> audio."))
     return evaluation
 

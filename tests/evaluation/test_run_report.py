@@ -15,7 +15,7 @@ from tests.browser import CHROMIUM, Tab, browser
 from tests.pages import INSPECT, Elements, check_alone
 from vqaudio import audio
 from vqaudio.errors import VqaudioError
-from vqaudio.evaluation.clips import MELS
+from vqaudio.evaluation.log_mel import MELS
 from vqaudio.evaluation.run_figures import curves, panels
 from vqaudio.evaluation.run_log import Entry, read_log, read_run
 from vqaudio.evaluation.run_report import HEARD, Reference, choose, find_reference, render

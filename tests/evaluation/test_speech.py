@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from vqaudio import audio
 from vqaudio.errors import AudioError, UsageError
-from vqaudio.evaluation.speech import Item, audio_files, items
+from vqaudio.evaluation.speech import Item, audio_files, items, readable
 
 
 @pytest.fixture
@@ -199,3 +199,14 @@ def test_the_manifest_of_the_real_speech_tells_speakers_and_texts(speech: Path) 
         row = rows[os.path.relpath(item.path, speech)]
         assert (item.speaker, item.text) == (row["speaker"], row["text"])
         assert len(audio.read(item.path)) == pytest.approx(float(row["seconds"]) * audio.SAMPLE_RATE, abs=16)
+
+
+def test_readable_files_are_read_and_the_others_told(corpus: Path) -> None:
+    files = audio_files(corpus)
+    for path in files[1:]:
+        audio.write(path, np.full(900, 0.1, np.float32), 16000, force=True)
+    told: list[str] = []
+    assert len(list(readable(files, 16000, told.append))) == len(files) - 1
+    assert len(told) == 1 and files[0].name in told[0]
+    with pytest.raises(AudioError, match="None of the 1 files can be read"):
+        list(readable(files[:1], 16000, told.append))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vqaudio.cli import options
-from vqaudio.cli.progress import progress
+from vqaudio.cli.progress import progress, skipped
 
 if TYPE_CHECKING:
     from vqaudio import Codec
@@ -127,7 +127,7 @@ def evaluate(
     comparison.show(result, console)
     converted = _convert(load, own.decoder, voices, chosen, jobs) if voices else None
     for _, reason in [*result.skipped, *(converted.skipped if converted else [])]:
-        click.echo(f"Skipped: {reason}", err=True)
+        skipped(reason)
     if converted is not None:
         console.print(comparison.voices(converted))
     if target is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vqaudio.cli import options
-from vqaudio.cli.progress import progress
+from vqaudio.cli.progress import progress, skipped
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -71,7 +71,6 @@ def evaluate_prior(
     from rich.console import Console
 
     import vqaudio
-    from vqaudio.errors import UsageError
     from vqaudio.evaluation import figures, prior_figure, prior_report, records
     from vqaudio.evaluation.generated import Plan
     from vqaudio.evaluation.metrics import select, usable
@@ -79,7 +78,7 @@ def evaluate_prior(
     from vqaudio.evaluation.speech import audio_files
     from vqaudio.evaluation.versions import versions
     from vqaudio.files import check_target, replacing
-    from vqaudio.prior import for_codec
+    from vqaudio.prior import for_codec, required
 
     for path in (target, figure):
         if path is not None:
@@ -89,9 +88,7 @@ def evaluate_prior(
     metrics, notes = usable(select(["dnsmos"]))
     files = audio_files(directory, limit)
     codec = vqaudio.load(model, threads=1)  # the training speech is coded as many files at a time as there are cores
-    chosen = for_codec(codec, prior)
-    if chosen is None:
-        raise UsageError(f"The model {codec.config.name} has no prior at hand; --prior FILE names one.")
+    chosen = required(codec, prior)
     others = {name: other for name in against if (other := for_codec(codec, name))}
     for note in notes:
         click.echo(note, err=True)
@@ -100,7 +97,7 @@ def evaluate_prior(
     with progress("encode", len(files), quiet=False) as advance:
         speech = encode(codec, files, advance)
     for _, reason in speech.skipped:
-        click.echo(f"Skipped: {reason}", err=True)
+        skipped(reason)
     pieces = prior_report.PASSES * len(speech.codes) + prior_report.KINDS * samples
     with progress("measure", pieces, quiet=False) as advance:
         result = prior_report.measure(speech, counted, chosen, others, codec, plan, metrics, advance)

@@ -1,4 +1,4 @@
-"""Progress on standard error, on a terminal only."""
+"""Progress on standard error, on a terminal only, and what was left out."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
+
+import click
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +44,11 @@ def progress(what: str, total: int | None, quiet: bool) -> Iterator[Callable[[],
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda: bar.advance(task)
+
+
+def skipped(reason: str) -> None:
+    """Say that a file is left out, and why."""
+    click.echo(f"Skipped: {reason}", err=True)
 
 
 def unwatched(parts: Iterable[np.ndarray], seconds: float, sample_rate: int) -> Iterator[np.ndarray]:

@@ -53,18 +53,15 @@ def sample(
     import vqaudio
     from vqaudio import audio
     from vqaudio.cli.progress import progress
-    from vqaudio.errors import UsageError
     from vqaudio.files import check_target
-    from vqaudio.prior import for_codec
+    from vqaudio.prior import required
 
     audio.check_suffix(dst)
     targets = _numbered(Path(dst), count)
     for target in targets:
         check_target(target, force)
     codec = vqaudio.load(model, device)
-    chosen = for_codec(codec, prior)
-    if chosen is None:
-        raise UsageError(f"The model {codec.config.name} has no prior at hand; --prior FILE names one.")
+    chosen = required(codec, prior)
     rate = codec.config.sample_rate
     beginning = None if prompt is None else codec.encode(audio.read(prompt, rate), rate)
     started = time.perf_counter()

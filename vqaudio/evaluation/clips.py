@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from vqaudio.evaluation import page
+from vqaudio.evaluation.log_mel import decibels
 
 SECONDS = 10.0  # of a clip; longer speech is cut
-MELS, WINDOW, HOP = 80, 512, 160  # bands, samples, samples
+FLOOR = 1e-10  # power of a band, below which nothing is shown
 DECIBELS = 80.0  # that the colours span, down from the loudest point
 COLOURS = 64  # fewer would show, more only make the page larger
 
@@ -38,22 +39,12 @@ def clips(waveforms: dict[str, np.ndarray], sample_rate: int) -> list[Clip]:
         waveforms: the first of them gives the scale: the brightest colour is its loudest point.
     """
     cut = {name: waveform[: int(SECONDS * sample_rate)] for name, waveform in waveforms.items()}
-    decibels = {name: _decibels(waveform, sample_rate) for name, waveform in cut.items()}
-    top = next(iter(decibels.values())).max()
+    levels = {name: decibels(waveform, sample_rate, FLOOR) for name, waveform in cut.items()}
+    top = next(iter(levels.values())).max()
     return [
-        Clip(name, len(waveform) / sample_rate, _picture(decibels[name], top), page.sound(waveform, sample_rate))
+        Clip(name, len(waveform) / sample_rate, _picture(levels[name], top), page.sound(waveform, sample_rate))
         for name, waveform in cut.items()
     ]
-
-
-def _decibels(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-    """The log-mel spectrogram (MELS, frames) of a waveform (T,)."""
-    import librosa
-
-    mel = librosa.feature.melspectrogram(
-        y=waveform, sr=sample_rate, n_fft=WINDOW, hop_length=HOP, n_mels=MELS, pad_mode="constant"
-    )
-    return 10 * np.log10(np.maximum(mel, 1e-10))
 
 
 def _picture(decibels: np.ndarray, top: float) -> str:

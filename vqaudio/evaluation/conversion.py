@@ -24,7 +24,6 @@ from vqaudio.evaluation.estimates import Estimate
 from vqaudio.evaluation.metrics import Metric
 from vqaudio.evaluation.metrics.voice import voice_vector
 from vqaudio.evaluation.pairs import Pair
-from vqaudio.evaluation.records import plain
 from vqaudio.evaluation.registry import need
 from vqaudio.evaluation.speech import Item
 from vqaudio.evaluation.workers import spread
@@ -131,22 +130,20 @@ class Conversion:
         return Estimate.of(changes, (m.weights[metric] for m in self.pairs))
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain JSON values; NaN becomes None."""
+        """Everything as values for JSON."""
         both = ("target", "source")
-        return plain(
-            {
-                "pairs": len(self.pairs),
-                "seconds": sum(m.seconds for m in self.pairs),
-                "nearer_to_target": {speech: vars(self.nearer(speech)) for speech in SPOKEN},
-                "likeness": {
-                    speech: {to: vars(self.likeness(speech, to)) for to in both} for speech in (*SPOKEN, REFERENCE)
-                },
-                "likeness_change": {to: vars(self.change(to)) for to in both},
-                "metrics": {metric.name: self._metric(metric) for metric in self.metrics},
-                "measured": [_entry(m) for m in self.pairs],
-                "skipped": [{**_paths(pair), "reason": reason} for pair, reason in self.skipped],
-            }
-        )
+        return {
+            "pairs": len(self.pairs),
+            "seconds": sum(m.seconds for m in self.pairs),
+            "nearer_to_target": {speech: vars(self.nearer(speech)) for speech in SPOKEN},
+            "likeness": {
+                speech: {to: vars(self.likeness(speech, to)) for to in both} for speech in (*SPOKEN, REFERENCE)
+            },
+            "likeness_change": {to: vars(self.change(to)) for to in both},
+            "metrics": {metric.name: self._metric(metric) for metric in self.metrics},
+            "measured": [_entry(m) for m in self.pairs],
+            "skipped": [{**_paths(pair), "reason": reason} for pair, reason in self.skipped],
+        }
 
     def _likeness(self, speech: str, to: str) -> np.ndarray:
         return np.array([getattr(m.likeness[speech], to) for m in self.pairs])

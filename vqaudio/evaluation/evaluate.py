@@ -16,7 +16,7 @@ from vqaudio.evaluation.alignment import delay, earlier
 from vqaudio.evaluation.cache import Cache, key
 from vqaudio.evaluation.contenders import Contender, Original
 from vqaudio.evaluation.metrics import Metric
-from vqaudio.evaluation.results import Evaluation, Result, Utterance, together
+from vqaudio.evaluation.results import Evaluation, Result, Utterance, add
 from vqaudio.evaluation.speech import Item
 from vqaudio.evaluation.workers import spread
 from vqaudio.files import reason
@@ -49,7 +49,7 @@ def evaluate(
         if isinstance(measured, str):
             result.skipped.append((str(item.path), measured))
         else:
-            together(result.results, [measured])
+            add(result.results, measured)
         advance()
     if not result.original.utterances:
         raise AudioError(f"None of the {len(items)} files could be measured: {result.skipped[0][1]}")

@@ -15,7 +15,6 @@ from vqaudio.evaluation.estimates import Estimate
 from vqaudio.evaluation.generated import Generated, Plan
 from vqaudio.evaluation.metrics import Metric
 from vqaudio.evaluation.prior import Cost, Speech, costs, saving, ways
-from vqaudio.evaluation.records import plain
 from vqaudio.prior import Prior
 
 PASSES = 2  # over the speech: what it costs, and its context
@@ -41,9 +40,9 @@ class Report:
     generated: list[Generated]
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain JSON values; NaN becomes None."""
+        """Everything as values for JSON."""
         speech, costs = self.speech, self.costs
-        record = {
+        return {
             "files": len(speech.codes),
             "seconds": sum(codes.seconds for codes in speech.codes),
             "costs": {c.name: {"bits_per_code": vars(c.per_code), "kilobits_per_second": vars(c.rate)} for c in costs},
@@ -62,8 +61,6 @@ class Report:
             ],
             "skipped": [{"path": path, "reason": reason} for path, reason in speech.skipped],
         }
-        plain_record: dict[str, Any] = plain(record)
-        return plain_record
 
 
 def measure(

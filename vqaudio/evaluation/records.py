@@ -20,6 +20,11 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
+def dumps(record: Mapping[str, Any], indent: int | None = None) -> str:
+    """A record as JSON, of `plain` values."""
+    return json.dumps(plain(dict(record)), indent=indent, allow_nan=False)
+
+
 def write(target: Path, record: Mapping[str, Any], force: bool) -> None:
     """Write a record to a file, as `plain` values.
 
@@ -28,4 +33,4 @@ def write(target: Path, record: Mapping[str, Any], force: bool) -> None:
         VqaudioError: where it cannot be written.
     """
     with replacing(target, force) as temporary:
-        temporary.write_text(json.dumps(plain(dict(record)), indent=1, allow_nan=False) + "\n")
+        temporary.write_text(dumps(record, indent=1) + "\n")

@@ -11,7 +11,6 @@ import numpy as np
 
 from vqaudio.evaluation.estimates import Estimate
 from vqaudio.evaluation.metrics import Metric
-from vqaudio.evaluation.records import plain
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,7 @@ class Evaluation:
         return self.results[1]
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain JSON values; NaN becomes None."""
+        """Everything as values for JSON."""
         record: dict[str, Any] = {
             "files": len(self.original.utterances),
             "seconds": self.original.seconds,
@@ -149,11 +148,12 @@ class Evaluation:
             "identity": result.identity,
             "bytes": result.size,
             "bit_rate": result.bit_rate,
-            **plain({"encode_speed": result.encode_speed, "decode_speed": result.decode_speed}),
+            "encode_speed": result.encode_speed,
+            "decode_speed": result.decode_speed,
             "used_codes": result.used_codes,
             "perplexity": result.perplexities,
-            "means": {m.name: plain(vars(result.estimate(m.name))) for m in self.metrics},
-            "more_than_subject": {m.name: plain(vars(result.less(self.subject, m.name))) for m in self.metrics},
+            "means": {m.name: vars(result.estimate(m.name)) for m in self.metrics},
+            "more_than_subject": {m.name: vars(result.less(self.subject, m.name)) for m in self.metrics},
             "utterances": [
                 {
                     "path": u.path,
@@ -162,8 +162,8 @@ class Evaluation:
                     "encode_seconds": u.encode_seconds,
                     "decode_seconds": u.decode_seconds,
                     "delay": u.delay,
-                    "values": plain(u.values),
-                    "weights": plain(u.weights),
+                    "values": u.values,
+                    "weights": u.weights,
                 }
                 for u in result.utterances
             ],
@@ -176,11 +176,10 @@ def perplexity(histogram: np.ndarray) -> float:
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
-def together(results: Sequence[Result], measured: Sequence[Sequence[Utterance]]) -> None:
-    """Add to each codec's result its utterance of every file: `measured` holds, for each file, one per codec."""
-    for utterances in measured:
-        for result, utterance in zip(results, utterances, strict=True):
-            result.utterances.append(utterance)
+def add(results: Sequence[Result], utterances: Sequence[Utterance]) -> None:
+    """Add to each codec's result what was measured on one more file by that codec."""
+    for result, utterance in zip(results, utterances, strict=True):
+        result.utterances.append(utterance)
 
 
 def _ratio(over: float, under: float) -> float:

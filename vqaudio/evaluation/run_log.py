@@ -60,11 +60,6 @@ class TrainingRun:
     entries: list[Entry]
     samples: dict[int, dict[str, Path]]
 
-    @property
-    def total_steps(self) -> int:
-        """Steps of all stages."""
-        return sum(stage.steps for stage in self.plan.stages)
-
 
 def read_run(folder: Path) -> TrainingRun:
     """Read a run folder; the run may still be going on.

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from vqaudio import audio
 from vqaudio.errors import AudioError, UsageError
@@ -44,6 +47,28 @@ def audio_files(directory: Path, limit: int | None = None) -> list[Path]:
     if limit is not None and limit < len(files):
         files = [files[i * len(files) // limit] for i in range(limit)]
     return files
+
+
+def readable(paths: Sequence[Path], sample_rate: int, leave_out: Callable[[str], None]) -> Iterator[np.ndarray]:
+    """The waveforms (T,) of some files at a rate in Hz, but for those that cannot be read.
+
+    Args:
+        leave_out: is given the sentence that says why a file is left out.
+
+    Raises:
+        AudioError: where none can be read.
+    """
+    good = 0
+    for path in paths:
+        try:
+            waveform = audio.read(path, sample_rate)
+        except AudioError as error:
+            leave_out(str(error))
+            continue
+        good += 1
+        yield waveform
+    if not good:
+        raise AudioError(f"None of the {len(paths)} files can be read.")
 
 
 def items(directory: Path, limit: int | None = None, manifest: Path | None = None) -> list[Item]:

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from vqaudio.models.conditioning import Conditioning
 from vqaudio.models.config import CodecConfig, check
 from vqaudio.models.encoder import Encoder, ResidualLayer
 from vqaudio.models.objective import Objective
 from vqaudio.models.quantizer import Quantized
+from vqaudio.models.sharing import rank
 from vqaudio.models.speaker import Speaker
 from vqaudio.models.spectral import SpectralDecoder, pitch_distance
 from vqaudio.models.wavenet import WaveNet
@@ -167,8 +168,7 @@ class Autoencoder(nn.Module, ABC):
 def every_other(items: Tensor) -> Tensor:
     """Which of the items (B, ...) have an even place in the batch of all processes, (B, 1): in equal shares of one item
     each, those of every other process."""
-    rank = distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
-    return (torch.arange(len(items), device=items.device) + rank * len(items))[:, None] % 2 == 0
+    return (torch.arange(len(items), device=items.device) + rank() * len(items))[:, None] % 2 == 0
 
 
 def keep_variance(module: nn.Module) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vqaudio.models.filterbank import PQMF
-from vqaudio.models.quantizer import all_reduce
+from vqaudio.models.sharing import all_reduce
 
 FFT_SIZES = (1024, 512, 256)  # samples
 COMPRESSION = 0.3  # power to which magnitudes are raised: high frequencies are a thousand times fainter than low ones

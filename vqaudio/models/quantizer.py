@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vqaudio.models.config import QuantizerConfig
+from vqaudio.models.sharing import all_reduce, rank
 
 KMEANS_STEPS = 10
 RIDGE = 4e-3  # of the least squares, beside vectors of length 1: without it A is large, and late to forget a loss
@@ -61,13 +62,6 @@ def histogram(codes: Tensor, codebook_size: int) -> Tensor:
 def perplexity(counts: Tensor) -> Tensor:
     """exp of the entropy of a histogram (K,): the number of codes in effective use."""
     return torch.special.entr(counts / counts.sum()).sum().exp()
-
-
-def all_reduce(*tensors: Tensor) -> None:
-    """Sum over all processes of a distributed run, in place; nothing in a run of one."""
-    if distributed.is_available() and distributed.is_initialized():
-        for tensor in tensors:
-            distributed.all_reduce(tensor)
 
 
 def frame_by_frame(
@@ -345,9 +339,8 @@ class VectorQuantizer(nn.Module):
 def draw(latents: Tensor, count: int) -> Tensor:
     """`count` random rows of latents (N, d), the same in every process."""
     rows = latents[torch.randint(len(latents), (count,), device=latents.device)]
-    if distributed.is_available() and distributed.is_initialized():
-        rows = rows if distributed.get_rank() == 0 else torch.zeros_like(rows)
-        distributed.all_reduce(rows)  # a sum, because torch.compile knows no broadcast
+    rows = rows if rank() == 0 else torch.zeros_like(rows)
+    all_reduce(rows)  # a sum, because torch.compile knows no broadcast
     return rows
 
 

@@ -11,6 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 
+from vqaudio.models.sharing import rank as rank
+from vqaudio.models.sharing import shared
+from vqaudio.models.sharing import world as world
+
 PATIENCE = datetime.timedelta(hours=1)  # while process 0 validates, samples and saves; where one is gone, then all stop
 PACKING = datetime.timedelta(days=1)  # while process 0 fetches and packs the corpus, which may take hours
 
@@ -36,19 +40,9 @@ def start(device: str) -> torch.device:
 
 def stop() -> None:
     """Leave the run, all processes together: who leaves while another still talks to it may end in an abort."""
-    if distributed.is_available() and distributed.is_initialized():
+    if shared():
         distributed.barrier()
         distributed.destroy_process_group()
-
-
-def rank() -> int:
-    """Number of this process, 0 for the one that writes."""
-    return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
-
-
-def world() -> int:
-    """Number of processes."""
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
 def anywhere(flag: bool) -> bool:

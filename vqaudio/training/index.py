@@ -42,7 +42,7 @@ class Index:
             digest.update(os.fsencode(f"{name}\0{self.speaker_names[speaker]}\0"))
         return digest.digest()
 
-    def split(self, validation_speakers: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    def split(self, validation_speakers: int) -> tuple[np.ndarray, np.ndarray]:
         """Utterances to train on and utterances held out, as two sorted index arrays.
 
         Whole speakers are held out, chosen by a hash of their names. With `validation_speakers` 0, or fewer speakers
@@ -52,11 +52,11 @@ class Index:
             TrainingError: where there is only one utterance.
         """
         if 0 < 2 * validation_speakers <= len(self.speaker_names):
-            held_out = _shuffled(self.speaker_names, seed)[:validation_speakers]
+            held_out = _shuffled(self.speaker_names)[:validation_speakers]
             mask = np.isin(self.speakers, held_out)
         elif len(self) > 1:
             mask = np.zeros(len(self), bool)
-            mask[_shuffled(self.names, seed)[: max(1, len(self) // HELD_OUT_SHARE)]] = True
+            mask[_shuffled(self.names)[: max(1, len(self) // HELD_OUT_SHARE)]] = True
         else:
             raise TrainingError("The corpus has only one utterance, so that none can be held out for validation.")
         return np.flatnonzero(~mask), np.flatnonzero(mask)
@@ -110,7 +110,7 @@ def validation_places(index: Index, indices: np.ndarray, count: int, length: int
 
     They do not overlap, and the speakers take turns. N is `count`, or less where the utterances do not suffice.
     """
-    order = indices[_shuffled(index.names[indices], seed=0)]
+    order = indices[_shuffled(index.names[indices])]
     counts = np.maximum(index.lengths[order] // length, 1)
     pieces = [(row, piece * length) for row, n in zip(order, counts, strict=True) for piece in range(n)]
     turns: Counter[int] = Counter()
@@ -123,7 +123,7 @@ def validation_places(index: Index, indices: np.ndarray, count: int, length: int
     return chosen[:, 1], chosen[:, 2]
 
 
-def _shuffled(names: Iterable[str], seed: int) -> np.ndarray:
-    """Indices of `names` in an order that depends on the names and the seed alone."""
-    digests = [hashlib.sha256(os.fsencode(f"{seed} {name}")).digest() for name in names]
+def _shuffled(names: Iterable[str]) -> np.ndarray:
+    """Indices of `names` in an order that depends on the names alone."""
+    digests = [hashlib.sha256(os.fsencode(f"0 {name}")).digest() for name in names]
     return np.array(sorted(range(len(digests)), key=digests.__getitem__), np.int64)

@@ -199,24 +199,19 @@ class Run:
         self.look_every = LOOK_EVERY if device.type == "cuda" else 1
         self.interrupted = False
 
-    @property
-    def total_steps(self) -> int:
-        """Steps of all stages."""
-        return sum(stage.steps for stage in self.plan.stages)
-
     def train(self, log: Log | None) -> Path:
         """Step until the end or an interruption; save then. Returns the path of the model."""
         path = self.folder / "model.safetensors"
         with self._signals():
-            if self.step < self.total_steps:  # a run at its end may have been stopped before it wrote its model
+            if self.step < self.plan.total_steps:  # a run at its end may have been stopped before it wrote its model
                 self._advance(log)
                 self.save()
             if distributed.rank() == 0:
                 self.task.save(path, self.average)
             distributed.together()  # who leaves before process 0 has saved may take it along
-        if self.step < self.total_steps:
+        if self.step < self.plan.total_steps:
             if log:
-                log.say(f"Stopped at step {self.step} of {self.total_steps}; --resume goes on from there.")
+                log.say(f"Stopped at step {self.step} of {self.plan.total_steps}; --resume goes on from there.")
             raise KeyboardInterrupt
         return path
 
@@ -224,7 +219,7 @@ class Run:
         """Step until the end or an interruption."""
         window = Window(self.task.figures)
         with fast_arithmetic(self.device):
-            while self.step < self.total_steps and not self._interrupted_anywhere():
+            while self.step < self.plan.total_steps and not self._interrupted_anywhere():
                 stage = self._enter_stage()
                 try:
                     losses, skipped = self._train_step(stage)
@@ -292,7 +287,7 @@ class Run:
         stage = int(progress["stage"])
         if self._stage_at(self.step) != stage:
             self.stage_index = stage  # finished; the next one starts as it does without an interruption
-        elif self.step < self.total_steps:
+        elif self.step < self.plan.total_steps:
             self._enter_stage()
             for optimizer in self.optimizers:
                 restore_optimizer(optimizer, self.model, without_prefix("optimizer", tensors))

@@ -132,6 +132,11 @@ class Plan:
     bf16: bool = True
     compile: bool = False
 
+    @property
+    def total_steps(self) -> int:
+        """Steps of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
     def check(self) -> None:
         """See that the plan makes sense.
 
@@ -146,7 +151,7 @@ class Plan:
             _check_stage(stage, "has no step or more", stage.steps >= 0)
             _check_stage(stage, "has a positive learning rate", stage.learning_rate > 0)
             _check_stage(stage, "has a batch and crops", stage.batch_size > 0 and stage.crop_seconds > 0)
-        if not sum(stage.steps for stage in self.stages) > 0 or self.optimizer.accumulate < 1:
+        if not self.total_steps > 0 or self.optimizer.accumulate < 1:
             raise RecipeError("The recipe must have at least one step, and one micro-batch in it.")
         if not all(0 <= beta < 1 for beta in (*self.optimizer.betas, self.optimizer.weight_ema)):
             raise RecipeError("The optimiser's betas and the weights' moving average must lie in [0, 1).")

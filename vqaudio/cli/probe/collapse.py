@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vqaudio.cli import options
-from vqaudio.cli.progress import progress
+from vqaudio.cli.progress import progress, skipped
 
 if TYPE_CHECKING:
     from vqaudio.models.vae import VAE
@@ -51,11 +51,10 @@ def collapse(
     from rich.table import Table
 
     import vqaudio
-    from vqaudio import audio
     from vqaudio.evaluation import figures, records
     from vqaudio.evaluation.probes import collapse as probe
     from vqaudio.evaluation.probes import collapse_figure
-    from vqaudio.evaluation.speech import audio_files
+    from vqaudio.evaluation.speech import audio_files, readable
     from vqaudio.evaluation.versions import versions
     from vqaudio.files import check_target, replacing
 
@@ -68,10 +67,11 @@ def collapse(
     codec = vqaudio.load(model, device)
     models: list[VQVAE | VAE] = [codec.model, *(probe.load_vae(path, device) for path in vaes)]
     names = probe.column_names([Path(model or codec.config.name), *vaes])
-    columns = []
+    columns: list[probe.Collapse] = []
     with progress("collapse", len(models), quiet=False) as advance:
         for name, networks in zip(names, models, strict=True):
-            waveforms = [audio.read(path, networks.config.sample_rate) for path in files]
+            told = (lambda reason: None) if columns else skipped  # once is enough
+            waveforms = list(readable(files, networks.config.sample_rate, told))
             columns.append(probe.collapse(name, networks, waveforms))
             advance()
     for column in columns:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from vqaudio.cli import options
-from vqaudio.cli.progress import progress
+from vqaudio.cli.progress import progress, skipped
 
 
 @click.command()
@@ -22,21 +22,19 @@ def likelihood(directory: Path, model: str | None, device: str, limit: int | Non
     It does if its likelihood under the true codes is clearly better, in bits per sample lower, than under wrong ones.
     """
     import dataclasses
-    import json
 
     import vqaudio
-    from vqaudio import audio
     from vqaudio.evaluation import records
     from vqaudio.evaluation.probes import likelihood as probe
-    from vqaudio.evaluation.speech import audio_files
+    from vqaudio.evaluation.speech import audio_files, readable
 
     files = audio_files(directory, limit)
     codec = vqaudio.load(model, device)
-    waveforms = (audio.read(path, codec.config.sample_rate) for path in files)
+    waveforms = readable(files, codec.config.sample_rate, skipped)
     with progress("likelihood", None, quiet=False):
         result = probe.likelihood(codec.model, waveforms)
     if as_json:
-        click.echo(json.dumps(records.plain(dataclasses.asdict(result))))
+        click.echo(records.dumps(dataclasses.asdict(result)))
         return
     click.echo(f"{result.utterances} utterances, {result.seconds:.1f} s; bits per sample, lower is better:")
     for name in ("true", "shuffled_in_time", "other_utterance", "zero"):

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from vqaudio.cli import options
-from vqaudio.cli.progress import progress
+from vqaudio.cli.progress import progress, skipped
 
 
 @click.command()
@@ -60,7 +60,7 @@ def phonemes(
     with progress("align", len(found), quiet=False) as advance:
         speech = labelled.label(load, found, features=probe.cepstrum, jobs=jobs, advance=advance)
     for reason in speech.skipped:
-        click.echo(f"Skipped: {reason}", err=True)
+        skipped(reason)
     with progress("phonemes", None, quiet=False):
         result = probe.probe(speech.utterances, codec.config.quantizer.codebook_size)
     name, fingerprint = codec.config.name, codec.fingerprint.hex()

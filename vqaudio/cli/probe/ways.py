@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vqaudio.cli import options
-from vqaudio.cli.progress import progress
+from vqaudio.cli.progress import progress, skipped
 
 if TYPE_CHECKING:
     from vqaudio import Codec
@@ -56,21 +56,19 @@ def precision(directory: Path, model: str | None, decoder: str | None, limit: in
 
 def _compare(what: str, codec: Codec, both: tuple[Way, Way], directory: Path, limit: int | None, as_json: bool) -> None:
     """Code the speech in a directory both ways and print what the metrics say."""
-    import json
-
-    from vqaudio import audio
+    from vqaudio.evaluation import records
     from vqaudio.evaluation.metrics import METRICS, select, usable
     from vqaudio.evaluation.probes.ways import compare
-    from vqaudio.evaluation.speech import audio_files
+    from vqaudio.evaluation.speech import audio_files, readable
 
     files, rate = audio_files(directory, limit), codec.config.sample_rate
     chosen, notes = usable(select(METRICS))
     for note in notes:
         click.echo(note, err=True)
     with progress(what, len(files), quiet=False) as advance:
-        result = compare(both, (audio.read(path, rate) for path in files), chosen, rate, advance=advance)
+        result = compare(both, readable(files, rate, skipped), chosen, rate, advance=advance)
     if as_json:
-        click.echo(json.dumps(result.to_dict()))
+        click.echo(records.dumps(result.to_dict()))
         return
     fast, slow = result.ways
     click.echo(f"{result.files} files, {result.seconds:.1f} s; {100 * result.codes_apart:.2f} % of the codes differ")

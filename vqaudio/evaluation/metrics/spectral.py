@@ -6,15 +6,15 @@ import math
 
 import numpy as np
 
-MELS, MEL_WINDOW, MEL_HOP = 80, 512, 160  # bands, samples, samples
-MEL_FLOOR = 1e-8  # power of a mel band; 16-bit rounding noise lies below it
+from vqaudio.evaluation.log_mel import MELS, decibels
+
 CEPSTRA = 24  # mel cepstra 1 to 24 of the 80 bands: the envelope, without the level
 SPEECH_DB = 40.0  # frames so far below the loudest are pauses, as for STOI
 
 
 def log_mel_distance(reference: np.ndarray, decoded: np.ndarray, sample_rate: int) -> float:
     """Mean absolute difference in dB of two log-mel spectrograms: 80 bands, 512-sample Hann windows, hop 160."""
-    return float(np.abs(_decibels(reference, sample_rate) - _decibels(decoded, sample_rate)).mean())
+    return float(np.abs(decibels(reference, sample_rate) - decibels(decoded, sample_rate)).mean())
 
 
 def mel_cepstral_distortion(reference: np.ndarray, decoded: np.ndarray, sample_rate: int) -> float:
@@ -27,21 +27,11 @@ def mel_cepstral_distortion(reference: np.ndarray, decoded: np.ndarray, sample_r
     """
     from scipy.fft import dct
 
-    levels = _decibels(reference, sample_rate)
+    levels = decibels(reference, sample_rate)
     power = (10 ** (levels / 10)).sum(axis=0)
     if not reference.any():
         return math.nan
     speech = power >= power.max() * 10 ** (-SPEECH_DB / 10)
     # An orthonormal transform of decibels is sqrt(2 * 80) * 10 / ln 10 times these cepstra.
-    difference = dct(levels - _decibels(decoded, sample_rate), axis=0, norm="ortho")[1 : CEPSTRA + 1, speech]
+    difference = dct(levels - decibels(decoded, sample_rate), axis=0, norm="ortho")[1 : CEPSTRA + 1, speech]
     return float(np.sqrt((difference**2).sum(axis=0) / MELS).mean())
-
-
-def _decibels(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Log-mel spectrogram (bands, frames) in dB."""
-    import librosa
-
-    mel = librosa.feature.melspectrogram(
-        y=waveform, sr=sample_rate, n_fft=MEL_WINDOW, hop_length=MEL_HOP, n_mels=MELS, pad_mode="constant"
-    )
-    return 10 * np.log10(np.maximum(mel, MEL_FLOOR))

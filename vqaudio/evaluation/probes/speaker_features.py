@@ -11,12 +11,12 @@ from torch import Tensor
 
 from vqaudio import audio
 from vqaudio.errors import AudioError, UsageError
+from vqaudio.evaluation.log_mel import decibels
 from vqaudio.evaluation.speech import Item
 from vqaudio.models.vqvae import VQVAE
 
 EXCERPT_SECONDS = 1.0
 BATCH = 32  # excerpts that go through the networks at once
-MELS, MEL_WINDOW, MEL_HOP, MEL_FLOOR = 80, 512, 160, 1e-8  # bands, samples, samples, power
 
 TITLES = {
     "mel": "log-mel of the original",
@@ -127,7 +127,7 @@ def _batch(model: VQVAE, excerpts: np.ndarray) -> dict[str, np.ndarray]:
     shares = torch.nn.functional.one_hot(codes, model.config.quantizer.codebook_size).float().mean(2)
     null = model.speaker.decode(None, len(excerpts))
     found = {
-        "mel": _statistics(torch.from_numpy(_log_mel(excerpts, model.config.sample_rate))),
+        "mel": _statistics(torch.from_numpy(decibels(excerpts, model.config.sample_rate))),
         "latents": _statistics(latents),
         "codes": shares.sqrt().flatten(1),
         "vectors": _statistics(quantised),
@@ -144,13 +144,3 @@ def _batch(model: VQVAE, excerpts: np.ndarray) -> dict[str, np.ndarray]:
 def _statistics(series: Tensor) -> Tensor:
     """(N, C, T) to (N, 2 C)."""
     return torch.cat([series.mean(2), series.std(2, correction=0)], dim=1)
-
-
-def _log_mel(excerpts: np.ndarray, sample_rate: int) -> np.ndarray:
-    """(N, T) to (N, mels, frames), dB."""
-    import librosa
-
-    power = librosa.feature.melspectrogram(
-        y=excerpts, sr=sample_rate, n_fft=MEL_WINDOW, hop_length=MEL_HOP, n_mels=MELS, pad_mode="constant"
-    )
-    return 10 * np.log10(np.maximum(power, MEL_FLOOR))

@@ -20,7 +20,6 @@ from vqaudio.errors import UsageError
 from vqaudio.evaluation.contenders import WARM_UP_SECONDS
 from vqaudio.evaluation.estimates import Estimate
 from vqaudio.evaluation.metrics import Metric
-from vqaudio.evaluation.records import plain
 from vqaudio.runtime.cpu import CpuNetworks
 from vqaudio.runtime.product import PAIRED
 
@@ -70,8 +69,8 @@ class Comparison:
     speeds: tuple[float, float]
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain JSON values; NaN becomes None."""
-        return plain(dataclasses.asdict(self))
+        """Everything as values for JSON."""
+        return dataclasses.asdict(self)
 
 
 def pieces_or_pass(codec: Codec) -> tuple[Way, Way]:
