@@ -66,7 +66,11 @@ def _unwinding() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         sys.exit(TERMINATED)
 
-    before = signal.signal(signal.SIGTERM, end)
+    try:
+        before = signal.signal(signal.SIGTERM, end)
+    except ValueError:  # signals belong to the main thread
+        yield
+        return
     try:
         yield
     finally:

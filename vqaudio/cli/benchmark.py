@@ -134,7 +134,7 @@ def benchmark(
     console.print(
         f"speed: times real time, all files together, best of {repeat}; MB: by which memory rose; ratio: how many "
         "times faster vqaudio was, with one file; beside a decoder the spectral one, then the WaveNet in pieces. "
-        f"PyTorch runs the same networks in float32, but for the search for codes, the WaveNet as a loop, "
+        "PyTorch runs the same networks in float32, but for the search for codes, the WaveNet as a loop, "
         f"{harness.LOOP_SECONDS} s of it.",
         *(note for note in notes if note.startswith("*")),
         *(f"{peer.title}: {peer.setting}, random weights." for peer in chosen),
