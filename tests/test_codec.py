@@ -19,7 +19,7 @@ from vqaudio.models.config import CodecConfig, SpeakerConfig, SpectralConfig, fr
 from vqaudio.models.vqvae import VQVAE
 from vqaudio.runtime import cpu
 from vqaudio.runtime.cpu import grid
-from vqaudio.shipped import MODELS, SAMPLE, name_of
+from vqaudio.shipped import FOLDER, MODELS, SAMPLE, name_of
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +209,11 @@ class TestShippedModel:
         assert name_of(shipped.fingerprint) == shipped.config.name
         assert vqaudio.Prior.load(shipped.config.name).model == shipped.fingerprint
         assert shipped.card.startswith(f"# {shipped.config.name}\n")
+
+    def test_its_cards_are_those_beside_it(self, shipped):
+        name = shipped.config.name
+        assert shipped.card == (FOLDER / f"{name}.md").read_text()
+        assert vqaudio.Prior.load(name).card == (FOLDER / f"{name}.prior.md").read_text()
 
     def test_its_sample_comes_back_as_loud_and_as_intelligible(self, shipped):
         pystoi = pytest.importorskip("pystoi")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 import time
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vqaudio.errors import UsageError, VqaudioError
+
+log = logging.getLogger(__name__)
 
 TEMPORARY = ".part"  # end of the name of a file that is not whole yet
 
@@ -31,17 +34,14 @@ def check_target(path: str | os.PathLike[str], force: bool) -> None:
 
 
 def files_below(folder: str | os.PathLike[str]) -> list[Path]:
-    """All files below a folder, sorted. Links to folders are not followed.
+    """All files below a folder, sorted. Links to folders are not followed, and a warning names each folder that cannot
+    be read."""
 
-    Raises:
-        VqaudioError: for a folder that cannot be read.
-    """
+    def leave_out(error: OSError) -> None:
+        log.warning("Left out: the directory '%s' cannot be read: %s.", error.filename, reason(error))
 
-    def refuse(error: OSError) -> None:
-        raise VqaudioError(f"The directory '{error.filename}' cannot be read: {reason(error)}.") from error
-
-    found = (Path(place, name) for place, _, names in os.walk(folder, onerror=refuse) for name in names)
-    return sorted(path for path in found if path.is_file())
+    found = (Path(place, name) for place, _, names in os.walk(folder, onerror=leave_out) for name in names)
+    return sorted(path for path in found if os.path.isfile(path))
 
 
 @contextlib.contextmanager

@@ -42,6 +42,7 @@ def _unwind(*_: object) -> None:
 
 def stop(pool: ProcessPoolExecutor) -> None:
     """End a pool whose work is not wanted any more, after an error or Ctrl-C."""
+    processes = list((pool._processes or {}).values())  # which a pool that is shut down does not know any more
     pool.shutdown(wait=False, cancel_futures=True)
-    for process in multiprocessing.active_children():
+    for process in processes:
         process.terminate()

@@ -110,14 +110,15 @@ def decode_one(
 @contextlib.contextmanager
 def _streamed(source: Path | BinaryIO) -> Iterator[Path | BinaryIO]:
     """A named pipe, whose bytes come once, as an open file; anything else as it is."""
-    if not isinstance(source, Path) or source.is_file() or not source.exists():
+    if not isinstance(source, Path) or os.path.isfile(source) or not os.path.exists(source):
         yield source
         return
     try:
-        with open(source, "rb") as file:
-            yield file
+        file = open(source, "rb")  # noqa: SIM115
     except OSError as error:
         raise FormatError(f"'{source}' cannot be read: {reason(error)}.") from error
+    with file:
+        yield file
 
 
 @dataclass(frozen=True)

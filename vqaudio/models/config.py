@@ -14,7 +14,7 @@ from vqaudio.errors import ModelError
 from vqaudio.models.constants import DECISION_DELAY, MOST_TERMS
 
 LARGEST = 1 << 16  # channels, taps or layers; beyond, a configuration is nonsense and takes memory without end
-LARGEST_TABLE = 1 << 23  # phases of steady tones that a spectral decoder keeps, two for each that it needs
+LARGEST_TABLE = 1 << 23  # bins of an FFT at all places where a frame may begin: half as many phases are kept
 RATES = range(1_000, 1_000_001)  # Hz
 
 Config = TypeVar("Config")
@@ -214,7 +214,7 @@ def check(config: CodecConfig) -> None:
     encoder, quantizer, speaker, spectral = config.encoder, config.quantizer, config.speaker, config.spectral
     sizes = [*encoder.strides, *encoder.channels, *encoder.dilations, encoder.latent_channels, encoder.kernel]
     sizes += [quantizer.quantizers, quantizer.code_dim, quantizer.paths, speaker.channels, speaker.dims]
-    sizes += [speaker.levels, max(1, speaker.speakers), config.hop]
+    sizes += [speaker.levels, config.hop]
     conditioning = config.conditioning
     sizes += [conditioning.channels, conditioning.layers, conditioning.mels, conditioning.kernel]
     kernels = [encoder.kernel, conditioning.kernel] + ([spectral.kernel] if spectral else [])
@@ -246,7 +246,7 @@ def check(config: CodecConfig) -> None:
         "codes whose rate has a weight restart": quantizer.rate_weight == 0 or quantizer.restart_below > 0,
         "a search along several paths is for one predictive quantiser": quantizer.paths == 1
         or (quantizer.predictive and quantizer.quantizers == 1),
-        "a speaker table has at least 2 rows": speaker.kind != "lookup" or speaker.speakers > 1,
+        "a speaker table has 2 to a million rows": speaker.kind != "lookup" or 2 <= speaker.speakers <= 1_000_000,
         "a speaker reference has at least 2 levels": speaker.levels > 1,
         "the FFT is an even number of samples and spans at least two hops": spectral is None
         or (spectral.fft_size >= 2 * config.hop and (spectral.fft_size - config.hop) % 2 == 0),

@@ -43,8 +43,8 @@ class Encoder:
             samples = np.concatenate([samples, np.zeros(-state.samples % self.hop, np.float32)])
         before = np.concatenate([[state.previous], samples])
         state.previous = before[-1]
-        emphasised = samples - np.float32(self.config.pre_emphasis) * before[:-1]
         with np.errstate(over="ignore"):  # of sound far beyond full scale
+            emphasised = samples - np.float32(self.config.pre_emphasis) * before[:-1]
             rows: Floats = (np.float32(self.config.gain) * emphasised).astype(np.float32)[:, None]
         for strided, past in zip(self.strided, state.strided, strict=True):
             rows = rectified(strided.push(past, rows, last))

@@ -57,7 +57,8 @@ class TorchNetworks:
         indices = None
         if sums:
             totals, squares, counts = zip(*sums, strict=True)
-            indices = self.model.speaker.indices(sum(totals), sum(squares), sum(counts))[0].tolist()
+            with self._exact():
+                indices = self.model.speaker.indices(sum(totals), sum(squares), sum(counts))[0].tolist()
         return np.concatenate(codes, axis=1), indices
 
     @torch.inference_mode()

@@ -85,26 +85,27 @@ def entry(function: Callable[..., Any]) -> Any:
     return compiled
 
 
-def state() -> str:
-    """What codes depend on beside model and sound: 12 hexadecimal digits for the processor and the sources."""
+def sources() -> bytes:
+    """The SHA-256 over the sources that codes and kernels depend on."""
     package = Path(__file__).parents[1]
-    sources = sorted([*package.glob("runtime/*.py"), *package.glob("models/*.py")])
-    processor = f"{getattr(config, PROCESSOR)} {FEATURES}".encode()
-    return hashlib.sha256(b"".join([processor, *(path.read_bytes() for path in sources)])).hexdigest()[:12]
+    files = sorted([*package.glob("runtime/*.py"), *package.glob("models/*.py")])
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).digest()
 
 
 @functools.cache
 def _cache_folder() -> Path:
-    """Where compiled code is kept: a folder for each state, of which numba itself sees only the file of an entry, and
-    not those of the functions that it calls."""
+    """Where compiled code is kept: a folder for each processor and each state of the sources, of which numba itself
+    sees only the file of an entry, and not those of the functions that it calls."""
+    processor = f"{getattr(config, PROCESSOR)} {FEATURES}".encode()
+    state = hashlib.sha256(processor + sources()).hexdigest()[:12]
     beside = Path(__file__).parent / "__pycache__"
     if chosen := getattr(config, CACHE):
         kept = Path(chosen)
     elif os.access(beside if beside.exists() else beside.parent, os.W_OK):
         kept = beside
     else:
-        return user_cache(f"kernels-{state()}")
-    return kept / f"kernels-{state()}"
+        return user_cache(f"kernels-{state}")
+    return kept / f"kernels-{state}"
 
 
 def announce(kernel: Any) -> None:

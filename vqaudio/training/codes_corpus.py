@@ -18,7 +18,7 @@ from vqaudio.codec import Codec, unpack_indices
 from vqaudio.errors import TrainingError
 from vqaudio.files import replacing
 from vqaudio.runtime.cpu import available_threads
-from vqaudio.runtime.product import state
+from vqaudio.runtime.product import sources
 from vqaudio.training import packs
 from vqaudio.training.corpus import FULL_SCALE, Corpus
 from vqaudio.training.index import Draw, Index, validation_places
@@ -54,7 +54,8 @@ def pack_codes(
     """Encode every utterance of a corpus into `codes.uint16` and `index.npz`, or open the pack that is there.
 
     By default the pack lies beside that of the audio, under a name that covers all that codes depend on: that of the
-    audio, the fingerprint of the codec and how it searches, the kernels and the speed.
+    audio, the fingerprint of the codec and how it searches, the sources of vqaudio and the speed. Whether a processor
+    multiplies bfloat16 does not count: codes differ then, and tell the same.
 
     Args:
         corpus: at the codec's sample rate.
@@ -67,7 +68,7 @@ def pack_codes(
         TrainingError: for a pack that cannot be written.
     """
     percent, quantizer = round(100 * speed), codec.config.quantizer
-    key = f"{corpus.key}-{codec.fingerprint.hex()}-{quantizer.paths}-{quantizer.delay}-{state()}-{percent}"
+    key = f"{corpus.key}-{codec.fingerprint.hex()}-{quantizer.paths}-{quantizer.delay}-{sources().hex()[:8]}-{percent}"
     sizes, table = codec.config.speaker.sizes, codec.config.speaker.kind == "lookup"
 
     def encoded(utterance: int) -> tuple[np.ndarray, list[int]]:

@@ -121,6 +121,7 @@ def run_plan(
     tensorboard()  # or its lack would be found out only when the folder is taken
     with distributed.first_alone():
         plan, build = prepare(plan, place, quiet)
+    _check_folder(folder, resume)  # again, for packing may take hours
     if resume:
         _check_recipe(folder, plan)
     distributed.together()

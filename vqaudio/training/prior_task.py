@@ -92,7 +92,8 @@ class PriorTask(Task):
         crop = self.crops.batch(index, self.stage.batch_size)
         if self.recipe.source == "uniform":  # samples of the prior under which the codec is trained
             crop = crop._replace(codes=torch.randint_like(crop.codes, self.alphabet.codebook_size))
-        count = distributed.mean(crop.mask.sum())  # so that every code of a micro-batch counts alike, whichever process hears it
+        # every code of a micro-batch counts alike, whichever process hears it
+        count = distributed.mean(crop.mask.sum())
         total = (_sums(nats(forward(crop.codes, crop.voices), crop.codes), crop.mask) / count).mean()
         return {"total": total, "bits": total.detach() / NATS_PER_BIT}
 

@@ -11,6 +11,8 @@ from vqaudio.cli import options
 from vqaudio.cli.progress import progress, skipped
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from vqaudio.models.vae import VAE
     from vqaudio.models.vqvae import VQVAE
 
@@ -68,6 +70,7 @@ def collapse(
     models: list[VQVAE | VAE] = [codec.model, *(probe.load_vae(path, device) for path in vaes)]
     names = probe.column_names([Path(model or codec.config.name), *vaes])
     columns: list[probe.Collapse] = []
+    waveforms: list[np.ndarray] = []
     with progress("collapse", len(models), quiet=False) as advance:
         for name, networks in zip(names, models, strict=True):
             told = (lambda reason: None) if columns else skipped  # once is enough
@@ -78,7 +81,7 @@ def collapse(
         if column.likelihood is None:
             click.echo(f"The model {column.name} has no WaveNet, so it has no likelihood to measure.", err=True)
     seconds = columns[0].bottleneck.frames * columns[0].hop / columns[0].sample_rate
-    title = f"{len(files)} utterances, {seconds:.1f} s"
+    title = f"{len(waveforms)} utterances, {seconds:.1f} s"
     table = Table(title=f"{title}; bits per sample where nothing else is said")
     table.add_column("")
     for name in names:
