@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from tests.samples import BLOCKS, EXAMPLE, TableCoder, any_codes, as_stream, coder_of, damaged_at, make
 from vqaudio.codes import Codes
-from vqaudio.container import BLOCK_CODES, WINDOW, BlockReader, Coder
+from vqaudio.container import BLOCK_CODES, MOST_UNFOUND, WINDOW, BlockReader, Coder
 from vqaudio.errors import FormatError, ModelError
 
 ROOT = Path(__file__).parents[1]
@@ -532,13 +532,61 @@ def test_the_last_block_under_a_prior():
     assert codes.frames == 6250 and len(problems) == 1 and "truncated" in problems[0]
 
 
+@pytest.mark.parametrize("data", [FILE, LIVE, as_stream(MINUTE, *[1250] * 5)], ids=["file", "stream", "fixed stream"])
+@pytest.mark.parametrize("first", range(5))
+def test_two_damaged_blocks_in_a_row_cost_themselves(data, first):
+    parts = parts_of(data, PRIOR)
+    changed = bytearray(data)
+    for block in (first, first + 1):
+        changed[sum(map(len, parts[: block + 1])) + 500] ^= 0x10
+    if first:
+        concealed(bytes(changed), first, first + 1)
+        return
+    codes, problems = conceal(bytes(changed), PRIOR)
+    rows = MINUTE.numpy()
+    np.testing.assert_array_equal(
+        codes.numpy(), np.concatenate([rows[:, 2500:2501].repeat(2500, 1), rows[:, 2500:]], 1)
+    )
+    assert len(problems) == 2
+
+
+def test_damaged_numbers_of_frames_in_a_stream_of_fixed_width_cost_their_blocks():
+    data = as_stream(MINUTE, *[125] * 54)
+    parts = parts_of(data, PRIOR)
+    changed = bytearray(data)
+    for block in (3, 7, 20):
+        at = sum(map(len, parts[: block + 1]))
+        assert changed[at] == 125
+        changed[at] = 124
+    codes, problems = conceal(bytes(changed), PRIOR)
+    assert len(problems) == 4  # the end does not fit the frames any more
+    pieces = np.split(MINUTE.numpy(), range(125, 6875, 125), 1)
+    for block in (3, 7, 20):
+        pieces[block] = pieces[block - 1][:, -1:].repeat(124, 1)
+    np.testing.assert_array_equal(codes.numpy(), np.concatenate(pieces, 1))
+
+
 def test_what_is_not_found_within_the_window_is_lost():
-    for data, count in ((b"".join([*PARTS[:3], bytes(20000), *PARTS[4:]]), 2), (b"".join([*PARTS[:4], bytes(300)]), 3)):
+    for data, count in ((b"".join([*PARTS[:3], bytes(20000), *PARTS[4:]]), 3), (b"".join([*PARTS[:4], bytes(300)]), 4)):
         codes, problems = conceal(data, PRIOR)
-        assert codes.numpy().tolist() == MINUTE.numpy()[:, : 1250 * count].tolist()
-        assert len(problems) == 1 and f"behind block {count} " in problems[0]
-    with pytest.raises(FormatError, match="no block can be found behind block 0"):
-        conceal(PARTS[0] + bytes(20000), PRIOR)
+        rows = MINUTE.numpy()[:, : 1250 * count].copy()
+        rows[:, -1250:] = rows[:, -1251:-1250]
+        assert codes.numpy().tolist() == rows.tolist()
+        assert len(problems) == 2 and f"Block {count - 1} " in problems[0] and f"behind block {count} " in problems[1]
+    codes, problems = conceal(PARTS[0] + bytes(20000), PRIOR)
+    assert codes.frames == 1250 and not codes.numpy().any() and "behind block 1 " in problems[1]
+
+
+def test_searches_in_vain_are_few():
+    """However many damaged blocks a file has, two and two, no more than so many searches are in vain."""
+    data = as_stream(MINUTE, *[25] * 274, coder=PRIOR)
+    parts = parts_of(data, PRIOR)
+    changed = bytearray(data)
+    for block in range(1, 270, 3):
+        for damaged in (block, block + 1):
+            changed[sum(map(len, parts[: damaged + 2])) - 1] ^= 1
+    codes, problems = conceal(bytes(changed), PRIOR)
+    assert codes.frames == 25 * (1 + 3 * MOST_UNFOUND) and "behind block 49 " in problems[-1]
 
 
 def test_damage_under_a_prior_in_a_pipe():
@@ -634,9 +682,12 @@ def test_a_search_is_bounded():
     blocks = BlockReader(stream, "'it'", conceal=True, coders=lambda _: PRIOR)
     asked = []
     read, stream.read = stream.read, lambda size: asked.append(size) or read(size)
-    with pytest.raises(FormatError, match="no block can be found"):
-        next(iter(blocks))
+    coming = iter(blocks)
+    with pytest.warns(match="Block 0"):
+        assert next(coming)[1] is None
     assert sum(asked) < 3 * WINDOW + BLOCK_CODES * 3
+    with pytest.warns(match="no block can be found behind block 1"):
+        assert next(coming, None) is None
 
 
 @given(st.sampled_from([0, 1]), st.integers(0, 1 << 30), st.integers(1, 255))

@@ -101,6 +101,7 @@ def test_a_truncated_file(tiny_codec, tmp_path, share):
         {"format": FORMAT, "config": json.dumps({"encoder": {"strides": [2], "channels": 3}})},
         {"format": FORMAT, "config": json.dumps({"sample_rate": True})},
         {"format": FORMAT, "config": json.dumps({"encoder": {"gain": 10**400}})},
+        {"format": FORMAT, "config": json.dumps({"wavenet": {"bands": 4.0}})},
     ],
 )
 def test_safetensors_that_are_not_ours(tmp_path, metadata):

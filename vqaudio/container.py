@@ -30,6 +30,7 @@ FIXED_WIDTH, UNDER_PRIOR = 0, 1  # the coders
 LONGEST = (1 << 63) - 1  # the largest number in a file
 STREAM = 0  # in place of the number of samples, where that is not known when the header is written
 WINDOW = 1 << 16  # bytes at most in which a block is searched for
+MOST_UNFOUND = 16  # blocks behind which the next is looked for in vain, before the rest of a file is given up
 
 
 class Coder(Protocol):
@@ -258,6 +259,8 @@ class BlockReader:
         self.header = Header.read(self._reader)
         self.samples = self.header.samples
         self.payload_bytes = 0
+        self._doubtful = False  # whether the next block is only where the last one says
+        self._unfound = 0
 
     def __iter__(self) -> Iterator[tuple[int, np.ndarray | None]]:
         return self.between(0, LONGEST)
@@ -340,8 +343,10 @@ class BlockReader:
         Raises:
             ValueError: where it is damaged; EndedEarly, LostPlace: where the next block cannot be found either.
         """
-        header, after = self.header, done + frames
-        known = not header.prior or not self._conceal or after == header.frames  # where the next block is, or if any
+        header, after, doubtful = self.header, done + frames, self._doubtful
+        fixed = not header.prior and header.samples != STREAM
+        known = fixed or not self._conceal or after == header.frames  # where the next block is, or if any
+        self._doubtful = False
         try:
             return read_payload(header, self._reader, index, frames)
         except EndedEarly:
@@ -349,10 +354,16 @@ class BlockReader:
                 raise
             raise ValueError("its length is wrong") from None
         except ValueError:
+            stated = len(self._reader.taken)
             if known or self._find(index + 1, after):
                 raise
-            name = block_name(header, index, done)
-            raise LostPlace(f"{self._reader.name} is damaged: no block can be found behind {name}.") from None
+            self._unfound += 1
+            if doubtful or self._unfound > MOST_UNFOUND:
+                name = block_name(header, index, done)
+                raise LostPlace(f"{self._reader.name} is damaged: no block can be found behind {name}.") from None
+            self._doubtful = True
+            self._reader.take(stated)
+            raise
 
     def _find(self, index: int, done: int) -> bool:
         """Look for block `index` from the start of the one before on, and go there; a length may be anything there, but

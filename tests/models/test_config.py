@@ -12,6 +12,7 @@ from vqaudio.models.config import (
     CodecConfig,
     ConditioningConfig,
     EncoderConfig,
+    QuantizerConfig,
     SpeakerConfig,
     SpectralConfig,
     WaveNetConfig,
@@ -49,6 +50,8 @@ GOOD = CodecConfig(spectral=SpectralConfig(), wavenet=WaveNetConfig())
         {"spectral": SpectralConfig(kernel=3, dilations=(32768, 1))},
         {"speaker": SpeakerConfig("reference", levels=10**9)},
         {"speaker": SpeakerConfig("lookup", speakers=10**9)},
+        {"speaker": SpeakerConfig("reference", dims=512, levels=16)},
+        {"quantizer": QuantizerConfig(quantizers=256)},
     ],
 )
 def test_what_cannot_be_built_is_refused(change: dict[str, Any]) -> None:

@@ -248,6 +248,9 @@ def check(config: CodecConfig) -> None:
         or (quantizer.predictive and quantizer.quantizers == 1),
         "a speaker table has 2 to a million rows": speaker.kind != "lookup" or 2 <= speaker.speakers <= 1_000_000,
         "a speaker reference has at least 2 levels": speaker.levels > 1,
+        "files have room for the speaker, 255 bytes": speaker.kind != "reference"
+        or speaker.dims * math.log2(max(2, speaker.levels)) <= 8 * 255,
+        "files have room for the quantisers, 255": quantizer.quantizers <= 255,
         "the FFT is an even number of samples and spans at least two hops": spectral is None
         or (spectral.fft_size >= 2 * config.hop and (spectral.fft_size - config.hop) % 2 == 0),
         "the hop and the FFT have most of their factors in common": spectral is None
@@ -330,7 +333,7 @@ def convert(hint: Any, value: Any, name: str) -> Any:
     elif dataclasses.is_dataclass(hint):
         return from_dict(typing.cast(type, hint), value)
     elif origin is typing.Literal:
-        if value in arguments:
+        if any(type(value) is type(known) and value == known for known in arguments):
             return value
     elif origin is tuple and isinstance(value, list | tuple):
         if len(arguments) == 2 and arguments[1] is Ellipsis:

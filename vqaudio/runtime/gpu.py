@@ -42,7 +42,11 @@ class TorchNetworks:
 
     @torch.inference_mode()
     def encode(self, parts: Iterable[np.ndarray], quantizers: int, refer: bool) -> tuple[np.ndarray, list[int] | None]:
-        """Samples in parts (n,) to codes (quantizers, frames), uint16, and if wanted to the numbers of a reference."""
+        """Samples in parts (n,) to codes (quantizers, frames), uint16, and if wanted to the numbers of a reference.
+
+        The reference is heard block by block here, each with silence around it: a number near the edge of rounding may
+        be another one than on the CPU.
+        """
         codes, sums, search = [], [], self.quantizer.start_search()
         for block, first, stop in blocks(self.config, parts, 1):
             samples = torch.from_numpy(block).to(self.device)
