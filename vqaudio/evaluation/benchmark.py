@@ -36,7 +36,7 @@ from vqaudio.codes import Codes
 from vqaudio.container import BLOCK_SECONDS as CODED_SECONDS
 from vqaudio.errors import VqaudioError
 from vqaudio.evaluation.flops import flops
-from vqaudio.evaluation.memory import peak_memory
+from vqaudio.evaluation.memory import device_memory, peak_memory
 from vqaudio.evaluation.peers import Peer
 from vqaudio.models.vqvae import VQVAE
 from vqaudio.prior import Prior, coder_for
@@ -46,6 +46,7 @@ from vqaudio.runtime.wavenet import Piece
 from vqaudio.shipped import SAMPLE
 from vqaudio.training.recipe import load_recipe
 
+CPU = torch.device("cpu")
 OURS, EAGER = "vqaudio", "pytorch"
 DECODERS = ("spectral", "wavenet")
 WARM_UP_SECONDS = 0.5
@@ -181,7 +182,7 @@ def measure_device(
     for files in streams:
         for part in operations:
             stage = functools.partial(_on_device, codec, networks, part, files)
-            times, memory = clock(stage, seconds, repeat)
+            times, memory = clock(stage, seconds, repeat, networks.device)
             yield Measurement(OURS, part, 1, files, files * seconds, times, operations[part], memory)
 
 
@@ -285,15 +286,18 @@ def ratios(theirs: Measurement, measured: Iterable[Measurement]) -> dict[str, fl
     }
 
 
-def clock(stage: Callable[[float], Work], seconds: float, repeat: int) -> tuple[tuple[float, ...], int | None]:
+def clock(
+    stage: Callable[[float], Work], seconds: float, repeat: int, device: torch.device = CPU
+) -> tuple[tuple[float, ...], int | None]:
     """The times of some runs and the memory of another one, after a short warm-up.
 
     Args:
         stage: gives the work on so many seconds of audio, with everything ready that does not count.
+        device: whose memory it is.
     """
     stage(min(seconds, WARM_UP_SECONDS))()
     work, times = stage(seconds), []
-    memory = peak_memory(work)
+    memory = device_memory(work, device)
     for _ in range(repeat):
         started = time.perf_counter()
         work()

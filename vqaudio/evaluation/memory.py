@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 
 def peak_memory(work: Callable[[], object]) -> int | None:
     """Do the work, and say by how many bytes the process's resident memory rose at most while it was done.
@@ -32,3 +34,12 @@ def _high_water_mark() -> int:
     found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
     assert found is not None
     return 1024 * int(found[1])
+
+
+def device_memory(work: Callable[[], object], device: torch.device) -> int | None:
+    """Do some work, and tell how much memory of a device it took at most: on a GPU all that it held then."""
+    if device.type == "cpu":
+        return peak_memory(work)
+    torch.cuda.reset_peak_memory_stats(device)
+    work()
+    return torch.cuda.max_memory_allocated(device)

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vqaudio.evaluation import benchmark
-from vqaudio.evaluation.memory import peak_memory
+from vqaudio.evaluation.memory import device_memory
 from vqaudio.training.codec_task import CodecTask
 from vqaudio.training.corpus import FULL_SCALE, Corpus
 from vqaudio.training.loop import run_plan
@@ -127,7 +127,7 @@ def measure(recipe: Recipe, device: str, *, repeat: int, batch: int | None = Non
         watch = Stopwatch(place)
         plan = alone(recipe, stage, watch.steps(repeat))
         task = functools.partial(TimedTask, watch)
-        memory = _memory(lambda: _run(plan, corpus, device, task), place)  # noqa: B023 # called at once
+        memory = device_memory(lambda: _run(plan, corpus, device, task), place)  # noqa: B023 # called at once
         items = stage.batch_size * recipe.optimizer.accumulate
         yield StageSpeed(stage.name, items, items * stage.crop_seconds, watch.times, operations, limit, memory)
 
@@ -269,15 +269,6 @@ def _run(recipe: Recipe, corpus: Corpus, device: str, build: Callable[[Recipe, C
 
     with tempfile.TemporaryDirectory() as folder:
         run_plan(recipe, prepare, Path(folder, "run"), device=device, quiet=True)
-
-
-def _memory(work: Callable[[], None], device: torch.device) -> int | None:
-    """Do the work, and say how much memory of the device it took at most."""
-    if device.type == "cpu":
-        return peak_memory(work)
-    torch.cuda.reset_peak_memory_stats(device)
-    work()
-    return torch.cuda.max_memory_allocated(device)
 
 
 def _now(device: torch.device) -> float:

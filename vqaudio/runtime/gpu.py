@@ -116,7 +116,7 @@ class TorchNetworks:
         return round(BLOCK_SECONDS * self.config.frame_rate)
 
     def _exact(self) -> torch.autocast:
-        """Coding does not depend on what a caller trains beside it, in lower precision."""
+        """Coding is in float32, TF32 where torch multiplies that, whatever a caller trains beside it."""
         return torch.autocast(self.device.type, enabled=False)
 
     def _vector(self, speaker: list[int] | None) -> Tensor | None:

@@ -103,8 +103,9 @@ def first_alone() -> Iterator[None]:
 
 def average_gradients(model: nn.Module) -> None:
     """Make the gradients of a model the same in all processes: their mean. Nothing in a run of one."""
-    if world() > 1:
-        for parameter in model.parameters():
-            if parameter.grad is not None:
-                distributed.all_reduce(parameter.grad)
-                parameter.grad /= world()
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    if world() > 1 and gradients:
+        together = torch.cat([gradient.flatten() for gradient in gradients])  # one exchange, not one for each
+        distributed.all_reduce(together)
+        for gradient, mean in zip(gradients, (together / world()).split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))

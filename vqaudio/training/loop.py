@@ -205,7 +205,14 @@ class Run:
         path = self.folder / "model.safetensors"
         with self._signals():
             if self.step < self.plan.total_steps:  # a run at its end may have been stopped before it wrote its model
-                self._advance(log)
+                try:
+                    self._advance(log)
+                except torch.cuda.OutOfMemoryError as error:
+                    stage = self.plan.stages[self.stage_index]
+                    raise TrainingError(
+                        f"The GPU has no memory for a batch of {stage.batch_size} pieces of {stage.crop_seconds:g} s; "
+                        f"'stages.{stage.name}.batch_size' says how many."
+                    ) from error
                 self.save()
             if distributed.rank() == 0:
                 self.task.save(path, self.average)
@@ -222,13 +229,7 @@ class Run:
         with fast_arithmetic(self.device):
             while self.step < self.plan.total_steps and not self._interrupted_anywhere():
                 stage = self._enter_stage()
-                try:
-                    losses, skipped = self._train_step(stage)
-                except torch.cuda.OutOfMemoryError as error:
-                    raise TrainingError(
-                        f"The GPU has no memory for a batch of {stage.batch_size} pieces of {stage.crop_seconds:g} s; "
-                        f"'stages.{stage.name}.batch_size' says how many."
-                    ) from error
+                losses, skipped = self._train_step(stage)
                 self.step += 1
                 window.add(losses, skipped)
                 schedule = self.plan.schedule
@@ -313,7 +314,9 @@ class Run:
             self.optimizers = optimizers(self.model, self.plan.optimizer)
             self.forward: nn.Module = self.model
             if self.plan.compile:
-                self.forward = torch.compile(self.forward)  # type: ignore[assignment]
+                # every stage has shapes of its own, for which the graph is to be made anew and not for any shape
+                self.forward = torch.compile(self.forward, dynamic=False)  # type: ignore[assignment]
+                torch._dynamo.config.optimize_ddp = False  # or many processes would cut it into several graphs
             if distributed.world() > 1:
                 self.forward = DistributedDataParallel(self.forward, find_unused_parameters=True)
         return stage
