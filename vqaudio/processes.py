@@ -1,4 +1,4 @@
-"""Processes that work side by side for this one, and how they end: with nothing half-written, and no later than it."""
+"""How processes end, this one and those that work for it: with nothing half-written, and none after it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,24 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from types import FrameType
+
+
+@contextlib.contextmanager
+def handling(handler: Callable[[int, FrameType | None], None], *numbers: signal.Signals) -> Iterator[None]:
+    """Let signals be handled so in the body, if it runs in the main thread, to which signals belong."""
+    try:
+        before = {number: signal.signal(number, handler) for number in numbers}
+    except ValueError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, handled in before.items():
+            signal.signal(number, handled)
 
 
 def follow() -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import signal
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -27,6 +25,7 @@ from vqaudio.cli.train import train
 from vqaudio.cli.train_prior import train_prior
 from vqaudio.errors import VqaudioError
 from vqaudio.files import reason
+from vqaudio.processes import handling
 
 INTERRUPTED, TERMINATED = 130, 143  # what shells expect of a command that Ctrl-C or SIGTERM ended
 
@@ -48,7 +47,7 @@ class Verbs(click.Group):
     def invoke(self, context: click.Context) -> object:
         """Run the chosen verb."""
         try:
-            with _unwinding():
+            with handling(_end, signal.SIGTERM):
                 return super().invoke(context)
         except VqaudioError as error:
             click.echo(f"Error: {error}", err=True)
@@ -58,23 +57,10 @@ class Verbs(click.Group):
             context.exit(INTERRUPTED)
 
 
-@contextlib.contextmanager
-def _unwinding() -> Iterator[None]:
+def _end(*_: object) -> None:
     """End at SIGTERM as at an error, so that nothing half-written stays behind."""
-
-    def end(*_: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        sys.exit(TERMINATED)
-
-    try:
-        before = signal.signal(signal.SIGTERM, end)
-    except ValueError:  # signals belong to the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(TERMINATED)
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})

@@ -29,6 +29,7 @@ from vqaudio.codec import check_device
 from vqaudio.errors import RecipeError, TrainingError, VqaudioError
 from vqaudio.extras import tensorboard
 from vqaudio.files import reason, remove_torn, replacing
+from vqaudio.processes import handling
 from vqaudio.training import codec_task, distributed, prior_task
 from vqaudio.training.checkpoint import (
     load_checkpoint,
@@ -203,7 +204,7 @@ class Run:
     def train(self, log: Log | None) -> Path:
         """Step until the end or an interruption; save then. Returns the path of the model."""
         path = self.folder / "model.safetensors"
-        with self._signals():
+        with handling(self._interrupt, signal.SIGINT, signal.SIGTERM):
             if self.step < self.plan.total_steps:  # a run at its end may have been stopped before it wrote its model
                 try:
                     self._advance(log)
@@ -417,26 +418,12 @@ class Run:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.bf16)
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
         """Finish the step at Ctrl-C or SIGTERM. Ctrl-C again stops at once; SIGTERM may come twice, from Slurm and from
         torchrun."""
-
-        def interrupt(number: int, frame: FrameType | None) -> None:
-            if self.interrupted and number == signal.SIGINT:
-                raise KeyboardInterrupt
-            self.interrupted = True
-
-        try:
-            before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # signals belong to the main thread
-            yield
-            return
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        if self.interrupted and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.interrupted = True
 
 
 class Window:
