@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import binascii
 import io
+import struct
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +13,7 @@ import torch
 from hypothesis import strategies as st
 from numba import njit
 
+from vqaudio.blocks import BlockReader
 from vqaudio.codec import Codec
 from vqaudio.codes import Codes
 from vqaudio.container import STREAM, BlockWriter, Coder, Header, largest_payload
@@ -135,3 +139,51 @@ def random_prior(codec: Codec) -> Prior:
             parameter.data += 0.5 * torch.randn_like(parameter) / max(1, parameter[0].numel()) ** 0.5
     state = {name: value.half().float().numpy() for name, value in network.state_dict().items()}
     return Prior(config, alphabet, state | quantize(config, alphabet, state), "An untrained prior for tests.")
+
+
+UNDER = coder_of(BLOCKS)  # its prior makes payloads of one byte
+MINUTE = make(55)  # five blocks of ten seconds and one of five
+PRIOR = coder_of(MINUTE)
+
+
+def conceal(data: bytes, coder: Coder = UNDER) -> tuple[Codes, list[str]]:
+    """The codes of a damaged file, and the warnings."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        codes = Codes.from_bytes(data, conceal=True, coders=lambda _: coder)
+    return codes, [str(warning.message) for warning in caught]
+
+
+def parts_of(data: bytes, coder: Coder) -> list[bytes]:
+    """Header, blocks and end of an undamaged file."""
+    file = io.BytesIO(data)
+    blocks = BlockReader(file, "'it'", coders=lambda _: coder)
+    places = [blocks.size] + [blocks.size for _ in blocks]
+    return [data[begin:end] for begin, end in zip([0, *places], [*places, len(data)], strict=True)]
+
+
+def varint(value: int) -> bytes:
+    encoded = b""
+    while value > 127:
+        encoded += bytes([value % 128 + 128])
+        value //= 128
+    return encoded + bytes([value])
+
+
+def raw_header(
+    rate=16000,
+    hop=128,
+    quantizers=1,
+    codebook_size=512,
+    samples=128,
+    speaker=b"",
+    coder=b"\x00",
+    prior=b"",
+    model=b"abcd",
+) -> bytes:
+    """A header with a right checksum whatever its fields are."""
+    header = (
+        b"VQAC\x01" + coder + model + prior + varint(rate) + varint(hop) + bytes([quantizers]) + varint(codebook_size)
+    )
+    header += varint(samples) + bytes([len(speaker)]) + speaker
+    return header + struct.pack("<H", binascii.crc_hqx(header, 0xFFFF))

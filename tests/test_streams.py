@@ -18,8 +18,8 @@ import vqaudio
 from tests.conftest import TINY
 from tests.samples import TableCoder
 from vqaudio import Codec, Codes
+from vqaudio.blocks import BlockReader
 from vqaudio.cli.info import latency
-from vqaudio.container import BlockReader
 from vqaudio.errors import AudioError, ModelError, UsageError
 from vqaudio.models.vqvae import VQVAE
 from vqaudio.runtime import segments

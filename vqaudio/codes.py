@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from vqaudio.container import LONGEST, MAGIC, STREAM, BlockReader, Coder, Header, at_hand
+from vqaudio.blocks import BlockReader
+from vqaudio.container import LONGEST, MAGIC, STREAM, Coder, Header, at_hand
 from vqaudio.errors import FormatError, UsageError
 from vqaudio.files import reason, replacing
 

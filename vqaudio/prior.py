@@ -319,14 +319,14 @@ def for_codec(codec: Codec, path: str | None = None) -> Prior | None:
     if path is None:
         return next((prior for _, prior in all_shipped() if prior.model == codec.fingerprint), None)
     prior = loaded(shipped.prior_file(path))
-    alphabet = Alphabet.of(codec.config, codec.fingerprint)
-    if prior.model == codec.fingerprint and prior.alphabet != dataclasses.replace(alphabet, codec=prior.alphabet.codec):
-        raise ModelError(f"'{path}' names the model at hand, but has another hop, rate, codebook or speaker.")
     if prior.model != codec.fingerprint:
         raise ModelError(
             f"'{path}' is a prior for {prior.alphabet.codec} ({prior.alphabet.fingerprint}), and the model at hand is "
             f"{codec.config.name} ({codec.fingerprint.hex()})."
         )
+    own = dataclasses.replace(Alphabet.of(codec.config, codec.fingerprint), codec=prior.alphabet.codec)
+    if prior.alphabet != own:
+        raise ModelError(f"'{path}' names the model at hand, but has another hop, rate, codebook or speaker.")
     return prior
 
 

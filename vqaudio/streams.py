@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from vqaudio import audio
-from vqaudio.container import STREAM, BlockReader, BlockWriter, Coder, Header
+from vqaudio.blocks import BlockReader
+from vqaudio.container import STREAM, BlockWriter, Coder, Header
 from vqaudio.errors import UsageError
 from vqaudio.runtime.cpu import CHUNK, CpuNetworks, chunks
 from vqaudio.runtime.kernels import advance

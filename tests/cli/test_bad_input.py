@@ -21,7 +21,8 @@ from safetensors.numpy import save_file
 
 import vqaudio
 from vqaudio import Codes
-from vqaudio.container import MAGIC, VERSION, BlockReader
+from vqaudio.blocks import BlockReader
+from vqaudio.container import MAGIC, VERSION
 
 RATE = 16000
 Start = Callable[..., subprocess.Popen[bytes]]

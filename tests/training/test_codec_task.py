@@ -20,6 +20,7 @@ from vqaudio.training.codec_task import CodecTask, load_parts
 from vqaudio.training.corpus import pack
 from vqaudio.training.losses import ramped
 from vqaudio.training.recipe import LossWeights, load_recipe
+from vqaudio.training.window import Window
 from vqaudio.weights import VAE_FORMAT, load_model
 
 NO_LOSS = LossWeights(spectral=0.0, mel=0.0, wavenet=0.0)
@@ -150,7 +151,7 @@ def test_a_stage_that_makes_no_sense_is_an_error(recipe, tmp_path, change):
 
 
 def test_perplexity_is_that_of_all_steps_since_the_last_report():
-    window = loop.Window(CodecTask.figures)
+    window = Window(CodecTask.figures)
     for counts in ([4.0, 0.0, 0.0, 0.0], [0.0, 4.0, 0.0, 0.0]):  # each step by itself uses one code
         window.add({"total": torch.tensor(counts[0]), "counts_0": torch.tensor(counts)}, torch.tensor(0.0))
     means = window.means(batch_seconds=1.0)

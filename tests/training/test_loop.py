@@ -26,6 +26,7 @@ from vqaudio.training.corpus import Crops
 from vqaudio.training.recipe import CorpusConfig, OptimizerConfig, Plan, ScheduleConfig, Steps
 from vqaudio.training.samples import find_samples
 from vqaudio.training.task import Task
+from vqaudio.training.window import Window
 
 
 def entries(folder, kind):
@@ -376,8 +377,8 @@ def test_rates_averages_and_the_best_model_are_as_planned(tmp_path, monkeypatch)
 
 def test_speed_counts_training_alone(monkeypatch):
     clock = iter([0.0, 1.0, 8.0, 10.0, 10.0])
-    monkeypatch.setattr(loop.time, "monotonic", lambda: next(clock))
-    window = loop.Window(lambda means: {})
+    monkeypatch.setattr("vqaudio.training.window.time.monotonic", lambda: next(clock))
+    window = Window(lambda means: {})
     window.add({}, torch.tensor(0.0))
     with window.aside():
         pass

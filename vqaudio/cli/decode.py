@@ -141,7 +141,8 @@ def _decoding(
     any_model: bool,
 ) -> _Decoding:
     from vqaudio import Codes
-    from vqaudio.container import BlockReader, read_header
+    from vqaudio.blocks import BlockReader
+    from vqaudio.container import read_header
     from vqaudio.prior import find
     from vqaudio.streams import decode_live
 

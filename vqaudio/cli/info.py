@@ -39,7 +39,8 @@ def info(file: str | None, as_json: bool) -> None:
 
 
 def _of_codes(file: str) -> dict[str, Any]:
-    from vqaudio.container import LONGEST, BlockReader
+    from vqaudio.blocks import BlockReader
+    from vqaudio.container import LONGEST
     from vqaudio.shipped import name_of
 
     try:
