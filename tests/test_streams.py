@@ -19,10 +19,10 @@ from tests.conftest import TINY
 from tests.samples import TableCoder
 from vqaudio import Codec, Codes
 from vqaudio.blocks import BlockReader
-from vqaudio.cli.info import latency
 from vqaudio.errors import AudioError, ModelError, UsageError
 from vqaudio.models.vqvae import VQVAE
 from vqaudio.runtime import segments
+from vqaudio.runtime.reach import latency
 from vqaudio.streams import decode_live, encode_live
 
 cuts = st.lists(st.integers(0, 3000), max_size=12)
@@ -184,7 +184,7 @@ def test_the_latency_is_the_stated_one(request, name, noise, decoder):
     for begin in range(0, 6400, 16):
         came += len(sink.push(encoder.push(noise[begin : begin + 16])))
         behind.append(begin + 16 - came)
-    stated = sum(latency(codec, decoder).values())
+    stated = sum(latency(codec.networks, decoder).values())
     assert stated - 16 <= max(behind[200:]) <= stated
 
 

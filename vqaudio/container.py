@@ -150,6 +150,15 @@ class Header:
         numbers = varint(0) + varint(samples)
         return numbers + checksum(index, numbers)
 
+    def file_size(self, frames: Sequence[int], samples: int) -> int:
+        """Bytes of a whole file at fixed width, of so many samples, with blocks of so many frames."""
+        size = len(self.to_bytes())
+        for payload in map(self.payload_size, frames):
+            size += len(varint(payload)) + len(checksum(0, b"")) + payload
+        if self.samples == STREAM:
+            size += sum(len(varint(count)) for count in frames) + len(self.end(len(frames), samples))
+        return size
+
     def to_bytes(self) -> bytes:
         """The header."""
         numbers = varint(self.sample_rate) + varint(self.hop) + bytes([self.quantizers])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +14,6 @@ from vqaudio.files import reason
 
 if TYPE_CHECKING:
     from vqaudio import Codec
-    from vqaudio.container import Header
-    from vqaudio.runtime.cpu import CpuNetworks
 
 
 @click.command()
@@ -63,7 +60,7 @@ def _of_codes(file: str) -> dict[str, Any]:
         "coder": "prior" if header.prior else "fixed",
         "bits_per_code": 8 * payload / codes,
         "fixed_width_bits_per_code": header.bits_per_code,
-        "fixed_width_bytes": _fixed_width_bytes(header, frames, blocks.samples),
+        "fixed_width_bytes": header.under(None).file_size(frames, blocks.samples),
         "overhead_bytes": size - payload,
         "sample_rate": header.sample_rate,
         "samples": blocks.samples,
@@ -80,11 +77,15 @@ def _of_codes(file: str) -> dict[str, Any]:
 
 def _of_model(file: str) -> dict[str, Any]:
     import vqaudio
+    from vqaudio.runtime.cpu import CpuNetworks
+    from vqaudio.runtime.reach import latency, receptive_field
     from vqaudio.shipped import name_of
 
     codec = vqaudio.load(file)
     config = codec.config
-    all_quantizers = config.quantizer.quantizers
+    all_quantizers, networks = config.quantizer.quantizers, codec.networks
+    assert isinstance(networks, CpuNetworks)  # nobody loads a model elsewhere to look at it
+    reaches = {part: receptive_field(networks, part) for part in ("encoder", *codec.decoders)}
     return {
         "kind": "model",
         "name": config.name,
@@ -100,24 +101,10 @@ def _of_model(file: str) -> dict[str, Any]:
         "speaker": config.speaker.kind,
         "weights": _weights(codec),
         "decoders": list(codec.decoders),
-        "receptive_field_ms": {"encoder": _milliseconds(codec, _heard(codec))}
-        | {name: _milliseconds(codec, _reach(codec, name)) for name in codec.decoders},
-        "latency_ms": {name: _latency_ms(codec, name) for name in codec.decoders},
+        "receptive_field_ms": _milliseconds(codec, reaches),
+        "latency_ms": {name: _milliseconds(codec, _summed(latency(networks, name))) for name in codec.decoders},
         "card": codec.card,
     }
-
-
-def _fixed_width_bytes(header: Header, frames: list[int], samples: int) -> int:
-    """What a file with blocks of so many frames takes where its codes are of fixed width."""
-    from vqaudio.container import STREAM
-    from vqaudio.reader import varint
-
-    fixed = dataclasses.replace(header, prior=b"")
-    sizes = [fixed.payload_size(count) for count in frames]
-    size = len(fixed.to_bytes()) + sum(len(varint(size)) + 4 + size for size in sizes)
-    if header.samples == STREAM:
-        size += sum(len(varint(count)) for count in frames) + len(fixed.end(len(frames), samples))
-    return size
 
 
 def _of_prior(file: str) -> dict[str, Any]:
@@ -155,52 +142,12 @@ def _weights(codec: Codec) -> dict[str, int]:
     return sizes
 
 
-def _heard(codec: Codec) -> int:
-    """Samples that a latent depends on; predictive codes depend on the codes before them besides."""
-    return sum(codec.config.encoder.reach) + codec.config.hop
+def _milliseconds(codec: Codec, samples: dict[str, int]) -> dict[str, float]:
+    return {name: 1000 * count / codec.config.sample_rate for name, count in samples.items()}
 
 
-def _networks(codec: Codec) -> CpuNetworks:
-    from vqaudio.runtime.cpu import CpuNetworks
-
-    assert isinstance(codec.networks, CpuNetworks)  # nobody loads a model elsewhere to look at it
-    return codec.networks
-
-
-def _reach(codec: Codec, decoder: str) -> int:
-    """Samples that one decoded sample depends on, but for the phase of a voice, which began with the voice."""
-    networks, hop = _networks(codec), codec.config.hop
-    around = networks.conditioning.reach * hop
-    if decoder == "wavenet" and networks.wavenet is not None:
-        bank, bands = networks.wavenet.bank, networks.wavenet.bands
-        steps = networks.wavenet.receptive_steps - 1 + bank.back + bank.ahead
-        return bands * steps + 1 + 2 * around
-    assert networks.spectral is not None
-    return 2 * (around + networks.spectral.look_ahead) + hop
-
-
-def latency(codec: Codec, decoder: str) -> dict[str, int]:
-    """Samples between a sound and its decoded form on any computer, by what waits for them."""
-    networks, hop = _networks(codec), codec.config.hop
-    parts = {
-        "hop": hop,
-        "encoder": max(0, codec.config.encoder.reach[1]),
-        "search": codec.config.quantizer.delay * hop,
-        "conditioning": networks.conditioning.reach * hop,
-    }
-    if decoder == "wavenet" and networks.wavenet is not None:
-        return parts | {"filter bank": networks.wavenet.bank.ahead * networks.wavenet.bands}
-    assert networks.spectral is not None
-    return parts | {"decoder": networks.spectral.look_ahead}
-
-
-def _latency_ms(codec: Codec, decoder: str) -> dict[str, float]:
-    parts = latency(codec, decoder)
-    return {name: _milliseconds(codec, samples) for name, samples in {**parts, "all": sum(parts.values())}.items()}
-
-
-def _milliseconds(codec: Codec, samples: int) -> float:
-    return 1000 * samples / codec.config.sample_rate
+def _summed(parts: dict[str, int]) -> dict[str, int]:
+    return {**parts, "all": sum(parts.values())}
 
 
 def _shipped_prior(fingerprint: bytes) -> str | None:
