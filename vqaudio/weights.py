@@ -134,9 +134,11 @@ def is_prior(path: str | os.PathLike[str]) -> bool:
 
 
 def fingerprint(config: CodecConfig, state: Mapping[str, Tensor | NDArray[np.float32]]) -> bytes:
-    """Four bytes of the SHA-256 over what gives codes their meaning: configuration, and weights in half precision.
+    """Four bytes of the SHA-256 over the parts that give codes their meaning: configuration, and weights in half
+    precision.
 
-    Decoders do not count: codes stay decodable when a better decoder has been trained on them.
+    Decoders do not count: codes stay decodable when a better decoder has been trained on them. How these parts were
+    trained counts as far as their configuration says it (decay, dropout), so that decoders are trained under the same.
     """
     settings = {part: to_dict(getattr(config, part)) for part in MEANING}
     del settings["quantizer"]["paths"]  # which codes are chosen, and not what they mean

@@ -39,6 +39,13 @@ def test_curves_of_one_run_are_drawn_beside_another(run, folder: Path) -> None:
     assert "Grey is mine.jsonl." in (folder / "report.html").read_text()
 
 
+def test_curves_of_a_run_that_went_on_from_another(run, folder: Path) -> None:
+    assert "cannot be read" in run("report", folder, "--curves", "both.jsonl", "--append").stderr
+    run("report", folder, "--curves", "both.jsonl")
+    assert run("report", folder, "--curves", "both.jsonl", "--append").exit_code == 0
+    assert [json.loads(line)["step"] for line in Path("both.jsonl").read_text().splitlines()] == [50, 100]
+
+
 @pytest.mark.parametrize("option", ["--output", "--curves"])
 def test_nothing_is_replaced_unasked(run, folder: Path, tmp_path: Path, option: str) -> None:
     target = tmp_path / "out"
@@ -57,6 +64,7 @@ def test_nothing_is_replaced_unasked(run, folder: Path, tmp_path: Path, option: 
         (LINE + "{\n" + LINE, 1, "Line 2", []),
         (LINE, 2, "no such file", ["--against", "gone.jsonl"]),
         (LINE, 2, "--output", ["--curves", "a.jsonl", "--output", "a.html"]),
+        (LINE, 2, "--append is for --curves", ["--append"]),
         (LINE, 2, "not there", ["--output", "gone/a.html"]),
         (LINE, 1, "no space left", ["--force", "--output", "/dev/full"]),
     ],

@@ -12,9 +12,9 @@ import pytest
 
 from vqaudio.errors import UsageError, VqaudioError
 from vqaudio.evaluation import run_log
-from vqaudio.evaluation.run_log import Entry, latest, read_log, read_run, shipped_curves, thin, write_curves
+from vqaudio.evaluation.run_log import Entry, aligned, latest, read_log, read_run, shipped_curves, thin, write_curves
 from vqaudio.shipped import FOLDER
-from vqaudio.training.recipe import Plan, load_recipe, to_json
+from vqaudio.training.recipe import Plan, Steps, load_recipe, to_json
 
 
 def line(step: int, kind: str = "train", stage: str = "codes", **figures: Any) -> str:
@@ -93,6 +93,29 @@ def test_curves_are_small_and_read_as_a_log(log: Path, tmp_path: Path) -> None:
     assert target.stat().st_size < log.stat().st_size / 10
     with pytest.raises(UsageError, match="exists already"):
         write_curves(target, [], force=False)
+
+
+def test_curves_go_behind_those_of_the_run_before(log: Path, tmp_path: Path) -> None:
+    target = tmp_path / "x.jsonl"
+    log.write_text(line(1, mel=1.0) + line(2, mel=2.0))
+    write_curves(target, read_log(log), force=False)
+    write_curves(target, read_log(log), force=False, append=True)
+    assert [(entry.step, entry.values["mel"]) for entry in read_log(target)] == [(1, 1.0), (2, 2.0), (3, 1.0), (4, 2.0)]
+    with pytest.raises(UsageError, match="cannot be read"):
+        write_curves(tmp_path / "gone.jsonl", read_log(log), force=False, append=True)
+
+
+def test_a_reference_begins_its_stages_where_the_run_does() -> None:
+    """One of two stages, `b` in two runs with `a` between, beside a run with other lengths of stages."""
+
+    def entries(*steps: tuple[int, str]) -> list[Entry]:
+        return [Entry(step, stage, "train", {}) for step, stage in steps]
+
+    reference = entries((10, "a"), (20, "a"), (30, "b"), (40, "b"), (50, "c"), (60, "b"))
+    stages = [Steps("x", 5), Steps("c", 0), Steps("a", 12), Steps("b", 100)]
+    assert aligned(reference, stages) == entries((15, "a"), (27, "b"), (37, "b"), (47, "b"))
+    assert aligned(reference, [Steps("b", 5), Steps("c", 0)]) == entries((10, "b"), (20, "b"), (30, "b"))
+    assert aligned(reference, [Steps("x", 5)]) == []
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")

@@ -26,8 +26,13 @@ from vqaudio.cli import options
     metavar="FILE",
     help="Write the run's curves as small JSON lines for --against, and no page.",
 )
+@click.option(
+    "--append", is_flag=True, help="Put the curves behind those of FILE, of a run that this one went on from."
+)
 @options.force
-def report(folder: Path, output: Path | None, against: Path | None, curves: Path | None, force: bool) -> None:
+def report(
+    folder: Path, output: Path | None, against: Path | None, curves: Path | None, append: bool, force: bool
+) -> None:
     """Make a page of the training run in RUN_DIR, which may still be going on.
 
     One HTML file has the recipe, the curves of all figures over the steps, and samples to see and hear.
@@ -38,11 +43,13 @@ def report(folder: Path, output: Path | None, against: Path | None, curves: Path
 
     if curves is not None and (output or against):
         raise UsageError("--curves makes no page, so it goes without --output and --against.")
+    if append and curves is None:
+        raise UsageError("--append is for --curves.")
     run = run_log.read_run(folder)
     target = curves or output or folder / "report.html"
-    check_target(target, force)
+    check_target(target, force or append)
     if curves is not None:
-        run_log.write_curves(target, run.entries, force)
+        run_log.write_curves(target, run.entries, force, append)
     else:
         page.check()
         html = run_report.render(run, run_report.find_reference(run, against))

@@ -9,15 +9,16 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from vqaudio import shipped
 from vqaudio.errors import RecipeError, UsageError, VqaudioError
 from vqaudio.files import reason, replacing
-from vqaudio.training.recipe import PriorRecipe, Recipe, from_json
+from vqaudio.training.recipe import PriorRecipe, Recipe, Steps, from_json
 from vqaudio.training.samples import find_samples
 
 TRAIN, VALIDATION = "train", "validation"  # kinds of figures
@@ -120,15 +121,41 @@ def thin(entries: Sequence[Entry], points: int = POINTS) -> list[Entry]:
     return sorted(found, key=lambda entry: (entry.step, entry.kind))
 
 
-def write_curves(path: Path, entries: Sequence[Entry], force: bool) -> None:
-    """Write thin curves as JSON lines, rounded.
+def aligned(reference: Sequence[Entry], stages: Sequence[Steps]) -> list[Entry]:
+    """The entries of a reference, each stage of it at the step at which a run with the given stages begins that stage.
+
+    A stage that the reference has several times goes on where it ended. Left out are stages that the run has not, and
+    what would reach into its next one.
+    """
+    places: dict[str, tuple[int, float]] = {}
+    start = before = 0
+    for number, stage in enumerate(stages):
+        more = any(later.steps for later in stages[number + 1 :])
+        if stage.steps:
+            places[stage.name] = (start, stage.steps if more else math.inf)
+        start += stage.steps
+    done, found = Counter[str](), []
+    for name, group in itertools.groupby(reference, key=lambda entry: entry.stage):
+        entries = list(group)
+        start, steps = places.get(name, (0, 0))
+        within = [replace(entry, step=entry.step - before + done[name]) for entry in entries]
+        found += [replace(entry, step=entry.step + start) for entry in within if entry.step <= steps]
+        before, done[name] = entries[-1].step, within[-1].step
+    return sorted(found, key=lambda entry: (entry.step, entry.kind))
+
+
+def write_curves(path: Path, entries: Sequence[Entry], force: bool, append: bool = False) -> None:
+    """Write thin curves as JSON lines, rounded, in place of a file or behind the curves that it holds.
 
     Raises:
-        UsageError: where the file exists and `force` is not given.
-        VqaudioError: where it cannot be written.
+        UsageError: where the file exists and `force` is not given, or to append where it cannot be read.
+        VqaudioError: where it is damaged or cannot be written.
     """
-    with replacing(path, force) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        for entry in thin(entries):
+    there = read_log(path) if append else []
+    before = there[-1].step if there else 0
+    behind = [replace(entry, step=entry.step + before) for entry in thin(entries)]
+    with replacing(path, force or append) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        for entry in there + behind:
             figures = {name: float(f"{value:.{DIGITS}g}") for name, value in entry.values.items()}
             file.write(json.dumps({"step": entry.step, "stage": entry.stage, "kind": entry.kind} | figures) + "\n")
 

@@ -13,7 +13,7 @@ from vqaudio.errors import AudioError, VqaudioError
 from vqaudio.evaluation import page, run_figures
 from vqaudio.evaluation.clips import Clip, clips
 from vqaudio.evaluation.run_figures import CODES, PROGRESS, Panel, panels, title
-from vqaudio.evaluation.run_log import TRAIN, VALIDATION, Entry, TrainingRun, latest, read_log, shipped_curves
+from vqaudio.evaluation.run_log import TRAIN, VALIDATION, Entry, TrainingRun, aligned, latest, read_log, shipped_curves
 from vqaudio.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Reference:
 
     Attributes:
         name: what they are, for people.
-        entries: as in a log.
+        entries: as in a log, each stage from where the run begins it.
     """
 
     name: str
@@ -40,16 +40,15 @@ def find_reference(run: TrainingRun, path: Path | None) -> Reference | None:
 
     Raises:
         UsageError: for a file that cannot be read.
-        VqaudioError: for one that is damaged or empty.
+        VqaudioError: for one that is damaged, or has none of the stages of the run.
     """
-    name = str(path) if path else f"the shipped {run.plan.name}"
-    path = path or shipped_curves(run.plan.name)
-    if path is None:
+    place = path or shipped_curves(run.plan.name)
+    if place is None:
         return None
-    entries = read_log(path)
-    if not entries:
-        raise VqaudioError(f"There are no curves in '{path}'.")
-    return Reference(name, entries)
+    entries = aligned(read_log(place), run.plan.stages)
+    if path and not entries:
+        raise VqaudioError(f"There are no curves in '{path}' of the stages of this run.")
+    return Reference(str(path) if path else f"the shipped {run.plan.name}", entries) if entries else None
 
 
 @dataclass(frozen=True)

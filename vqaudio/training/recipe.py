@@ -56,7 +56,8 @@ class CorpusConfig:
 
 @dataclass(frozen=True)
 class LossWeights:
-    """The weight of each named loss; a loss of weight zero is not computed."""
+    """The weight of each named loss. With a weight of zero the part behind it does not run: no decoder, no conditioning
+    for log-mel, no discriminators."""
 
     spectral: float = 1.0  # multi-resolution log-mel and magnitude distance of the spectral decoder
     pitch: float = 0.2  # of the spectral decoder's voice, counted beside spectral
