@@ -128,12 +128,12 @@ def coder_of(codes: Codes) -> TableCoder:
     return TableCoder(codes.quantizers, codes.codebook_size, model=codes.model)
 
 
-def random_prior(codec: Codec) -> Prior:
-    """A prior of a codec, as a file holds it, with weights about as large as trained ones; always the same."""
+def random_prior(codec: Codec, seed: int = 0) -> Prior:
+    """A prior of a codec, as a file holds it, with weights about as large as trained ones; by the seed the same."""
     config = PriorConfig(channels=16, skip_channels=32, dilations=(1, 2, 4), speaker_channels=8)
     alphabet = Alphabet.of(codec.config, codec.fingerprint)
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         network = CodePrior(config, alphabet)
         for parameter in network.parameters():
             parameter.data += 0.5 * torch.randn_like(parameter) / max(1, parameter[0].numel()) ** 0.5
@@ -150,7 +150,7 @@ def conceal(data: bytes, coder: Coder = UNDER) -> tuple[Codes, list[str]]:
     """The codes of a damaged file, and the warnings."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        codes = Codes.from_bytes(data, conceal=True, coders=lambda _: coder)
+        codes = Codes.from_bytes(data, conceal=True, coder=coder)
     return codes, [str(warning.message) for warning in caught]
 
 

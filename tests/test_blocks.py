@@ -110,7 +110,7 @@ def test_a_damaged_payload_under_a_prior_costs_its_block(data):
         changed = bytearray(data)
         changed[sum(map(len, parts[: block + 1])) + 500] ^= 0x10
         with pytest.raises(FormatError, match=rf"^Block {block} \(.*checksum is wrong\.$"):
-            Codes.from_bytes(bytes(changed), coders=lambda _: PRIOR)
+            Codes.from_bytes(bytes(changed), coder=PRIOR)
         concealed(bytes(changed), block)
 
 
@@ -126,7 +126,7 @@ def test_a_damaged_length_under_a_prior_costs_its_block(length, stream):
         content[at : at + 2] = b"\xff" * 9 if length == "no number" else varint(changed.get(length, 0))
         data = b"".join([*parts[: block + 1], content, *parts[block + 2 :]])
         with pytest.raises(FormatError, match=rf"[Bb]lock {block} "):
-            Codes.from_bytes(data, coders=lambda _: PRIOR)
+            Codes.from_bytes(data, coder=PRIOR)
         concealed(data, block)
 
 

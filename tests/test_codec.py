@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
@@ -74,6 +75,57 @@ def test_what_is_no_waveform(codec, waveform):
         codec.encode(waveform, 16000)
 
 
+@pytest.mark.parametrize("shape", [(16000, 2), (480, 1), (800, 2)])
+def test_samples_along_the_wrong_axis(codec, shape):
+    """As files and microphones are read by other libraries: they must not be taken for channels."""
+    sound = np.zeros(shape, np.float32)
+    for use in (lambda s: codec.encode(s, 16000), codec.encoder_stream().push):
+        with pytest.raises(UsageError, match=r"\.T"):
+            use(sound)
+        use(sound.T)
+
+
+def test_an_open_recording_is_a_waveform_too(codec):
+    with audio.reading(SAMPLE, 16000) as recording:
+        assert codec.encode(recording, 16000) == codec.encode(audio.read(SAMPLE, 16000), 16000)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda codec, noise: codec.encode(noise, None),
+        lambda codec, noise: codec.encode(noise, "16000"),
+        lambda codec, noise: codec.encode(noise, 16000, quantizers=1.0),
+        lambda codec, noise: codec.encode(noise, 16000, speaker=None),
+        lambda codec, noise: codec.encode(noise, 16000, speaker="x"),
+        lambda codec, noise: codec.decode(np.zeros((2, 5), int)),
+        lambda codec, noise: codec.decode(torch.zeros((2, 5), dtype=torch.int64)),
+        lambda codec, noise: codec.decoder_stream("x"),
+        lambda codec, noise: codec.codes(torch.zeros((2, 5), requires_grad=True)),
+        lambda codec, noise: codec.codes(torch.zeros((2, 5), dtype=torch.bfloat16)),
+        lambda codec, noise: codec.codes(5),
+        lambda codec, noise: codec.codes([[1, 2], [3]]),
+        lambda codec, noise: Codec(codec.config, codec.state, threads=1.5),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_of_another_kind_is_one_sentence(codec, noise, use):
+    with pytest.raises(UsageError, match=r"\.$"):
+        use(codec, noise)
+
+
+def test_codes_of_bare_numbers(codec, noise):
+    codes = codec.encode(noise, 16000)
+    assert codec.codes(codes.numpy().tolist(), codes.samples, codes.speaker) == codes
+    tokens = torch.from_numpy(codes.numpy().astype(np.int64))
+    assert codec.decode(codec.codes(tokens)).shape == (codes.frames * codes.hop,)
+
+
+def test_a_codec_goes_to_other_processes(codec, noise):
+    copy = pickle.loads(pickle.dumps(codec))
+    assert copy.encode(noise, 16000) == codec.encode(noise, 16000)
+    assert (copy.card, copy.threads, copy.device) == (codec.card, codec.threads, codec.device)
+
+
 @pytest.mark.parametrize("decoder", ["spectral", "wavenet"])
 @pytest.mark.parametrize("samples", [1, 63, 64, 65, 1000])
 def test_exact_length_for_any_length(codec, decoder, samples):
@@ -127,6 +179,8 @@ def test_the_speaker_travels_in_the_codes_and_is_heard(codec, noise):
     codes = codec.encode(noise, 16000)
     assert len(codes.speaker) == 2 and codec.encode(noise, 16000, speaker=False).speaker == b""
     other = dataclasses.replace(codes, speaker=bytes(b ^ 0xFF for b in codes.speaker))
+    assert codec.encode(noise, 16000, speaker=other.speaker) == other
+    assert codec.encode(noise, 16000, speaker=np.True_) == codes
     assert not np.array_equal(codec.decode(codes), codec.decode(other))
 
 

@@ -61,9 +61,13 @@ def test_files_under_a_prior(tmp_path):
     coder = coder_of(EXAMPLE)
     EXAMPLE.save(tmp_path / "speech.codes", coder=coder)
     assert (tmp_path / "speech.codes").read_bytes() == EXAMPLE.to_bytes(coder) != EXAMPLE.to_bytes()
-    assert Codes.load(tmp_path / "speech.codes", coders={coder.fingerprint: coder}.__getitem__) == EXAMPLE
+    assert Codes.load(tmp_path / "speech.codes", coder={coder.fingerprint: coder}.__getitem__) == EXAMPLE
+    assert Codes.load(tmp_path / "speech.codes", coder=coder) == EXAMPLE
     with pytest.raises(ModelError, match=r"under the prior 0174626c, and at hand is .*--prior FILE"):
         Codes.load(tmp_path / "speech.codes")
+    coder.fingerprint = b"else"
+    with pytest.raises(ModelError, match="under the prior 0174626c, not under 656c7365"):
+        Codes.load(tmp_path / "speech.codes", coder=coder)
 
 
 # Spans of files
@@ -90,9 +94,9 @@ def test_a_span_of_a_file_is_a_slice_of_the_whole(codes, stream, under, data):
             expected = codes.slice(*span)
         except UsageError as error:
             with pytest.raises(UsageError, match=re.escape(str(error))):
-                Codes.from_bytes(content, span=span, conceal=tolerant, coders=lambda _: coder)
+                Codes.from_bytes(content, span=span, conceal=tolerant, coder=coder)
         else:
-            assert Codes.from_bytes(content, span=span, conceal=tolerant, coders=lambda _: coder) == expected
+            assert Codes.from_bytes(content, span=span, conceal=tolerant, coder=coder) == expected
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -102,7 +106,7 @@ def test_only_the_blocks_of_a_span_are_decoded(tmp_path, stream):
     path.write_bytes(as_stream(codes, *[1250] * 5, coder=coder) if stream else codes.to_bytes(coder))
     for span, blocks in (((0, 10), 1), ((9.99, 10.01), 2), ((20, 40), 2), ((31, 32), 1)):
         coder.frames = 0
-        assert Codes.load(path, span=span, coders=lambda _: coder) == codes.slice(*span)
+        assert Codes.load(path, span=span, coder=coder) == codes.slice(*span)
         assert coder.frames == 1250 * blocks
 
 
@@ -112,12 +116,12 @@ def test_damage_outside_a_span_is_an_error_and_its_concealment_the_same(tmp_path
         data = bytearray(content)
         data[500] ^= 1
         with pytest.raises(FormatError, match=r"^Block 0 "):
-            Codes.from_bytes(bytes(data), span=(20, 30), coders=lambda _: coder)
+            Codes.from_bytes(bytes(data), span=(20, 30), coder=coder)
         for span in ((5, 25), (20, 30)):
             with pytest.warns(UserWarning, match="Block 0"):
-                whole = Codes.from_bytes(bytes(data), conceal=True, coders=lambda _: coder)
+                whole = Codes.from_bytes(bytes(data), conceal=True, coder=coder)
             with pytest.warns(UserWarning, match="Block 0"):
-                part = Codes.from_bytes(bytes(data), conceal=True, span=span, coders=lambda _: coder)
+                part = Codes.from_bytes(bytes(data), conceal=True, span=span, coder=coder)
             assert part == whole.slice(*span)
 
 
@@ -130,7 +134,7 @@ def test_a_span_that_is_none(span):
 def test_a_span_within_a_frame_is_none_under_a_prior_either():
     coder = TableCoder(2, 512)
     with pytest.raises(UsageError, match=r"\.$"):
-        Codes.from_bytes(make(1).to_bytes(coder), span=(0.008, 0.008001), coders=lambda _: coder)
+        Codes.from_bytes(make(1).to_bytes(coder), span=(0.008, 0.008001), coder=coder)
 
 
 # The object

@@ -201,7 +201,7 @@ def test_the_specification_of_files_under_a_prior(codes, sizes):
         found = read_by_specification(data, coder.frequencies.tolist())
         assert (found["codes"], found["samples"]) == (codes.numpy().tolist(), codes.samples)
         assert found["prior"] == coder.fingerprint
-        assert Codes.from_bytes(data, coders=lambda _: coder) == codes
+        assert Codes.from_bytes(data, coder=coder) == codes
 
 
 def test_the_document_shows_the_golden_file():
@@ -227,7 +227,7 @@ def test_round_trip(codes):
     assert read.codes.dtype == np.uint16
     assert conceal(codes.to_bytes()) == (codes, [])
     coder = coder_of(codes)
-    assert Codes.from_bytes(codes.to_bytes(coder), coders=lambda _: coder) == codes
+    assert Codes.from_bytes(codes.to_bytes(coder), coder=coder) == codes
     assert conceal(codes.to_bytes(coder), coder) == (codes, [])
 
 
@@ -254,7 +254,7 @@ def test_every_flipped_bit_is_found(content):
     for bit in range(8 * len(data)):
         data[bit // 8] ^= 1 << bit % 8
         with pytest.raises(FormatError):
-            Codes.from_bytes(bytes(data), coders=lambda _: UNDER)
+            Codes.from_bytes(bytes(data), coder=UNDER)
         data[bit // 8] ^= 1 << bit % 8
 
 
@@ -262,7 +262,7 @@ def test_every_flipped_bit_is_found(content):
 def test_every_truncation_is_found(data):
     for size in range(len(data)):
         with pytest.raises(FormatError):
-            Codes.from_bytes(data[:size], coders=lambda _: UNDER)
+            Codes.from_bytes(data[:size], coder=UNDER)
 
 
 def test_bytes_after_the_last_block():
@@ -359,7 +359,7 @@ def test_any_bytes_give_codes_or_a_format_error(file):
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    codes = Codes.from_bytes(data, conceal=tolerant, coders=lambda _: coder)
+                    codes = Codes.from_bytes(data, conceal=tolerant, coder=coder)
             except FormatError as error:
                 assert str(error).endswith(".")
             else:
@@ -391,7 +391,7 @@ def raw_under(payload: bytes, frames: int = 1) -> bytes:
 def test_payloads_that_no_encoder_writes(payload, message):
     """With the right checksum, that is."""
     with pytest.raises(FormatError, match=message):
-        Codes.from_bytes(raw_under(payload), coders=lambda _: UNDER)
+        Codes.from_bytes(raw_under(payload), coder=UNDER)
 
 
 def test_files_under_a_prior_that_do_not_fit_it():
@@ -407,12 +407,12 @@ def test_files_under_a_prior_that_do_not_fit_it():
     larger = TableCoder(1, 9, model=UNDER.model)
     payload = larger.encode_one(np.array([[8]]))
     with pytest.raises(FormatError, match="not in the codebook"):
-        Codes.from_bytes(raw_under(payload), coders=lambda _: larger)
+        Codes.from_bytes(raw_under(payload), coder=lambda _: larger)
     with pytest.raises(FormatError, match="ends inside its header"):
         Codes.from_bytes(b"VQAC\x01\x01abcdef")
     foreign = TableCoder(2, 512, model=b"efgh")
     with pytest.raises(FormatError, match=r"names the prior 0174626c, which is not for its model 61626364"):
-        Codes.from_bytes(MINUTE.to_bytes(PRIOR), coders=lambda _: foreign)
+        Codes.from_bytes(MINUTE.to_bytes(PRIOR), coder=lambda _: foreign)
     with pytest.raises(ModelError, match=r"of model 61626364, and the prior is for those of 65666768"):
         MINUTE.to_bytes(foreign)
 
@@ -433,7 +433,7 @@ def test_few_bytes_fill_no_memory():
             for tolerant in (False, True):
                 with pytest.raises(FormatError, match="truncated"), warnings.catch_warnings():
                     warnings.simplefilter("error")
-                    Codes.from_bytes(header + raw_block(b"")[:-1], conceal=tolerant, coders=lambda _: Free(4, 512))
+                    Codes.from_bytes(header + raw_block(b"")[:-1], conceal=tolerant, coder=lambda _: Free(4, 512))
             blocks = BlockReader(io.BytesIO(header + raw_block(b"")), "'it'", coders=lambda _: Free(4, 512))
             assert next(iter(blocks))[0] == BLOCK_CODES // 4
             assert tracemalloc.get_traced_memory()[1] < 1 << 20
@@ -470,7 +470,7 @@ def test_damage_that_no_checksum_tells(form, place, change):
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    codes = Codes.from_bytes(bytes(data), conceal=tolerant, coders=lambda _: UNDER)
+                    codes = Codes.from_bytes(bytes(data), conceal=tolerant, coder=UNDER)
             except FormatError as error:
                 assert str(error).endswith(".")
             else:

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vqaudio
+from tests.samples import random_prior
 from vqaudio import Codec, Codes, Prior
 from vqaudio.codec import unpack_indices
 from vqaudio.errors import ModelError, UsageError
@@ -49,6 +50,9 @@ def test_scores_are_the_networks_log_probabilities(prior: Prior, codes: Codes) -
     assert score.per_code == pytest.approx(expected.mean())
     assert score.per_second == pytest.approx(expected.mean() * 2 * 250)
     np.testing.assert_allclose(score.per_position, expected.sum(0), atol=2e-4)
+    prior.network.requires_grad_(True)
+    np.testing.assert_array_equal(prior.score(codes).bits, score.bits)
+    prior.network.requires_grad_(False)
 
 
 def test_long_codes_are_scored_in_spans_to_the_same(
@@ -66,7 +70,7 @@ def test_what_files_cost_is_what_the_network_says(prior: Prior, codes: Codes) ->
 
 def test_files_come_back(prior: Prior, codes: Codes, tmp_path: Path) -> None:
     codes.save(tmp_path / "a.codes", coder=prior)
-    assert Codes.load(tmp_path / "a.codes", coders=lambda _: prior) == codes
+    assert Codes.load(tmp_path / "a.codes", coder=prior) == codes
     with pytest.raises(ModelError, match=rf"under the prior {prior.fingerprint.hex()}, and at hand is .*--prior FILE"):
         Codes.load(tmp_path / "a.codes")
 
@@ -190,8 +194,21 @@ def test_a_file_with_the_name_of_a_model(
     assert (
         found and found.fingerprint == Prior.load("./speech16k-low").fingerprint == Prior.load(tiny_prior).fingerprint
     )
+    assert Prior.load(Path("./speech16k-low")).fingerprint == found.fingerprint
     with pytest.raises(ModelError, match="is not there"):
         for_codec(codec, "speech16k-low")
+    with pytest.raises(ModelError, match="this is empty"):
+        vqaudio.load("")
+
+
+def test_a_prior_that_is_trained_anew_to_the_same_place(tiny_codec: Path, tiny_prior: Path, tmp_path: Path) -> None:
+    codec, path = vqaudio.load(tiny_codec), str(tmp_path / "prior.safetensors")
+    shutil.copy(tiny_prior, path)
+    before = for_codec(codec, path)
+    assert before is for_codec(codec, path)
+    random_prior(codec, seed=1).save(path, force=True)
+    after = for_codec(codec, path)
+    assert before and after and after.fingerprint == Prior.load(path).fingerprint != before.fingerprint
 
 
 def test_a_prior_that_comes_with_vqaudio(tiny_default: Path, tiny_codec: Path, tiny_prior: Path) -> None:
@@ -256,10 +273,10 @@ def test_golden_files(name: str, path: str | Path) -> None:
     prior = Prior.load(path)
     codes = np.array(json.loads((GOLDEN / f"{name}.json").read_text()))
     for form in (f"{name}.codes", f"{name}.live.codes"):
-        read = Codes.load(GOLDEN / form, coders={prior.fingerprint: prior}.__getitem__)
+        read = Codes.load(GOLDEN / form, coder={prior.fingerprint: prior}.__getitem__)
         np.testing.assert_array_equal(read.numpy(), codes)
     file = (GOLDEN / f"{name}.codes").read_bytes()
-    assert Codes.from_bytes(file, coders=lambda _: prior).to_bytes(prior) == file
+    assert Codes.from_bytes(file, coder=prior).to_bytes(prior) == file
 
 
 @pytest.mark.parametrize("threads", ["1", "2", "3", "7"])
@@ -267,7 +284,7 @@ def test_threads_change_nothing(threads: str, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
     prior = Prior.load(GOLDEN / "tiny.prior.safetensors")
     file = (GOLDEN / "tiny.codes").read_bytes()
-    codes = Codes.from_bytes(file, coders=lambda _: prior)
+    codes = Codes.from_bytes(file, coder=prior)
     assert codes.numpy().tolist() == json.loads((GOLDEN / "tiny.json").read_text())
     assert codes.to_bytes(prior) == file
 

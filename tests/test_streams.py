@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import io
 import tracemalloc
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 import vqaudio
 from tests.conftest import TINY
 from tests.samples import TableCoder
-from vqaudio import Codec, Codes
+from vqaudio import Codec, Codes, audio
 from vqaudio.blocks import BlockReader
 from vqaudio.errors import AudioError, ModelError, UsageError
 from vqaudio.models.vqvae import VQVAE
@@ -117,7 +118,7 @@ def test_a_live_stream_under_a_prior(codec, noise, quantizers):
     coder, written = TableCoder(quantizers, size, model=codec.fingerprint), io.BytesIO()
     samples, size = encode_live(codec, pieces(noise, [700] * 17), written, quantizers, coder)
     assert (samples, size) == (len(noise), len(written.getvalue()))
-    codes = Codes.from_bytes(written.getvalue(), coders=lambda _: coder)
+    codes = Codes.from_bytes(written.getvalue(), coder=coder)
     np.testing.assert_array_equal(codes.numpy(), codec.encode(noise, 16000, quantizers=quantizers).numpy())
     blocks = BlockReader(io.BytesIO(written.getvalue()), "it", coders=lambda _: coder)
     np.testing.assert_array_equal(np.concatenate(list(decode_live(codec, blocks))), codec.decode(codes))
@@ -186,6 +187,29 @@ def test_the_latency_is_the_stated_one(request, name, noise, decoder):
         behind.append(begin + 16 - came)
     stated = sum(latency(codec.networks, decoder).values())
     assert stated - 16 <= max(behind[200:]) <= stated
+
+
+@pytest.mark.parametrize("decoder", ["spectral", "wavenet"])
+def test_a_copy_of_a_stream_goes_on_by_itself(codec, noise, decoder):
+    codes = codec.encode(noise, 16000)
+    stream = codec.decoder_stream(codes.speaker, decoder=decoder)
+    first = stream.push(codes.numpy()[:, :90])
+    copied = copy.deepcopy(stream)
+    rest = [[s.push(codes.numpy()[:, 90:]), s.finish()] for s in (stream, copied)]
+    for parts in rest:
+        np.testing.assert_array_equal(
+            np.concatenate([first, *parts])[: codes.samples], codec.decode(codes, decoder=decoder)
+        )
+
+
+def test_of_bad_sound_nothing_is_taken(codec, monkeypatch):
+    monkeypatch.setattr(audio, "_CHUNK", 100)
+    stream = codec.encoder_stream()
+    with pytest.raises(AudioError, match="not finite"):
+        stream.push(np.append(np.zeros(300, np.float32), np.nan))
+    stream.push(np.zeros(200, np.float32))
+    stream.finish()
+    assert stream.samples == 200
 
 
 def test_an_iterator_is_one_long_waveform(codec, noise):

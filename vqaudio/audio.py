@@ -41,6 +41,7 @@ _CHUNK = 1 << 18  # samples, over all channels, that are read or written at a ti
 _LIVE_SECONDS = 0.1  # of sound that are waited for at a time
 _LARGEST = (1 << 32) - 1  # bytes that a WAV header can state
 _MOST_CHANNELS = 1024  # as many as libsndfile takes
+_FEW_CHANNELS = 32  # above which more channels than samples are samples that lie along the wrong axis
 _WRITTEN = {
     ".wav": ("WAV", "PCM_16"),
     ".flac": ("FLAC", "PCM_16"),
@@ -139,10 +140,13 @@ class Converter:
         name: what messages call the signal.
 
     Raises:
-        AudioError: for a rate that is not one of audio, or later for samples that are not finite.
+        UsageError: for a rate that is no number.
+        AudioError: for one that is not of audio, or later for samples that are not finite.
     """
 
     def __init__(self, sample_rate: float, target_rate: float, name: str = "The waveform") -> None:
+        if not isinstance(sample_rate, int | float | np.number):
+            raise UsageError(f"A sample rate is a number of Hz, not {sample_rate!r}.")
         if not RATES[0] <= sample_rate <= RATES[-1]:
             raise AudioError(f"{name} has a sample rate of {sample_rate} Hz, which is not one of audio.")
         self._resampler = soxr.ResampleStream(sample_rate, target_rate, 1, dtype="float32", quality="HQ")
@@ -202,8 +206,9 @@ def blocks(waveform: ArrayLike) -> Iterator[np.ndarray]:
     if array.ndim not in (1, 2):
         raise UsageError(f"A waveform has the shape (T,) or (channels, T), not {array.shape}.")
     array = np.atleast_2d(array)
-    if not 1 <= len(array) <= _MOST_CHANNELS:
-        raise UsageError(f"A waveform (channels, T) has 1 to {_MOST_CHANNELS} channels, but this one is {array.shape}.")
+    if not 1 <= len(array) <= _MOST_CHANNELS or len(array) > max(_FEW_CHANNELS, array.shape[1]):
+        hint = ", which `.T` makes of it" if len(array) > array.shape[1] else ""
+        raise UsageError(f"A waveform of several channels has the shape (channels, T){hint}, not {array.shape}.")
     if array.dtype in (np.int16, np.int32):
         scale = 2.0 ** (1 - 8 * array.dtype.itemsize)
     elif np.issubdtype(array.dtype, np.floating):
@@ -256,7 +261,7 @@ def write(
     if isinstance(waveform, Iterator):
         parts = waveform
     else:
-        array = np.asarray(waveform)
+        array = as_numpy(waveform)
         if array.ndim != 1:
             raise UsageError(f"A waveform to be written has the shape (T,), not {array.shape}.")
         parts, samples = iter([array]), len(array)
@@ -315,7 +320,7 @@ def _integers(parts: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
     """The parts of a waveform as int16 samples, in chunks of which none is empty."""
     empty = True
     for part in parts:
-        array = np.asarray(part)
+        array = as_numpy(part)
         if array.ndim != 1 or not np.issubdtype(array.dtype, np.floating):
             raise UsageError(f"A waveform to be written is floats (T,), not {array.dtype} {array.shape}.")
         for start in range(0, len(array), _CHUNK):

@@ -7,7 +7,6 @@ those of `vqaudio.runtime.cpu`, whose results do not depend on blocks or threads
 from __future__ import annotations
 
 import functools
-import operator
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,7 @@ from numpy.typing import ArrayLike
 from vqaudio import audio, shipped
 from vqaudio.codes import Codes
 from vqaudio.container import Header
-from vqaudio.errors import AudioError, ModelError, UsageError
+from vqaudio.errors import AudioError, ModelError, UsageError, whole
 from vqaudio.models.config import CodecConfig, check
 from vqaudio.models.random import plain_seed
 from vqaudio.runtime.cpu import CpuNetworks
@@ -80,9 +79,9 @@ class Codec:
         threads: int | None = None,
     ) -> None:
         check(config)
-        if threads is not None and threads < 1:
+        if threads is not None and whole(threads, "The number of threads") < 1:
             raise UsageError(f"Coding takes a thread at least, not {threads}.")
-        self.config, self.card, self.device = config, card, check_device(device)
+        self.config, self.card, self.device, self.threads = config, card, check_device(device), threads
         self.state: State = dict(state)
         self.fingerprint = fingerprint(config, self.state)
         self.networks: CpuNetworks | TorchNetworks
@@ -93,9 +92,14 @@ class Codec:
 
             self.networks = TorchNetworks(config, self.state, self.device)
 
+    def __reduce__(self) -> tuple[type[Codec], tuple[Any, ...]]:
+        """A copy, in another process for example, has networks of its own."""
+        return Codec, (self.config, self.state, self.card, self.device, self.threads)
+
     @functools.cached_property
     def model(self) -> VQVAE:
-        """The networks in torch, for what is more than coding."""
+        """The networks in torch, for what is more than coding. What changes their weights changes no others:
+        `Codec(config, model.arrays())` codes with them, and saves them."""
         from vqaudio.runtime.gpu import torch_networks
 
         return torch_networks(self.config, self.state).to(self.device)
@@ -112,17 +116,18 @@ class Codec:
         sample_rate: int,
         *,
         quantizers: int | None = None,
-        speaker: bool | int = True,
+        speaker: bool | int | bytes = True,
     ) -> Codes:
         """Encode a waveform.
 
         Args:
             waveform: (T,) or (channels, T), torch or what numpy takes, in [-1, 1]; channels are averaged. An iterator
-                of arrays stands for one long waveform, of which some ten seconds for each thread are held at a time.
+                of arrays, or what `audio.reading` gives at the same rate, stands for one long waveform, of which some
+                ten seconds for each thread are held at a time.
             sample_rate: of the waveform, Hz.
             quantizers: how many of the model's quantisers to use; fewer give a lower rate; by default all.
             speaker: whether to send the speaker vector of a model that computes one; or, for a model with a table of
-                speakers, the row of the one who speaks.
+                speakers, the row of the one who speaks; or a voice, as in `Codes.speaker`.
 
         Returns:
             the codes; their `codes` are a numpy array, or for a torch tensor one on the same device.
@@ -130,19 +135,44 @@ class Codec:
         Raises:
             AudioError: for an empty waveform or one with values that are not finite.
             UsageError: for a number of quantisers or a speaker that the model does not have, or for no waveform.
+            ModelError: for a voice of another model.
         """
-        stages = self._stages(quantizers)
-        voice = b"" if isinstance(speaker, bool) else self.table_voice(speaker)
+        stages, heard, voice = self._stages(quantizers), False, b""
+        if isinstance(speaker, bool | np.bool_):
+            heard = bool(speaker)
+        elif isinstance(speaker, bytes):
+            self._indices(speaker)  # or it is none of this model
+            voice = speaker
+        else:
+            voice = self.table_voice(speaker)
         sound = _Sound(waveform, sample_rate, self.config.sample_rate)
-        codes, indices = self.networks.encode(sound, stages, speaker is True)
+        codes, indices = self.networks.encode(sound, stages, heard)
+        if indices is not None:
+            voice = pack_indices(indices, self.config.speaker.sizes)
+        array = _beside(waveform, codes.astype(np.int64)) if is_tensor(waveform) else codes
+        return self.codes(array, sound.samples, voice)
+
+    def codes(self, array: ArrayLike | Tensor, samples: int | None = None, speaker: bytes = b"") -> Codes:
+        """Codes of this model from bare numbers, those that a language model gives for example.
+
+        Args:
+            array: (quantizers, frames) integers.
+            samples: length of the waveform; by default all of every frame.
+            speaker: as in `Codes.speaker`.
+
+        Raises:
+            UsageError: for what are no codes of this model.
+        """
+        numbers: Any = array if is_tensor(array) else audio.as_numpy(array)
+        whole_frames = numbers.shape[-1] * self.config.hop if numbers.ndim else 0
         return Codes(
-            codes=_beside(waveform, codes.astype(np.int64)) if is_tensor(waveform) else codes,
+            codes=numbers,
             codebook_size=self.config.quantizer.codebook_size,
             hop=self.config.hop,
             sample_rate=self.config.sample_rate,
-            samples=sound.samples,
+            samples=whole_frames if samples is None else samples,
             model=self.fingerprint,
-            speaker=voice if indices is None else pack_indices(indices, self.config.speaker.sizes),
+            speaker=speaker,
         )
 
     def voice(self, reference: ArrayLike | Tensor | Iterator[np.ndarray], sample_rate: int) -> bytes:
@@ -181,7 +211,7 @@ class Codec:
         Raises:
             UsageError: for a model without a table, or a row beyond it.
         """
-        row = operator.index(row)
+        row = whole(row, "The row of a speaker")
         if self.config.speaker.kind != "lookup" or not 0 <= row < self.config.speaker.speakers:
             raise UsageError(f"The model {self.config.name} has no speaker {row} in a table; {self._voices}.")
         return pack_indices([row], self.config.speaker.sizes)
@@ -267,8 +297,10 @@ class Codec:
         """See that codes are of this model.
 
         Raises:
-            ModelError: where they are not.
+            ModelError: where they are not; UsageError: for what is neither codes nor the header of a file.
         """
+        if not isinstance(codes, Codes | Header):
+            raise UsageError(f"Codes are needed, not {type(codes).__name__}; `Codec.codes` makes them of an array.")
         if codes.model != self.fingerprint:
             theirs, name = codes.model.hex(), shipped.name_of(codes.model)
             raise ModelError(
@@ -292,7 +324,7 @@ class Codec:
     def _stages(self, quantizers: int | None) -> int:
         """How many quantisers to use."""
         stages = self.config.quantizer.quantizers
-        if quantizers is not None and not 1 <= quantizers <= stages:
+        if quantizers is not None and not 1 <= whole(quantizers, "The number of quantisers") <= stages:
             raise UsageError(f"The model has {stages} quantiser(s), so {quantizers} cannot be used.")
         return quantizers or stages
 
@@ -329,7 +361,8 @@ class _Sound:
         self._waveform, self._converter = waveform, audio.Converter(sample_rate, target_rate)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        for part in self._waveform if isinstance(self._waveform, Iterator) else [self._waveform]:
+        in_parts = isinstance(self._waveform, Iterator | audio.Recording)
+        for part in self._waveform if in_parts else [self._waveform]:
             for block in audio.blocks(part):
                 yield self._counted(self._converter.push(block))
         yield self._counted(self._converter.finish())
@@ -392,8 +425,11 @@ def unpack_indices(data: bytes, sizes: tuple[int, ...]) -> list[int]:
     """The inverse of `pack_indices`.
 
     Raises:
+        UsageError: for what are no bytes.
         ModelError: for bytes that are no speaker of this model.
     """
+    if not isinstance(data, bytes):
+        raise UsageError(f"A voice is bytes, as in `Codes.speaker`, not {type(data).__name__}.")
     number, indices = int.from_bytes(data, "little"), []
     for size in sizes:
         number, index = divmod(number, size)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import io
-import operator
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from vqaudio.audio import as_numpy
 from vqaudio.blocks import BlockReader
 from vqaudio.container import LONGEST, MAGIC, STREAM, Coder, Header, at_hand
-from vqaudio.errors import FormatError, UsageError
+from vqaudio.errors import FormatError, ModelError, UsageError, whole
 from vqaudio.files import reason, replacing
 
 TOGETHER = 32  # blocks that are decoded at once: enough for all threads, and few enough to take little memory
@@ -48,17 +49,9 @@ class Codes:
 
     def __post_init__(self) -> None:
         if not hasattr(self.codes, "shape"):
-            try:
-                object.__setattr__(self, "codes", np.asarray(self.codes))
-            except ValueError:
-                raise UsageError(
-                    "Codes are an array of integers (quantizers, frames), and rows are of one length."
-                ) from None
+            object.__setattr__(self, "codes", as_numpy(self.codes))
         for name in ("codebook_size", "hop", "sample_rate", "samples"):
-            try:
-                object.__setattr__(self, name, operator.index(getattr(self, name)))
-            except TypeError:
-                raise UsageError(f"Codes need a whole number as {name}, not {getattr(self, name)!r}.") from None
+            object.__setattr__(self, name, whole(getattr(self, name), f"The {name} of codes"))
         if len(self.codes.shape) != 2:
             raise UsageError(f"Codes have the shape (quantizers, frames), not {tuple(self.codes.shape)}.")
         if problem := self._header.problem or ("there are no samples" if self.samples == STREAM else None):
@@ -95,7 +88,7 @@ class Codes:
         Raises:
             UsageError: where they are not all in [0, codebook_size): the array may have been written to.
         """
-        values = _to_numpy(self.codes)
+        values = as_numpy(self.codes)
         if not np.issubdtype(values.dtype, np.integer):
             raise UsageError(f"Codes are integers, not {values.dtype}.")
         if values.min() < 0 or values.max() >= self.codebook_size:
@@ -141,14 +134,14 @@ class Codes:
         for name in ("quantizers", *_CONSISTENT):
             if any(getattr(part, name) != getattr(first, name) for part in parts):
                 raise UsageError(f"Codes that differ in '{name}' cannot be concatenated.")
-        joined = np.concatenate([_to_numpy(part.codes) for part in parts], axis=1)
+        joined = np.concatenate([as_numpy(part.codes) for part in parts], axis=1)
         codes = first.codes.new_tensor(joined) if hasattr(first.codes, "new_tensor") else joined  # torch stays torch
         return first._with(codes, sum(part.frames * part.hop for part in parts[:-1]) + parts[-1].samples)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Codes):
             return NotImplemented
-        return self._header == other._header and np.array_equal(_to_numpy(self.codes), _to_numpy(other.codes))
+        return self._header == other._header and np.array_equal(as_numpy(self.codes), as_numpy(other.codes))
 
     def to_bytes(self, coder: Coder | None = None) -> bytes:
         """The content of a `.codes` file.
@@ -169,7 +162,7 @@ class Codes:
         *,
         conceal: bool = False,
         name: str = "'<bytes>'",
-        coders: Callable[[bytes], Coder] = at_hand,
+        coder: Coder | Callable[[bytes], Coder] = at_hand,
         span: tuple[float, float] | None = None,
     ) -> Codes:
         """Read the content of a `.codes` file.
@@ -178,17 +171,21 @@ class Codes:
             data: all of its bytes.
             conceal: instead of failing, repeat the nearest earlier frame (at the start, the first good one) through a
                 damaged block, or code 0 where every block is damaged, end a truncated file after its last whole block,
-                and ignore what follows the last block. A `UserWarning` says what was lost. The header has to be whole.
+                and ignore what follows the last block. The header has to be whole, and of a truncated file a block. A
+                `UserWarning` says what was lost; Python shows the same one once, unless its filters say otherwise.
             name: what messages call the data.
-            coders: finds the coder of a prior by its fingerprint; by default that of a model at hand.
+            coder: of the prior that the codes were written under, or what finds it by the fingerprint of that prior; by
+                default it is looked for among those that come with vqaudio.
             span: from where to where, in seconds; the result is then `slice` of all codes, but no block outside is
                 decoded, unless `conceal` may need it.
 
         Raises:
             FormatError: for anything but what `to_bytes` writes; it names a damaged block and its seconds.
-            UsageError: for a span that is none of these codes; VqaudioError: where `coders` finds none.
+            UsageError: for a span that is none of these codes.
+            ModelError: where the coder is of another prior, or none is found.
         """
-        blocks = BlockReader(io.BytesIO(data), name, conceal, coders, TOGETHER)
+        finder = coder if callable(coder) else functools.partial(_same, coder)
+        blocks = BlockReader(io.BytesIO(data), name, conceal, finder, TOGETHER)
         header = blocks.header
         first, end = _frames(*span, header) if span and not conceal else (0, LONGEST)
         parts, good = [], []
@@ -228,14 +225,15 @@ class Codes:
         path: str | os.PathLike[str],
         *,
         conceal: bool = False,
-        coders: Callable[[bytes], Coder] = at_hand,
+        coder: Coder | Callable[[bytes], Coder] = at_hand,
         span: tuple[float, float] | None = None,
     ) -> Codes:
         """Read a `.codes` file, or a span of one; everything as in `from_bytes`.
 
         Raises:
             FormatError: for a file that is missing, unreadable, damaged or not of this format.
-            UsageError: for a span that is none of these codes; VqaudioError: where `coders` finds none.
+            UsageError: for a span that is none of these codes.
+            ModelError: where the coder is of another prior, or none is found.
         """
         try:
             with open(path, "rb") as file:
@@ -244,7 +242,7 @@ class Codes:
                     data += file.read()
         except OSError as error:
             raise FormatError(f"'{path}' cannot be read: {reason(error)}.") from error
-        return cls.from_bytes(data, conceal=conceal, name=f"'{path}'", coders=coders, span=span)
+        return cls.from_bytes(data, conceal=conceal, name=f"'{path}'", coder=coder, span=span)
 
     @property
     def _header(self) -> Header:
@@ -263,6 +261,18 @@ class Codes:
         return Codes(codes=codes, samples=samples, **fields)
 
 
+def _same(coder: Coder, fingerprint: bytes) -> Coder:
+    """The coder, where its prior has this fingerprint.
+
+    Raises:
+        ModelError: where it has not.
+    """
+    if coder.fingerprint != fingerprint:
+        theirs = coder.fingerprint.hex()
+        raise ModelError(f"The codes were written under the prior {fingerprint.hex()}, not under {theirs}.")
+    return coder
+
+
 def _frames(start_seconds: float, end_seconds: float, header: Header) -> tuple[int, int]:
     """The first frame of a span of time and the one behind its last, which may lie beyond the end of the codes.
 
@@ -273,7 +283,3 @@ def _frames(start_seconds: float, end_seconds: float, header: Header) -> tuple[i
         raise UsageError(f"From {start_seconds} s to {end_seconds} s is not a span of time.")
     last_sample = round(end_seconds * header.sample_rate)
     return round(start_seconds * header.sample_rate) // header.hop, -(-last_sample // header.hop)
-
-
-def _to_numpy(codes: Any) -> np.ndarray:
-    return np.asarray(codes.cpu() if hasattr(codes, "cpu") else codes)  # a tensor may lie on a GPU

@@ -1,5 +1,8 @@
 """The errors that a user can cause; the command line shows each as one sentence and exits with its code."""
 
+import operator
+from typing import Any
+
 
 class VqaudioError(Exception):
     """Base of everything that vqaudio raises on purpose. The message is one complete sentence for a person."""
@@ -31,3 +34,15 @@ class RecipeError(UsageError):
 
 class TrainingError(VqaudioError):
     """Training that cannot go on: a corpus without audio, losses that are not finite, a full disk."""
+
+
+def whole(number: Any, what: str) -> int:
+    """A number, of numpy for example, as a plain one.
+
+    Raises:
+        UsageError: for one that is not whole; the sentence begins with `what`.
+    """
+    try:
+        return operator.index(number)
+    except TypeError:
+        raise UsageError(f"{what} has to be a whole number, not {number!r}.") from None

@@ -1,7 +1,7 @@
 """The prior as its users meet it: how many bits codes are worth, new codes out of nothing, and codes in fewer bytes.
 
 What is sampled and what files are coded under is the integer network of `vqaudio.runtime.integer_prior`, which is the
-same everywhere; the floating-point network that it was rounded from is in torch, for scores and further training.
+same everywhere; the floating-point network that it was rounded from is in torch, for scores.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from vqaudio import shipped
 from vqaudio.codec import unpack_indices
 from vqaudio.codes import Codes
 from vqaudio.container import Coder
-from vqaudio.errors import ModelError, UsageError
+from vqaudio.errors import ModelError, UsageError, whole
 from vqaudio.models.config import Alphabet, PriorConfig
 from vqaudio.models.random import uniforms
 from vqaudio.runtime.cpu import available_threads
@@ -115,7 +115,8 @@ class Prior:
 
     @functools.cached_property
     def network(self) -> CodePrior:
-        """The floating-point network, in torch.
+        """The floating-point network, in torch, for scores. To train it changes neither files nor what is sampled:
+        these go by the integers that `vqaudio train-prior` makes of a network.
 
         Raises:
             ModelError: where the file has none that fits.
@@ -146,7 +147,8 @@ class Prior:
         reach, spans = self.network.receptive_field, []
         for start in range(0, codes.frames, SPAN):
             first = max(0, start - reach)
-            nats = self.network.loss(array[:, :, first : start + SPAN], speaker)[0, :, start - first :]
+            with torch.no_grad():
+                nats = self.network.loss(array[:, :, first : start + SPAN], speaker)[0, :, start - first :]
             spans.append(nats.double().numpy() / math.log(2))
         return Score(np.concatenate(spans, axis=1), codes.sample_rate / codes.hop)
 
@@ -262,11 +264,11 @@ class Prior:
             raise UsageError(f"From one sample to {LONGEST:g} s can be sampled at once, not {seconds:g} s.")
         if not 0 <= temperature <= 2:
             raise UsageError(f"The temperature must lie between 0 and 2, not at {temperature:g}.")
-        if top_k is not None and not 1 <= top_k <= self.alphabet.codebook_size:
+        if top_k is not None and not 1 <= whole(top_k, "The number of likeliest codes") <= self.alphabet.codebook_size:
             raise UsageError(f"Of {self.alphabet.codebook_size} codes, the {top_k} likeliest cannot be taken.")
         if not 0 < top_p <= 1:
             raise UsageError(f"The probability to keep must be above 0 and at most 1, not {top_p:g}.")
-        if not 0 <= stream < 1 << 32:
+        if not 0 <= whole(stream, "A stream") < 1 << 32:
             raise UsageError(f"Streams have numbers from 0 to 2^32 - 1, not {stream}.")
 
 
@@ -287,13 +289,21 @@ def choose(frequencies: NDArray[np.int32], uniform: float, temperature: float, t
     return int(order[min(int(place), kept - 1)])
 
 
-@functools.cache
 def loaded(path: Path) -> Prior:
-    """The prior of a file, loaded once.
+    """The prior of a file, loaded once as long as the file stays as it is.
 
     Raises:
         ModelError: where it is missing, damaged, or not a prior.
     """
+    try:
+        stat = path.stat()
+    except OSError:
+        return _read(path)  # which says what is wrong
+    return _kept(path, stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(8)
+def _kept(path: Path, *state: int) -> Prior:
     return _read(path)
 
 

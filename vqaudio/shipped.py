@@ -18,10 +18,10 @@ MODELS = ("speech16k", "speech16k-low")  # the default one first
 def model_file(name_or_path: str | os.PathLike[str] | None = None) -> Path:
     """The file of a model: by its name, by default of the default one; or the path itself of any other.
 
-    A name stands for the model, also where there is a file of that name; `./NAME` is the file.
+    A name stands for the model, also where there is a file of that name; `./NAME` is the file, and so is a `Path`.
 
     Raises:
-        ModelError: for what looks like a name and is none.
+        ModelError: for what looks like a name and is none, or is empty.
     """
     return _file(name_or_path, ".safetensors")
 
@@ -51,9 +51,11 @@ def _fingerprint(path: Path) -> bytes | None:
 
 
 def _file(name_or_path: str | os.PathLike[str] | None, suffix: str) -> Path:
-    name = os.fspath(name_or_path or MODELS[0])
-    if name in MODELS:
+    name = MODELS[0] if name_or_path is None else os.fspath(name_or_path)
+    if name in MODELS and not isinstance(name_or_path, Path):  # which has lost its "./"
         return FOLDER / (name + suffix)
+    if not name:
+        raise ModelError("A model has a name or a file, and this is empty.")
     path = Path(name)
     if path.name == name and not path.suffix and not path.exists():
         raise ModelError(

@@ -1,11 +1,13 @@
 """Streams: codes as soon as the sound allows, and sound as soon as the codes allow.
 
-A stream is an explicit object that remembers its own past; many of them share the networks of one codec. What a stream
-gives, put together, is what the codec gives for the whole, bit for bit, however it was cut.
+A stream is an explicit object that remembers its own past; many of them share the networks of one codec, in as many
+threads, but each takes one push at a time. What a stream gives, put together, is what the codec gives for the whole,
+bit for bit, however it was cut.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -54,7 +56,8 @@ class EncoderStream:
             UsageError: for another shape or type, or after `finish`.
         """
         _check_open(self._finished)
-        pieces = [self._converter.push(block) for block in audio.blocks(audio.as_numpy(waveform))]
+        blocks = [audio.finite(block, "The waveform") for block in audio.blocks(waveform)]  # or a part would be taken
+        pieces = [self._converter.push(block) for block in blocks]
         nothing = np.zeros((self._quantizers, 0), np.uint16)
         return np.concatenate([nothing, *(self._codes(piece, last=False) for piece in pieces)], axis=1)
 
@@ -95,7 +98,7 @@ class DecoderStream:
             assert spectral is not None
             announce(gated_layer)
             state = spectral.start(vector)
-            self._decode = lambda rows, last: spectral.push(state, rows, last)
+            self._decode = functools.partial(spectral.push, state)  # a copy of which has a state of its own
 
     def push(self, codes: np.ndarray | Tensor) -> np.ndarray:
         """The next codes (quantizers, frames) to the samples (n,), float32 at the model's rate, that they complete.

@@ -104,7 +104,7 @@ def test_a_file_under_a_prior_stays_under_it(run, wav: Path, voice: Path, tiny_p
     run("encode", wav, "under.codes", "--prior", tiny_prior)
     assert run("convert", "under.codes", "out.codes", "--to", voice).exit_code == 1  # whose prior is not at hand
     assert run("convert", "under.codes", "out.codes", "--to", voice, "--prior", tiny_prior).exit_code == 0
-    before, after = (Codes.load(name, coders=lambda _: prior) for name in ("under.codes", "out.codes"))
+    before, after = (Codes.load(name, coder=prior) for name in ("under.codes", "out.codes"))
     np.testing.assert_array_equal(before.numpy(), after.numpy())
     assert before.speaker != after.speaker
     assert Path("out.codes").read_bytes() == after.to_bytes(prior) != after.to_bytes()

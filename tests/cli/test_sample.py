@@ -107,8 +107,8 @@ def test_pipes_and_live_streams_under_a_prior(run, wav: Path, tmp_path: Path, ti
     run("encode", wav, "live.codes", "--live", "--prior", tiny_prior)
     live = (tmp_path / "live.codes").read_bytes()
     prior = Prior.load(tiny_prior)
-    codes = Codes.from_bytes(live, coders=lambda _: prior)
-    np.testing.assert_array_equal(codes.numpy(), Codes.from_bytes(piped.stdout_bytes, coders=lambda _: prior).numpy())
+    codes = Codes.from_bytes(live, coder=prior)
+    np.testing.assert_array_equal(codes.numpy(), Codes.from_bytes(piped.stdout_bytes, coder=prior).numpy())
     result = run("decode", "-", "a.wav", "--prior", tiny_prior, stdin=live)
     assert result.exit_code == 0, result.stderr
     assert len(read(tmp_path / "a.wav")) == 8000

@@ -157,7 +157,7 @@ def _read(path: Path, prior: str | None) -> tuple[Codes, Coder | None]:
         used.append(find(fingerprint, prior))
         return used[-1]
 
-    codes = Codes.load(path, coders=remembered)
+    codes = Codes.load(path, coder=remembered)
     return codes, used[-1] if used else None
 
 

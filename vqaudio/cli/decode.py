@@ -158,13 +158,13 @@ def _decoding(
         header = read_header(source)  # codes of another model may be many times as large as their file
         codec = _maker(header, codec, settings.get("decoder")) if any_model else codec
         codec.check_header(header)
-        codes, size = Codes.load(source, conceal=conceal, coders=coders), source.stat().st_size
+        codes, size = Codes.load(source, conceal=conceal, coder=coders), source.stat().st_size
     else:
         try:
             data = source.read()
         except OSError as error:
             raise FormatError(f"The input cannot be read: {reason(error)}.") from error
-        codes, size = Codes.from_bytes(data, conceal=conceal, name="The input", coders=coders), len(data)
+        codes, size = Codes.from_bytes(data, conceal=conceal, name="The input", coder=coders), len(data)
         codec = _maker(codes, codec, settings.get("decoder")) if any_model else codec
     parts, rate = codec.decode_parts(codes, **settings), codec.config.sample_rate
     return _Decoding(parts, rate, codes.samples, lambda: Tally(codes.seconds, size))

@@ -159,7 +159,7 @@ def measure_prior(codec: Codec, prior: Prior, *, seconds: float, repeat: int) ->
 
     def reading(seconds: float) -> Work:
         data = codes(seconds).to_bytes(prior)
-        return lambda: Codes.from_bytes(data, coders=lambda _: prior)
+        return lambda: Codes.from_bytes(data, coder=prior)
 
     threads = min(available_threads(), math.ceil(seconds / CODED_SECONDS))
     for part, stage in (("to bytes", writing), ("from bytes", reading)):

@@ -142,7 +142,7 @@ class Own:
         started = time.perf_counter()
         data = self._codec.encode(waveform, sample_rate).to_bytes(self.coder)
         encoded = time.perf_counter()
-        codes = Codes.from_bytes(data, coders=self._find)
+        codes = Codes.from_bytes(data, coder=self._find)
         decoded = np.asarray(self._codec.decode(codes, decoder=self.decoder))
         finished = time.perf_counter()
         if decoded.shape != (codes.samples,):

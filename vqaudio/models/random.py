@@ -7,14 +7,13 @@ stream, so that neither chunking nor the number of streams or threads changes a 
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vqaudio.errors import UsageError
+from vqaudio.errors import UsageError, whole
 
 ROUNDS = 10
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -62,10 +61,7 @@ def plain_seed(seed: SupportsIndex) -> int:
     Raises:
         UsageError: for one that is not whole, or not in [0, 2^64).
     """
-    try:
-        number = operator.index(seed)
-    except TypeError:
-        raise UsageError(f"A seed is a whole number, not {seed!r}.") from None
+    number = whole(seed, "A seed")
     if not 0 <= number < 1 << 64:
         raise UsageError(f"The seed {number} is not between 0 and 2^64 - 1.")
     return number
