@@ -2,9 +2,11 @@
 
 250 frames per second with 512 predictive codes, a speaker vector of eight bytes computed from the utterance, and a
 spectral decoder. Encoder, quantiser and conditioning first learn to tell the log-mel alone, which is cheap, then
-everything learns together; a WaveNet over four bands learns on the finished codes. Each batch is played at one of five
-speeds, for the sake of voices that the corpus does not have. A sitting that goes on from a trained model may weigh the
-rate of the codes as well (`--set codec.quantizer.rate_weight=0.005`); from the start that leaves too few codes in use.
+everything learns together; then the spectral decoder against discriminators, which wants a GPU (the shipped weights,
+trained on a CPU, went without: `--set stages.adversarial.steps=0`); at last a WaveNet over four bands learns on the
+finished codes. Each batch is played at one of five speeds, for the sake of voices that the corpus does not have. A
+sitting that goes on from a trained model may weigh the rate of the codes as well (`--set
+codec.quantizer.rate_weight=0.005`); from the start that leaves too few codes in use.
 
 Corpus: a manifest (CSV with the columns path, speaker and split) of read English speech: four and a half hours of
 LibriSpeech (CC BY 4.0) and speechocean762 (free for commercial and other use) trained the shipped weights.
