@@ -53,7 +53,19 @@ def test_a_torn_last_line_is_passed_over_wherever_it_is_torn(log: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", ["", "{", "[]", "7", '{"step": 1}', line(2, mel="high").strip(), line(2, "other").strip(), "\xff\0"]
+    "damage",
+    [
+        "",
+        "{",
+        "[]",
+        "7",
+        '{"step": 1}',
+        line(2, mel="high").strip(),
+        line(2, "other").strip(),
+        "\xff\0",
+        '{"step": 2, "stage": "codes", "kind": "train", "mel": 1' + "0" * 400 + "}",
+        line(2, time=math.nan).strip(),
+    ],
 )
 def test_a_damaged_line_is_named(log: Path, damage: str) -> None:
     log.write_text(line(1, mel=0.5) + damage + "\n" + line(3, mel=0.5), encoding="latin-1")
@@ -126,8 +138,9 @@ def test_curves_on_a_full_disk() -> None:
 
 def test_the_latest_of_a_kind() -> None:
     entries = [Entry(1, "a", "train", {}), Entry(2, "a", "validation", {}), Entry(3, "a", "train", {})]
-    assert latest(entries, "train") is entries[2] and latest(entries, "train", 2) is entries[0]
-    assert latest(entries, "validation", 1) is None
+    assert latest(entries, "train") is entries[2] and latest(entries, "train", entries[1]) is entries[0]
+    assert latest(entries, "validation", entries[0]) is None
+    assert latest(entries, "train", Entry(4, "b", "train", {})) is None
 
 
 def test_a_folder_without_a_run_or_with_nothing_logged(tmp_path: Path) -> None:

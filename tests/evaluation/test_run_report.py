@@ -66,7 +66,8 @@ def codec_run(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def reference() -> Reference:
-    values = [("codes", 90, "train", 0.9), ("codes", 190, "validation", 0.8), ("decoder", 260, "train", 0.7)]
+    values = [("codes", 90, "train", 0.9), ("decoder", 190, "train", 0.85), ("decoder", 190, "validation", 0.8)]
+    values.append(("decoder", 260, "train", 0.7))
     return Reference("another & run", [Entry(step, stage, kind, {"mel": mel}) for stage, step, kind, mel in values])
 
 
@@ -90,17 +91,19 @@ def test_the_numbers_are_the_latest_of_the_log(codec_run: Path) -> None:
     assert "&lt;mine&gt;" in html and "<mine>" not in html
 
 
-def test_a_reference_stands_beside_as_it_was_at_that_step(codec_run: Path, reference: Reference) -> None:
+def test_a_reference_stands_beside_as_it_was_at_that_step_of_the_stage(codec_run: Path, reference: Reference) -> None:
     html = render(read_run(codec_run), reference)
     found = table(html)
     assert found["figure"] == [
         "training step 250",
-        "reference step 90",
+        "reference step 190",
         "validation step 200",
         "reference step 190",
     ]
-    assert found["log-mel distance of the conditioning"] == ["0.4321", "0.9", "0.5555", "0.8"]
+    assert found["log-mel distance of the conditioning"] == ["0.4321", "0.85", "0.5555", "0.8"]
     assert "Grey is another &amp; run." in html
+    alone = table(render(read_run(codec_run), Reference("x", reference.entries[:1])))  # it was never in this stage
+    assert alone["figure"] == ["training step 250", "validation step 200"]
 
 
 def test_every_figure_has_a_panel_and_quantisers_share_one(codec_run: Path) -> None:
@@ -125,7 +128,7 @@ def test_curves_go_through_the_figures_and_break_between_stages(codec_run: Path,
     np.testing.assert_array_equal(own[0], [[50, 0.75], [100, 0.5], nan, [200, 0.4444], [250, 0.4321], nan])
     np.testing.assert_array_equal(own[1], [[100, 0.625], nan, [200, 0.5555], nan])
     grey = [points for colour, points in drawn if colour == "#9a9a9a"]
-    np.testing.assert_array_equal(grey[0], [[90, 0.9], nan, [260, 0.7], nan])
+    np.testing.assert_array_equal(grey[0], [[90, 0.9], nan, [190, 0.85], [260, 0.7], nan])
     np.testing.assert_array_equal(grey[1], [[190, 0.8], nan])
     np.testing.assert_array_equal(grey[2][:, 0], [100, 100])  # where the second stage begins
     assert [text.get_text() for text in axes.texts] == ["codes", "decoder"]

@@ -23,7 +23,7 @@ from vqaudio.training.samples import find_samples
 
 TRAIN, VALIDATION = "train", "validation"  # kinds of figures
 POINTS = 120  # that thin training curves have at most, about
-DIGITS = 4  # of a thin figure
+DIGITS = 6  # of a thin figure, as many as the log has
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def read_log(path: Path) -> list[Entry]:
     for number, line in enumerate([*lines, torn], 1):
         try:
             entry = _entry(line)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             if number > len(lines):
                 break
             raise VqaudioError(f"Line {number} of '{path}' is damaged: it is no entry of a log.") from error
@@ -166,10 +166,11 @@ def shipped_curves(recipe: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def latest(entries: Sequence[Entry], kind: str, step: int | None = None) -> Entry | None:
-    """The last entry of a kind, up to and with a step if one is given; None where there is none."""
+def latest(entries: Sequence[Entry], kind: str, until: Entry | None = None) -> Entry | None:
+    """The last entry of a kind; of those in the stage of an entry and up to its step, if one is given; None where there
+    is none."""
     known = (entry for entry in reversed(entries) if entry.kind == kind)
-    return next((entry for entry in known if step is None or entry.step <= step), None)
+    return next((e for e in known if until is None or (e.stage == until.stage and e.step <= until.step)), None)
 
 
 def _mean(entries: Sequence[Entry]) -> Entry:
@@ -184,13 +185,14 @@ def _mean(entries: Sequence[Entry]) -> Entry:
 
 
 def _entry(line: str) -> Entry:
-    """A line's entry; ValueError where it is none."""
+    """A line's entry; ValueError or OverflowError where it is none."""
     fields: Any = json.loads(line)
     match fields:
         case {"step": int(step), "stage": str(stage), "kind": "train" | "validation" as kind, **rest}:
             values = {str(name): float(value) for name, value in rest.items() if isinstance(value, int | float)}
-            if len(values) == len(rest):
-                return Entry(step, stage, kind, values, values.pop("time", None))
+            time = values.pop("time", None)
+            if len(values) == len(rest.keys() - {"time"}) and (time is None or math.isfinite(time)):
+                return Entry(step, stage, kind, values, time)
     raise ValueError(line)
 
 

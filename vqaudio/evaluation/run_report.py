@@ -83,13 +83,13 @@ def render(run: TrainingRun, reference: Reference | None) -> str:
 def columns(entries: Sequence[Entry], reference: Sequence[Entry]) -> list[tuple[str, Entry]]:
     """What the table of the latest figures shows: headings and entries.
 
-    They are the last of each kind and, behind each, those of the reference that were known at that step.
+    They are the last of each kind and, behind each, those of the reference that were known at that step of the stage.
     """
     found = []
     for kind, name in ((TRAIN, "training"), (VALIDATION, "validation")):
         if own := latest(entries, kind):
             found.append((name, own))
-            if other := latest(reference, kind, own.step):
+            if other := latest(reference, kind, own):
                 found.append(("reference", other))
     return found
 
