@@ -132,6 +132,7 @@ def test_use_of_the_codes_is_counted_over_all_files(directory: Path) -> None:
 def test_perplexity_of_a_histogram_by_hand() -> None:
     assert perplexity(np.array([5, 5, 5, 0])) == pytest.approx(3.0)
     assert perplexity(np.array([1, 3])) == pytest.approx(4 / 3**0.75)
+    assert perplexity(np.zeros(4, int)) == 1
 
 
 def test_undefined_values_are_left_out_of_the_mean_and_counted(directory: Path, fakes: ModuleType) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
 
+from vqaudio.errors import UsageError
 from vqaudio.evaluation import figures
 from vqaudio.evaluation.estimates import Estimate
 
@@ -16,6 +18,16 @@ def test_any_name_can_be_drawn(name: str) -> None:
     figure = Figure()
     figure.suptitle(figures.plain(name))
     figure.savefig(io.BytesIO(), format="png")
+
+
+def test_what_is_there_is_replaced_by_force_alone(tmp_path: Path) -> None:
+    target = tmp_path / "out.png"
+    target.write_text("precious")
+    with pytest.raises(UsageError, match="exists already"):
+        figures.write(target, Figure(), force=False)
+    assert target.read_text() == "precious"
+    figures.write(target, Figure(), force=True)
+    assert target.read_bytes().startswith(b"\x89PNG")
 
 
 def test_intervals_that_do_not_hold_the_mean_can_be_drawn() -> None:

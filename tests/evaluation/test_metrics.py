@@ -52,6 +52,11 @@ def speech() -> np.ndarray:
     return audio.read(path)[: 4 * RATE]
 
 
+def test_headings_tell_unit_and_direction() -> None:
+    assert metric("pesq").heading == "PESQ, MOS ↑" and metric("estoi").heading == "ESTOI ↑"
+    assert metric("voicing").heading == "voicing error, % ↓"
+
+
 @pytest.mark.parametrize("name", ["pesq", "estoi", "stoi", "mel"])
 def test_less_noise_on_syllables_is_better(name: str) -> None:
     waveform = syllables(3.0)

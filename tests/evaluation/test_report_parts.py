@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
-from vqaudio.evaluation import rate_quality, report_cases, report_tables
+from vqaudio.evaluation import figures, rate_quality, report_cases, report_tables
 from vqaudio.evaluation.distribution import distribution
 from vqaudio.evaluation.metrics import Metric, select
 from vqaudio.evaluation.results import Evaluation, Result, Utterance
@@ -177,10 +177,11 @@ def overlap(figure: Figure) -> float:
 
 
 def test_the_figure_is_written_as_png_and_svg(tmp_path: Path) -> None:
-    for kind, magic in (("png", b"\x89PNG"), ("svg", b"<?xml")):
-        rate_quality.draw(tmp_path / kind, kind, evaluation())
-        assert (tmp_path / kind).read_bytes().startswith(magic)
-    rate_quality.draw(tmp_path / "empty", "png", evaluation(()))  # nothing measured, nothing drawn, no error
+    for name, magic in (("out.png", b"\x89PNG"), ("out.SVG", b"<?xml")):
+        figures.write(tmp_path / name, rate_quality.draw(evaluation()), force=False)
+        assert (tmp_path / name).read_bytes().startswith(magic)
+    empty = rate_quality.draw(evaluation(()))  # nothing measured, nothing drawn, no error
+    figures.write(tmp_path / "empty.png", empty, force=False)
 
 
 def test_boxes_are_the_quartiles_of_the_files() -> None:

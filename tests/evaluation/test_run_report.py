@@ -18,7 +18,7 @@ from vqaudio.errors import VqaudioError
 from vqaudio.evaluation.log_mel import MELS
 from vqaudio.evaluation.run_figures import curves, panels
 from vqaudio.evaluation.run_log import Entry, read_log, read_run
-from vqaudio.evaluation.run_report import HEARD, Reference, choose, find_reference, render
+from vqaudio.evaluation.run_report import Reference, find_reference, render
 from vqaudio.training.recipe import PriorRecipe, load_recipe, override, to_json
 from vqaudio.training.samples import sample_path
 
@@ -149,12 +149,6 @@ def test_a_sample_that_cannot_be_read_says_so_in_its_place(codec_run: Path) -> N
     sample_path(codec_run, 100, "spectral").write_bytes(b"no sound")
     html = render(read_run(codec_run), None)
     assert "100-spectral.flac" in html and len(Elements(html).of("audio")) == 2
-
-
-def test_of_many_samples_some_are_heard() -> None:
-    assert choose([]) == [] and choose([7]) == [7] and choose([1, 2]) == [1, 2]
-    chosen = choose(list(range(100, 2100, 100)))
-    assert len(chosen) == HEARD and chosen[0] == 100 and chosen[-1] == 2000 and chosen == sorted(set(chosen))
 
 
 def test_a_finished_prior_without_samples(tmp_path: Path) -> None:

@@ -10,8 +10,7 @@ from rich.table import Table
 
 from vqaudio.evaluation.conversion import REFERENCE, SPOKEN, Conversion
 from vqaudio.evaluation.estimates import Estimate
-from vqaudio.evaluation.metrics import Metric
-from vqaudio.evaluation.results import Evaluation, Result
+from vqaudio.evaluation.results import Evaluation, Result, times_real_time
 
 LABEL_WIDTH, COLUMN_WIDTH = 30, 18  # characters
 
@@ -25,13 +24,13 @@ def show(evaluation: Evaluation, console: Console) -> None:
         ("bit rate, b/s", lambda result: f"{result.bit_rate:.0f}"),
         ("codes used", lambda result: ", ".join(map(str, result.used_codes))),
         ("perplexity of the codes", lambda result: ", ".join(f"{value:.0f}" for value in result.perplexities)),
-        ("encodes, times real time", lambda result: _speed(result.encode_speed)),
-        ("decodes, times real time", lambda result: _speed(result.decode_speed)),
+        ("encodes, times real time", lambda result: times_real_time(result.encode_speed)),
+        ("decodes, times real time", lambda result: times_real_time(result.decode_speed)),
     ]
-    means: list[Row] = [(_title(m), lambda result, m=m: _cell(result.estimate(m.name))) for m in metrics]  # type: ignore[misc]
+    means: list[Row] = [(m.heading, lambda result, m=m: _cell(result.estimate(m.name))) for m in metrics]  # type: ignore[misc]
     _print("means, ± half of the 95 % interval", evaluation.results, rows + means, console)
     differences: list[Row] = [
-        (_title(m), lambda result, m=m: _cell(result.less(subject, m.name), "+"))  # type: ignore[misc]
+        (m.heading, lambda result, m=m: _cell(result.less(subject, m.name), "+"))  # type: ignore[misc]
         for m in metrics
     ]
     _print(f"more than {subject.name} on the same files", evaluation.results[2:], differences, console)
@@ -45,7 +44,9 @@ def voices(conversion: Conversion) -> Table:
         f"{100 * share.high:.0f} %) are nearer to the target than to the source once converted"
     )
     metrics = conversion.metrics
-    table = Table("", "like target", "like source", *map(_title, metrics), title=title, title_justify="left")
+    table = Table(
+        "", "like target", "like source", *(metric.heading for metric in metrics), title=title, title_justify="left"
+    )
     for speech in (*SPOKEN, REFERENCE):
         cells = [_cell(conversion.likeness(speech, to)) for to in ("target", "source")]
         if speech in SPOKEN:
@@ -64,11 +65,6 @@ def _print(title: str, results: Sequence[Result], rows: Sequence[Row], console: 
         console.print(table)
 
 
-def _title(metric: Metric) -> str:
-    unit = f", {metric.unit}" if metric.unit else ""
-    return f"{metric.title}{unit} {'↑' if metric.higher_is_better else '↓'}"
-
-
 def _cell(estimate: Estimate, sign: str = "") -> str:
     """A mean with half of its interval, and how often it is undefined."""
     if math.isnan(estimate.mean):
@@ -76,7 +72,3 @@ def _cell(estimate: Estimate, sign: str = "") -> str:
     half = (estimate.high - estimate.low) / 2
     undefined = f", {estimate.undefined} undefined" if estimate.undefined else ""
     return f"{estimate.mean:{sign}.3f} ± {half:.3f}{undefined}"
-
-
-def _speed(times: float) -> str:
-    return "" if math.isnan(times) else f"{times:.1f}"

@@ -96,7 +96,7 @@ def evaluate(
     from vqaudio.evaluation.pairs import pairs as choose
     from vqaudio.evaluation.speech import items
     from vqaudio.evaluation.versions import versions
-    from vqaudio.files import check_target, replacing
+    from vqaudio.files import check_target
     from vqaudio.prior import coder_for
 
     for path in (target, figure, report):
@@ -142,13 +142,10 @@ def evaluate(
         }
         records.write(target, record, force)
     if figure is not None:
-        with replacing(figure, force) as temporary:
-            rate_quality.draw(temporary, figure.suffix[1:].lower(), result)
+        figures.write(figure, rate_quality.draw(result), force)
     if report is not None:
         sections = [_section(codec, own.decoder, converted)] if converted is not None else []
-        html = _page(result, [own, *others], speech, directory, notes, sections)
-        with replacing(report, force) as temporary:
-            temporary.write_text(html, encoding="utf-8", errors="replace")  # names of files need not be text
+        page.write(report, _page(result, [own, *others], speech, directory, notes, sections), force)
 
 
 def _convert(

@@ -77,7 +77,7 @@ def evaluate_prior(
     from vqaudio.evaluation.prior import count, encode
     from vqaudio.evaluation.speech import audio_files
     from vqaudio.evaluation.versions import versions
-    from vqaudio.files import check_target, replacing
+    from vqaudio.files import check_target
     from vqaudio.prior import for_codec, required
 
     for path in (target, figure):
@@ -122,8 +122,7 @@ def evaluate_prior(
         }
         records.write(target, record, force)
     if figure is not None:
-        with replacing(figure, force) as temporary:
-            prior_figure.draw(temporary, figure.suffix[1:].lower(), title, result)
+        figures.write(figure, prior_figure.draw(title, result), force)
 
 
 def _costs(title: str, result: Report) -> Table:

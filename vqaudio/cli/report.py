@@ -39,7 +39,7 @@ def report(
     """
     from vqaudio.errors import UsageError
     from vqaudio.evaluation import page, run_log, run_report
-    from vqaudio.files import check_target, replacing
+    from vqaudio.files import check_target
 
     if curves is not None and (output or against):
         raise UsageError("--curves makes no page, so it goes without --output and --against.")
@@ -52,7 +52,5 @@ def report(
         run_log.write_curves(target, run.entries, force, append)
     else:
         page.check()
-        html = run_report.render(run, run_report.find_reference(run, against))
-        with replacing(target, force) as temporary:
-            temporary.write_text(html, encoding="utf-8", errors="replace")  # names of files need not be text
+        page.write(target, run_report.render(run, run_report.find_reference(run, against)), force)
     click.echo(f"The {'curves are' if curves else 'page is'} in '{target}'.")

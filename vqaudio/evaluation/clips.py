@@ -1,8 +1,10 @@
-"""A piece of speech on a page: its spectrogram and its player."""
+"""A piece of speech on a page: its spectrogram and its player, and which of many pieces to have there."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,6 +15,8 @@ SECONDS = 10.0  # of a clip; longer speech is cut
 FLOOR = 1e-10  # power of a band, below which nothing is shown
 DECIBELS = 80.0  # that the colours span, down from the loudest point
 COLOURS = 64  # fewer would show, more only make the page larger
+
+Heard = TypeVar("Heard")
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,12 @@ class Clip:
     seconds: float
     spectrogram: str
     sound: str
+
+
+def evenly(found: Sequence[Heard], count: int) -> list[Heard]:
+    """At most so many of what could be heard: the first, the last, and some spread evenly between."""
+    count = min(count, len(found))
+    return [found[i * (len(found) - 1) // max(1, count - 1)] for i in range(count)]
 
 
 def clips(waveforms: dict[str, np.ndarray], sample_rate: int) -> list[Clip]:

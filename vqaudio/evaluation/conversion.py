@@ -22,7 +22,7 @@ from vqaudio.errors import AudioError, UsageError
 from vqaudio.evaluation.contenders import fitted
 from vqaudio.evaluation.estimates import Estimate
 from vqaudio.evaluation.metrics import Metric
-from vqaudio.evaluation.metrics.voice import voice_vector
+from vqaudio.evaluation.metrics.voice import cosine, voice_vector
 from vqaudio.evaluation.pairs import Pair
 from vqaudio.evaluation.registry import need
 from vqaudio.evaluation.speech import Item
@@ -251,7 +251,7 @@ class Bench:
             pair=pair,
             seconds=len(heard.original) / rate,
             likeness={
-                name: Likeness(_cosine(voice, target), _cosine(voice, source))
+                name: Likeness(cosine(voice, target), cosine(voice, source))
                 for name, waveform in heard._asdict().items()
                 for voice in (voice_vector(waveform, rate),)
             },
@@ -261,11 +261,6 @@ class Bench:
             },
             weights={m.name: m.weight(heard.original, rate, text=text) for m in self.metrics},
         )
-
-
-def _cosine(ours: np.ndarray | None, theirs: np.ndarray | None) -> float:
-    """Of two vectors of length 1; NaN without one of them."""
-    return math.nan if ours is None or theirs is None else float(ours @ theirs)
 
 
 def _named(item: Item, work: Callable[[], Result]) -> Result:

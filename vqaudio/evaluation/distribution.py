@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from vqaudio.evaluation import figures
 from vqaudio.evaluation.metrics import Metric
-from vqaudio.evaluation.rate_quality import GRID, TICK_SIZE, TITLE_SIZE, colours, title
+from vqaudio.evaluation.rate_quality import colours, title
 from vqaudio.evaluation.results import Evaluation
 
 if TYPE_CHECKING:
@@ -44,9 +44,5 @@ def distribution(evaluation: Evaluation, metric: Metric) -> Figure:
         )
     axes.set_yticks(range(len(measured)), [figures.plain(name) for name, *_ in measured])
     axes.invert_yaxis()
-    axes.set_title(title(metric), fontsize=TITLE_SIZE, loc="left")
-    axes.tick_params(labelsize=TICK_SIZE)
-    axes.grid(axis="x", color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    figures.dress(axes, title(metric), grid="x")
     return figure

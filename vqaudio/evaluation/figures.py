@@ -1,15 +1,25 @@
-"""What every figure has in common: the kinds of file that it is drawn into, and what draws it."""
+"""What figures have in common: the kinds of file that they are written to, and how their axes look."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from vqaudio.errors import UsageError
 from vqaudio.evaluation.estimates import Estimate
 from vqaudio.evaluation.registry import need
+from vqaudio.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FORMATS = (".png", ".svg")
+PANEL = (4.0, 3.0)  # inches
+TITLE_SIZE, TICK_SIZE = 9.5, 8.5  # points
+GRID = "#e3e3e3"
+SUBJECT = "#b3261e"  # colour of what a figure is about
+OTHERS = ("#0b5fa5", "#b35c00", "#00755e", "#7a3e9d", "#5c5c00", "#8c4a3c", "#3d5a80")  # of what stands beside it
 
 
 def check(path: Path) -> None:
@@ -21,6 +31,36 @@ def check(path: Path) -> None:
     if path.suffix.lower() not in FORMATS:
         raise UsageError(f"A figure is written as {' or '.join(FORMATS)}, not as '{path.name}'.")
     need("A figure", {"matplotlib.figure": "matplotlib"})
+
+
+def write(target: Path, figure: Figure, force: bool) -> None:
+    """Write a figure to a file, as the kind that its name says.
+
+    Raises:
+        UsageError: where it exists and `force` is not given.
+        VqaudioError: where it cannot be written.
+    """
+    with replacing(target, force) as temporary:
+        # with its present resolution: by default matplotlib takes the one that its first canvas saw
+        figure.savefig(temporary, format=target.suffix[1:].lower(), dpi=figure.dpi)
+
+
+def dress(axes: Any, title: str, grid: Literal["both", "x", "y"] = "both", pad: float | None = None) -> None:
+    """A title, `pad` points above the axes, small ticks, and a grid behind everything."""
+    axes.set_title(title, fontsize=TITLE_SIZE, loc="left", pad=pad)
+    axes.tick_params(labelsize=TICK_SIZE)
+    axes.grid(axis=grid, color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def plain_decades(axis: Any) -> None:
+    """Plain numbers on a logarithmic axis, at least one even on a short one."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter("{x:g}")
 
 
 def errors(estimates: Sequence[Estimate], scale: float = 1.0) -> list[list[float]]:

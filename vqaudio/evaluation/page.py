@@ -17,6 +17,7 @@ import numpy as np
 import soundfile
 
 from vqaudio.evaluation.registry import need
+from vqaudio.files import replacing
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -41,6 +42,17 @@ def render(template: str, **values: Any) -> Markup:
     from markupsafe import Markup
 
     return Markup(_environment().get_template(template).render(values))
+
+
+def write(target: Path, html: str, force: bool) -> None:
+    """Write a page to a file.
+
+    Raises:
+        UsageError: where it exists and `force` is not given.
+        VqaudioError: where it cannot be written.
+    """
+    with replacing(target, force) as temporary:
+        temporary.write_text(html, encoding="utf-8", errors="replace")  # names of files need not be text
 
 
 def svg(figure: Figure, name: str, description: str) -> Markup:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vqaudio.evaluation import figures
 from vqaudio.evaluation.context import BLOCK_SECONDS, Context
@@ -12,11 +11,14 @@ from vqaudio.evaluation.generated import Generated
 from vqaudio.evaluation.prior import Cost
 from vqaudio.evaluation.prior_report import Report
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 INCHES = (11.0, 7.5)
 
 
-def draw(path: Path, kind: str, title: str, report: Report) -> None:
-    """Draw a report into a file of a kind, "png" or "svg"."""
+def draw(title: str, report: Report) -> Figure:
+    """The four parts of a report, a panel each."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=INCHES, layout="constrained")
@@ -26,7 +28,7 @@ def draw(path: Path, kind: str, title: str, report: Report) -> None:
     _context(upper_right, report.context)
     _blocks(lower_left, report.context)
     _samples(lower_right, report.generated)
-    figure.savefig(path, format=kind)
+    return figure
 
 
 def _bits(axes: Any, costs: Sequence[Cost]) -> None:

@@ -6,29 +6,25 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vqaudio.evaluation import figures
 from vqaudio.evaluation.estimates import Estimate
+from vqaudio.evaluation.figures import OTHERS, PANEL, SUBJECT, TICK_SIZE
 from vqaudio.evaluation.metrics import Metric
 from vqaudio.evaluation.results import Evaluation, Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PANEL = (4.0, 3.0)  # inches
 COLUMNS = 3
 DPI = 150  # of a PNG
-SUBJECT, ORIGINAL = "#b3261e", "#5f5f5f"  # colours of the codec that it is about, and of the originals
-OTHERS = ("#0b5fa5", "#b35c00", "#00755e", "#7a3e9d", "#5c5c00", "#8c4a3c", "#3d5a80")  # of the families beside it
-GRID = "#e3e3e3"
+ORIGINAL = "#5f5f5f"  # colour of the originals
 MARGIN = 1.6  # the bit rates shown reach so many times further, so that labels have room
-TITLE_SIZE, TICK_SIZE, LABEL_SIZE = 9.5, 8.5, 8.5  # points
+LABEL_SIZE = 8.5  # points
 LABEL_DISTANCE, LINE = 7.0, 4.0  # points: from a codec's point to its label; what a line takes for itself
-TICKS = (1.0, 2.0, 5.0)  # of each decade
 NEAR = [(1, 0), (-1, 0), (0, 1), (0, -1), (0.8, 0.8), (0.8, -0.8), (-0.8, 0.8), (-0.8, -0.8)]
 PLACES = [*NEAR, *((right * 2, up * 2) for right, up in NEAR)]  # of a label around its point, the first as good as any
 OUTSIDE = 4  # how much worse it is to leave the panel than to cover something
@@ -46,12 +42,7 @@ class Point:
     is_subject: bool
 
 
-def draw(path: Path, kind: str, evaluation: Evaluation) -> None:
-    """Draw an evaluation into a file of a kind, "png" or "svg"."""
-    rate_quality(evaluation).savefig(path, format=kind, dpi=DPI)
-
-
-def rate_quality(evaluation: Evaluation) -> Figure:
+def draw(evaluation: Evaluation) -> Figure:
     """A panel for each metric: bit rate (log) against the mean with its 95 % interval, the original as a line."""
     from matplotlib.figure import Figure
 
@@ -64,6 +55,7 @@ def rate_quality(evaluation: Evaluation) -> Figure:
         axes.remove()
     labels = [_panel(axes, evaluation, metric) for axes, metric in zip(places, metrics, strict=False)]
     _place(figure, labels)
+    figure.set_dpi(DPI)  # afterwards: labels stand where they do in an SVG, whatever the PNG's resolution
     return figure
 
 
@@ -84,8 +76,7 @@ def shown(evaluation: Evaluation) -> list[Metric]:
 
 def title(metric: Metric) -> str:
     """A metric with its unit and direction, as figures call it."""
-    unit = f", {metric.unit}" if metric.unit else ""
-    return f"{metric.title}{unit} ({'higher' if metric.higher_is_better else 'lower'} is better)"
+    return f"{metric.label} ({'higher' if metric.higher_is_better else 'lower'} is better)"
 
 
 def colours(evaluation: Evaluation) -> list[str]:
@@ -172,21 +163,13 @@ def _label(axes: Any, point: Point) -> Any:
 
 
 def _dress(axes: Any, metric: Metric, rates: Sequence[float]) -> None:
-    """Title, bit rates in kb/s, and a grid behind everything."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
+    """Bit rates in kb/s, and what every panel has."""
+    figures.dress(axes, title(metric))
     axes.set_xscale("log")
     axes.set_xlim(min(rates) / MARGIN, max(rates) * MARGIN)
     axes.margins(y=0.15)
-    axes.xaxis.set_major_locator(LogLocator(subs=TICKS))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    figures.plain_decades(axes.xaxis)
     axes.set_xlabel("kb/s, headers included", fontsize=TICK_SIZE)
-    axes.set_title(title(metric), fontsize=TITLE_SIZE, loc="left")
-    axes.tick_params(labelsize=TICK_SIZE)
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _place(figure: Figure, panels: Sequence[Sequence[Any]]) -> None:

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 from vqaudio import audio
 from vqaudio.evaluation import page
-from vqaudio.evaluation.clips import Clip, clips
+from vqaudio.evaluation.clips import Clip, clips, evenly
 from vqaudio.evaluation.conversion import CONVERTED, REFERENCE, SPOKEN, Conversion, ConvertingCodec, Measured, sounds
 from vqaudio.evaluation.estimates import Estimate
-from vqaudio.evaluation.metrics import Metric
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -42,7 +41,11 @@ def render(conversion: Conversion, codec: ConvertingCodec, decoder: str | None, 
         "conversion.html",
         pairs=len(conversion.pairs),
         nearer=_percent(conversion.nearer()),
-        columns=[("similarity to target", "↑"), ("similarity to source", "↓"), *map(_column, conversion.metrics)],
+        columns=[
+            "similarity to target ↑",
+            "similarity to source ↓",
+            *(metric.heading for metric in conversion.metrics),
+        ],
         rows=[(speech, _row(conversion, speech)) for speech in (*SPOKEN, REFERENCE)],
         examples=[_example(measured, codec, decoder, advance) for measured in choose(conversion)],
         skipped=[sentence for _, sentence in conversion.skipped],
@@ -53,8 +56,7 @@ def choose(conversion: Conversion) -> list[Measured]:
     """The pairs to hear: spread evenly from the least like the target to the most."""
     ranked = [m for m in conversion.pairs if not math.isnan(m.likeness[CONVERTED].target)]
     ranked.sort(key=lambda m: m.likeness[CONVERTED].target)
-    count = min(HEARD, len(ranked))
-    return [ranked[i * (len(ranked) - 1) // max(1, count - 1)] for i in range(count)]
+    return evenly(ranked, HEARD)
 
 
 def _row(conversion: Conversion, speech: str) -> list[str]:
@@ -75,11 +77,6 @@ def _example(measured: Measured, codec: ConvertingCodec, decoder: str | None, ad
         likeness.source,
         clips(heard._asdict(), audio.SAMPLE_RATE),
     )
-
-
-def _column(metric: Metric) -> tuple[str, str]:
-    title = f"{metric.title}, {metric.unit}" if metric.unit else metric.title
-    return title, "↑" if metric.higher_is_better else "↓"
 
 
 def _cell(estimate: Estimate) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from vqaudio.evaluation.estimates import Estimate
 from vqaudio.evaluation.metrics import Metric
-from vqaudio.evaluation.results import Evaluation, Result
+from vqaudio.evaluation.results import Evaluation, Result, times_real_time
 
 MOST_DIGITS = 3  # after the decimal point
 
@@ -57,8 +57,8 @@ def means(evaluation: Evaluation) -> Table:
         columns.append(_column(metric))
         cells.append(_mean_cells(results, metric))
     columns += [("encodes", "times real time", "↑"), ("decodes", "times real time", "↑")]
-    cells.append([Cell(_speed(result.encode_speed)) for result in results])
-    cells.append([Cell(_speed(result.decode_speed)) for result in results])
+    cells.append([Cell(times_real_time(result.encode_speed)) for result in results])
+    cells.append([Cell(times_real_time(result.decode_speed)) for result in results])
     if any(result.histogram is not None for result in results):
         columns += [("codes used", "", ""), ("perplexity", "", "")]
         cells.append([Cell(_used(result)) for result in results])
@@ -114,7 +114,7 @@ def _verdict(estimate: Estimate, metric: Metric) -> str:
 
 
 def _column(metric: Metric) -> tuple[str, str, str]:
-    return metric.title, metric.unit, "↑" if metric.higher_is_better else "↓"
+    return metric.title, metric.unit, metric.arrow
 
 
 def _rows(evaluation: Evaluation, results: Sequence[Result], columns: Sequence[Sequence[Cell]]) -> list[Row]:
@@ -127,10 +127,6 @@ def _rows(evaluation: Evaluation, results: Sequence[Result], columns: Sequence[S
         )
         for index, result in enumerate(results)
     ]
-
-
-def _speed(times: float) -> str:
-    return "" if math.isnan(times) else f"{times:.1f}"
 
 
 def _used(result: Result) -> str:

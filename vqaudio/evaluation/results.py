@@ -171,9 +171,15 @@ class Evaluation:
 
 
 def perplexity(histogram: np.ndarray) -> float:
-    """exp of the entropy of a histogram (K,)."""
-    shares = histogram[histogram > 0] / histogram.sum()
-    return float(np.exp(-(shares * np.log(shares)).sum()))
+    """exp of the entropy of a histogram (K,); 1 of an empty one."""
+    from scipy.stats import entropy
+
+    return float(np.exp(entropy(histogram))) if histogram.any() else 1.0
+
+
+def times_real_time(speed: float) -> str:
+    """A speed as tables show it: empty where it took no time."""
+    return "" if math.isnan(speed) else f"{speed:.1f}"
 
 
 def add(results: Sequence[Result], utterances: Sequence[Utterance]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vqaudio.evaluation.rate_quality import GRID, OTHERS, PANEL, SUBJECT, TICK_SIZE, TITLE_SIZE
+from vqaudio.evaluation.figures import OTHERS, PANEL, SUBJECT, TICK_SIZE, dress
 from vqaudio.evaluation.run_log import TRAIN, VALIDATION, Entry, thin
 from vqaudio.training.recipe import Steps
 
@@ -102,12 +102,8 @@ def curves(panel: Panel, entries: Sequence[Entry], reference: Sequence[Entry], s
         _draw(axes, entries, name, colour, title(name))
     axes.set_xlim(0, last)
     _mark(axes, stages, last)
-    axes.set_title(panel.title, fontsize=TITLE_SIZE, loc="left", pad=18)
+    dress(axes, panel.title, pad=18)  # above the names of the stages
     axes.set_xlabel("steps", fontsize=TICK_SIZE)
-    axes.tick_params(labelsize=TICK_SIZE)
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
     if len(panel.figures) > 1:
         axes.legend(fontsize=TICK_SIZE, frameon=False)
     return figure

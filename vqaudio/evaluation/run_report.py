@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from vqaudio import audio
 from vqaudio.errors import AudioError, VqaudioError
 from vqaudio.evaluation import page, run_figures
-from vqaudio.evaluation.clips import Clip, clips
+from vqaudio.evaluation.clips import Clip, clips, evenly
 from vqaudio.evaluation.run_figures import CODES, PROGRESS, Panel, panels, title
 from vqaudio.evaluation.run_log import TRAIN, VALIDATION, Entry, TrainingRun, aligned, latest, read_log, shipped_curves
 from vqaudio.training.recipe import Recipe
@@ -105,12 +105,6 @@ def rows(entries: Sequence[Entry], reference: Sequence[Entry]) -> list[tuple[str
     ]
 
 
-def choose(steps: Sequence[int]) -> list[int]:
-    """The steps to hear: the first, the last, and some spread evenly between."""
-    count = min(HEARD, len(steps))
-    return [steps[i * (len(steps) - 1) // max(1, count - 1)] for i in range(count)]
-
-
 def _groups(run: TrainingRun, reference: Sequence[Entry]) -> Iterator[tuple[str, str, list[Markup]]]:
     """The sections with curves: name, heading, figures."""
     found = panels(run.entries)
@@ -135,7 +129,7 @@ def _svg(panel: Panel, run: TrainingRun, reference: Sequence[Entry]) -> Markup:
 def _samples(run: TrainingRun) -> list[Sample]:
     rate = run.plan.codec.sample_rate if isinstance(run.plan, Recipe) else audio.SAMPLE_RATE
     found = []
-    for step in choose(list(run.samples)):
+    for step in evenly(list(run.samples), HEARD):
         names = sorted(run.samples[step], key=lambda name: (name != "original", name))
         try:
             heard = clips({name: audio.read(run.samples[step][name], rate) for name in names}, rate)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from vqaudio.errors import AudioError, UsageError
 from vqaudio.files import files_below
 
 MANIFEST = "manifest.csv"
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,14 @@ def audio_files(directory: Path, limit: int | None = None) -> list[Path]:
     files = [path for path in files_below(directory) if path.suffix.lower() in audio.SUFFIXES]
     if not files:
         raise AudioError(f"There is no audio in the directory '{directory}'.")
-    if limit is not None and limit < len(files):
-        files = [files[i * len(files) // limit] for i in range(limit)]
-    return files
+    return few(files, limit)
+
+
+def few(found: list[Found], limit: int | None) -> list[Found]:
+    """Of what was found `limit`, spread evenly; all where there is no limit or it is as large."""
+    if limit is None or limit >= len(found):
+        return found
+    return [found[i * len(found) // limit] for i in range(limit)]
 
 
 def readable(paths: Sequence[Path], sample_rate: int, leave_out: Callable[[str], None]) -> Iterator[np.ndarray]:

@@ -17,6 +17,7 @@ import vqaudio
 from vqaudio import audio
 from vqaudio.cli import main
 from vqaudio.codec import Codec
+from vqaudio.evaluation import figures
 from vqaudio.evaluation.probes import codebook_figure
 from vqaudio.evaluation.probes.alignment import PHONES, UNKNOWN
 from vqaudio.evaluation.probes.codebook import excerpt, neighbours, probe, project
@@ -130,7 +131,8 @@ def test_the_figure_shows_phonemes_where_they_are_known(
     if with_phonemes:
         utterances = [dataclasses.replace(u, phones=np.arange(u.codes.shape[1]) // 4 % 40) for u in utterances]
     target = tmp_path / f"out.{suffix}"
-    codebook_figure.draw(target, suffix, "a title", probe(codec, utterances), excerpt(codec, utterances))
+    figure = codebook_figure.draw("a title", probe(codec, utterances), excerpt(codec, utterances))
+    figures.write(target, figure, force=False)
     if suffix == "png":
         assert image.imread(target).std() > 0.05
     else:

@@ -48,7 +48,7 @@ def codebook(
     from vqaudio.evaluation.probes import codebook as probe
     from vqaudio.evaluation.speech import items
     from vqaudio.evaluation.versions import versions
-    from vqaudio.files import check_target, replacing
+    from vqaudio.files import check_target
 
     for path in (target, figure):
         if path is not None:
@@ -80,9 +80,8 @@ def codebook(
         }
         records.write(target, record, force)
     if figure is not None:
-        with replacing(figure, force) as temporary:
-            excerpt = probe.excerpt(codec, speech.utterances)
-            codebook_figure.draw(temporary, figure.suffix[1:].lower(), title, result, excerpt)
+        excerpt = probe.excerpt(codec, speech.utterances)
+        figures.write(figure, codebook_figure.draw(title, result, excerpt), force)
 
 
 def _table(title: str, result: Codebook) -> Table:

@@ -58,7 +58,7 @@ def collapse(
     from vqaudio.evaluation.probes import collapse_figure
     from vqaudio.evaluation.speech import audio_files, readable
     from vqaudio.evaluation.versions import versions
-    from vqaudio.files import check_target, replacing
+    from vqaudio.files import check_target
 
     for path in (target, figure):
         if path is not None:
@@ -98,5 +98,4 @@ def collapse(
         }
         records.write(target, record, force)
     if figure is not None:
-        with replacing(figure, force) as temporary:
-            collapse_figure.draw(temporary, figure.suffix[1:].lower(), title, columns)
+        figures.write(figure, collapse_figure.draw(title, columns), force)

@@ -46,7 +46,7 @@ def phonemes(
     from vqaudio.evaluation.probes import phonemes as probe
     from vqaudio.evaluation.speech import items
     from vqaudio.evaluation.versions import versions
-    from vqaudio.files import check_target, replacing
+    from vqaudio.files import check_target
 
     for path in (target, figure):
         if path is not None:
@@ -90,5 +90,4 @@ def phonemes(
         }
         records.write(target, record, force)
     if figure is not None:
-        with replacing(figure, force) as temporary:
-            phonemes_figure.draw(temporary, figure.suffix[1:].lower(), title, result)
+        figures.write(figure, phonemes_figure.draw(title, result), force)

@@ -46,7 +46,7 @@ def speakers(
     from vqaudio.evaluation.probes.speaker_features import TITLES, listen
     from vqaudio.evaluation.speech import items
     from vqaudio.evaluation.versions import versions
-    from vqaudio.files import check_target, replacing
+    from vqaudio.files import check_target
 
     for path in (target, figure):
         if path is not None:
@@ -82,5 +82,4 @@ def speakers(
         }
         records.write(target, record, force)
     if figure is not None:
-        with replacing(figure, force) as temporary:
-            speakers_figure.draw(temporary, figure.suffix[1:].lower(), title, result)
+        figures.write(figure, speakers_figure.draw(title, result), force)

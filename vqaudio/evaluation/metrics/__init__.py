@@ -50,6 +50,21 @@ class Metric:
     judges_decoded_alone: bool = False
     words: Callable[[np.ndarray, int, str | None], float] | None = None
 
+    @property
+    def label(self) -> str:
+        """The title with the unit."""
+        return f"{self.title}, {self.unit}" if self.unit else self.title
+
+    @property
+    def arrow(self) -> str:
+        """Which way is better."""
+        return "↑" if self.higher_is_better else "↓"
+
+    @property
+    def heading(self) -> str:
+        """Of a column: title, unit and arrow."""
+        return f"{self.label} {self.arrow}"
+
     def __call__(self, reference: np.ndarray, decoded: np.ndarray, sample_rate: int, text: str | None = None) -> float:
         """The value for one utterance, (T,) and (T,) at `sample_rate` Hz; NaN where it is undefined.
 

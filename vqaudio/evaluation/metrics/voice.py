@@ -13,6 +13,11 @@ def speaker_similarity(reference: np.ndarray, decoded: np.ndarray, sample_rate: 
     """Cosine between the Resemblyzer voice vectors of both, prepared as the package does: raised to -30 dBFS where they
     are quieter, long silences cut out. Undefined where that leaves nothing."""
     ours, theirs = (voice_vector(waveform, sample_rate) for waveform in (reference, decoded))
+    return cosine(ours, theirs)
+
+
+def cosine(ours: np.ndarray | None, theirs: np.ndarray | None) -> float:
+    """Of two voice vectors; NaN without one of them."""
     return math.nan if ours is None or theirs is None else float(ours @ theirs)
 
 

@@ -5,14 +5,16 @@ each code is used, and the codes of some speech below its spectrogram.
 from __future__ import annotations
 
 from itertools import groupby
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vqaudio.evaluation import figures
 from vqaudio.evaluation.probes.alignment import CLASS_OF, CLASSES, PHONES, UNKNOWN
 from vqaudio.evaluation.probes.codebook import Codebook, Excerpt
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 INCHES = (13.0, 11.0)
 COLOURS = dict(  # told apart by everybody (Okabe and Ito 2008)
@@ -22,11 +24,11 @@ NO_PHONEME = "#777777"
 WINDOW_SECONDS, DECIBELS = 0.025, 70.0  # of the spectrogram
 
 
-def draw(path: Path, kind: str, title: str, result: Codebook, excerpt: Excerpt) -> None:
-    """Draw a result into a file of a kind, "png" or "svg"."""
+def draw(title: str, result: Codebook, excerpt: Excerpt) -> Figure:
+    """The panels of a codebook, that of phonemes where they are known, and those of an excerpt."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=INCHES, layout="constrained")
+    figure = Figure(figsize=INCHES, dpi=110, layout="constrained")
     figure.suptitle(figures.plain(title))
     by_phoneme = result.counts is not None
     upper = ["usage", "phonemes"] if by_phoneme else ["usage", "rank"]
@@ -41,7 +43,7 @@ def draw(path: Path, kind: str, title: str, result: Codebook, excerpt: Excerpt) 
     _rank(axes["rank"], result)
     _spectrogram(axes["spectrogram"], excerpt)
     _codes(axes["codes"], result, excerpt)
-    figure.savefig(path, format=kind, dpi=110)
+    return figure
 
 
 def _plane(axes: Any, title: str) -> None:
@@ -65,7 +67,7 @@ def _by_usage(axes: Any, result: Codebook) -> None:
         axes.scatter(x[~used], y[~used], s=size, facecolors="none", edgecolors=NO_PHONEME, label="not used")
         axes.legend(loc="best", fontsize=8)
     bar = axes.figure.colorbar(points, ax=axes, label="% of the frames", shrink=0.8)
-    _plain_decades(bar.ax.yaxis)
+    figures.plain_decades(bar.ax.yaxis)
 
 
 def _by_phoneme(axes: Any, result: Codebook) -> None:
@@ -98,17 +100,8 @@ def _rank(axes: Any, result: Codebook) -> None:
     axes.set_title("how often each code is used", fontsize=10)
     axes.set_xlabel("codes, the most frequent first")
     axes.set_ylabel("% of the frames")
-    _plain_decades(axes.yaxis)
+    figures.plain_decades(axes.yaxis)
     axes.legend(fontsize=8)
-
-
-def _plain_decades(axis: Any) -> None:
-    """Plain numbers on a logarithmic axis, at least one even on a short one."""
-    from matplotlib.ticker import LogLocator, NullLocator
-
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter("{x:g}")
 
 
 def _spectrogram(axes: Any, excerpt: Excerpt) -> None:

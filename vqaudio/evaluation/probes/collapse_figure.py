@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vqaudio.evaluation import figures
 from vqaudio.evaluation.probes.collapse import Collapse
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 INCHES = (11.0, 4.5)
 WRONG = {"shuffled_in_time": "shuffled in time", "other_utterance": "another utterance's", "zero": "none"}
 
 
-def draw(path: Path, kind: str, title: str, columns: Sequence[Collapse]) -> None:
-    """Draw the models' columns into a file of a kind, "png" or "svg"."""
+def draw(title: str, columns: Sequence[Collapse]) -> Figure:
+    """Bars for every model's column; those of the likelihood where one has it."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=INCHES, layout="constrained")
@@ -24,7 +26,7 @@ def draw(path: Path, kind: str, title: str, columns: Sequence[Collapse]) -> None
     if listening:
         _losses(axes[0], listening)
     _rates(axes[-1], columns)
-    figure.savefig(path, format=kind)
+    return figure
 
 
 def _losses(axes: Any, columns: Sequence[Collapse]) -> None:

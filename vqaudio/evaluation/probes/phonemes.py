@@ -18,7 +18,7 @@ from vqaudio.evaluation.estimates import Estimate
 from vqaudio.evaluation.probes.alignment import PHONES, SILENCE, UNKNOWN
 from vqaudio.evaluation.probes.labelled import Labelled
 from vqaudio.evaluation.registry import need
-from vqaudio.evaluation.speech import Item
+from vqaudio.evaluation.speech import Item, few
 
 PACKAGES = {"pocketsphinx": "pocketsphinx", "librosa": "librosa", "sklearn": "scikit-learn"}  # by module
 COEFFICIENTS = 13  # of the cepstrum
@@ -97,8 +97,7 @@ def transcribed(items: Sequence[Item], limit: int | None = None) -> list[Item]:
     said = [item for item in items if item.text is not None]
     if not said:
         raise UsageError("Phonemes are found by transcripts, and no manifest.csv tells any of these files.")
-    if limit is not None and limit < len(said):
-        said = [said[i * len(said) // limit] for i in range(limit)]
+    said = few(said, limit)
     _check_speakers({item.speaker for item in said})
     return said
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,21 +10,24 @@ from vqaudio.evaluation import figures
 from vqaudio.evaluation.probes.alignment import PHONES
 from vqaudio.evaluation.probes.phonemes import Phonemes
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 INCHES = (12.0, 7.0)
 COLOURS = ("#0072B2", "#E69F00")  # told apart by everybody (Okabe and Ito 2008)
 
 
-def draw(path: Path, kind: str, title: str, result: Phonemes) -> None:
-    """Draw a result into a file of a kind, "png" or "svg"."""
+def draw(title: str, result: Phonemes) -> Figure:
+    """A panel of what the codes stand for, and one of how often that is right."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=INCHES, layout="constrained")
+    figure = Figure(figsize=INCHES, dpi=120, layout="constrained")
     figure.suptitle(figures.plain(title))
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
     image = _matrix(left, result.counts)
     figure.colorbar(image, ax=left, label="share of the code's frames", shrink=0.6)
     _bars(right, result)
-    figure.savefig(path, format=kind, dpi=120)
+    return figure
 
 
 def _matrix(axes: Any, counts: np.ndarray) -> Any:

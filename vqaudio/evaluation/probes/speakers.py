@@ -150,27 +150,22 @@ def deal(speakers: Sequence[str]) -> np.ndarray:
 
 def _shares(name: str, utterances: Sequence[Utterance], folds: np.ndarray) -> list[float]:
     """Of each utterance, the share of excerpts whose speaker is named by a classifier fitted to the other folds."""
-    shares = np.zeros(len(utterances))
-    for fold in np.unique(folds):
-        heard = [utterance for utterance, own in zip(utterances, folds, strict=True) if own != fold]
-        classifier = _fitted(
-            np.concatenate([utterance.features[name] for utterance in heard]).astype(np.float64),
-            np.repeat([utterance.speaker for utterance in heard], [utterance.excerpts for utterance in heard]),
-        )
-        for i in np.flatnonzero(folds == fold).tolist():
-            guesses = classifier.predict(utterances[i].features[name].astype(np.float64))
-            shares[i] = (guesses == utterances[i].speaker).mean()
-    return shares.tolist()
+    from sklearn.model_selection import PredefinedSplit, cross_val_predict
+
+    owner = np.repeat(np.arange(len(utterances)), [utterance.excerpts for utterance in utterances])
+    inputs = np.concatenate([utterance.features[name] for utterance in utterances]).astype(np.float64)
+    names = np.array([utterance.speaker for utterance in utterances])[owner]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The number of unique classes")  # many speakers of few excerpts
+        guesses = cross_val_predict(_classifier(), inputs, names, cv=PredefinedSplit(folds[owner]))
+    return (np.bincount(owner, guesses == names) / np.bincount(owner)).tolist()
 
 
-def _fitted(inputs: np.ndarray, names: np.ndarray) -> Any:
-    """Logistic regression on standardised features (N, F) to names (N,). Its regularisation is the library's own for
-    all kinds of features, so that nothing is tuned on what is tested."""
+def _classifier() -> Any:
+    """Logistic regression on standardised features. Its regularisation is the library's own for all kinds of features,
+    so that nothing is tuned on what is tested."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=2000))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The number of unique classes")  # many speakers of few excerpts
-        return classifier.fit(inputs, names)
+    return make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=2000))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vqaudio.evaluation import figures
 from vqaudio.evaluation.probes.speaker_features import REFERENCES, TITLES
 from vqaudio.evaluation.probes.speakers import Report
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 INCHES = (8.0, 4.2)
 CODED, REFERENCE = "#3a6ea5", "#b8b8b8"
 
 
-def draw(path: Path, kind: str, title: str, report: Report) -> None:
-    """Draw a report into a file of a kind, "png" or "svg"."""
+def draw(title: str, report: Report) -> Figure:
+    """A bar for each kind of feature, with its interval, and a line at chance."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
@@ -41,4 +44,4 @@ def draw(path: Path, kind: str, title: str, report: Report) -> None:
     handles = [Patch(color=REFERENCE), Patch(color=CODED), chance]
     labels = ["before coding", "after coding", f"chance, {100 * report.chance:.1f} %"]
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    figure.savefig(path, format=kind)
+    return figure
