@@ -52,7 +52,7 @@ def codec_run(tmp_path: Path) -> Path:
     lines += [entry(100, "codes", mel=0.5, times_real_time=12.0, **codes), entry(100, "codes", "validation", mel=0.625)]
     lines += [
         entry(200, "decoder", mel=0.4444, spectral=2.25),
-        entry(200, "decoder", "validation", mel=0.5555, bound=7.0),
+        entry(200, "decoder", "validation", mel=0.5555, odd_one=7.0),
     ]
     lines += [entry(250, "decoder", mel=0.4321, spectral=2.125)]
     write_log(folder / "log.jsonl", lines)
@@ -85,7 +85,7 @@ def test_the_numbers_are_the_latest_of_the_log(codec_run: Path) -> None:
         "figure": ["training step 250", "validation step 200"],
         "log-mel distance of the conditioning": ["0.4321", "0.5555"],
         "spectral loss of the decoder": ["2.125", "-"],
-        "bound": ["-", "7"],
+        "odd one": ["-", "7"],
     }
     assert "at step 250 of 300" in html and "<em>decoder</em>" in html
     assert "&lt;mine&gt;" in html and "<mine>" not in html
@@ -114,7 +114,7 @@ def test_every_figure_has_a_panel_and_quantisers_share_one(codec_run: Path) -> N
         "perplexity": ["perplexity_0", "perplexity_1"],
         "used_codes": ["used_codes_0", "used_codes_1"],
         "times_real_time": ["times_real_time"],
-        "bound": ["bound"],
+        "odd_one": ["odd_one"],
     }  # a codebook loss that is zero throughout says nothing
 
 
@@ -127,7 +127,7 @@ def test_curves_go_through_the_figures_and_break_between_stages(codec_run: Path,
     nan = [np.nan, np.nan]
     np.testing.assert_array_equal(own[0], [[50, 0.75], [100, 0.5], nan, [200, 0.4444], [250, 0.4321], nan])
     np.testing.assert_array_equal(own[1], [[100, 0.625], nan, [200, 0.5555], nan])
-    grey = [points for colour, points in drawn if colour == "#9a9a9a"]
+    grey = [points for colour, points in drawn if colour == "#757575"]
     np.testing.assert_array_equal(grey[0], [[90, 0.9], nan, [190, 0.85], [260, 0.7], nan])
     np.testing.assert_array_equal(grey[1], [[190, 0.8], nan])
     np.testing.assert_array_equal(grey[2][:, 0], [100, 100])  # where the second stage begins

@@ -69,6 +69,6 @@ def _cell(estimate: Estimate, sign: str = "") -> str:
     """A mean with half of its interval, and how often it is undefined."""
     if math.isnan(estimate.mean):
         return "-"
-    half = (estimate.high - estimate.low) / 2
+    half = f" ± {(estimate.high - estimate.low) / 2:.3f}" if estimate.count > 1 else ""  # one says nothing of others
     undefined = f", {estimate.undefined} undefined" if estimate.undefined else ""
-    return f"{estimate.mean:{sign}.3f} ± {half:.3f}{undefined}"
+    return f"{estimate.mean:{sign}.3f}{half}{undefined}"

@@ -42,7 +42,7 @@ def distribution(evaluation: Evaluation, metric: Metric) -> Figure:
             capprops={"color": colour},
             flierprops={"marker": ".", "markersize": 4, "markerfacecolor": colour, "markeredgecolor": colour},
         )
-    axes.set_yticks(range(len(measured)), [figures.plain(name) for name, *_ in measured])
+    axes.set_yticks(range(len(measured)), [figures.label(name) for name, *_ in measured])
     axes.invert_yaxis()
     figures.dress(axes, title(metric), grid="x")
     return figure

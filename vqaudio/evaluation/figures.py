@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 FORMATS = (".png", ".svg")
 PANEL = (4.0, 3.0)  # inches
 TITLE_SIZE, TICK_SIZE = 9.5, 8.5  # points
+LONGEST_LABEL = 24  # characters
 GRID = "#e3e3e3"
 SUBJECT = "#b3261e"  # colour of what a figure is about
 OTHERS = ("#0b5fa5", "#b35c00", "#00755e", "#7a3e9d", "#5c5c00", "#8c4a3c", "#3d5a80")  # of what stands beside it
@@ -71,6 +72,11 @@ def errors(estimates: Sequence[Estimate], scale: float = 1.0) -> list[list[float
     below = [scale * max(0.0, e.mean - e.low) for e in estimates]
     above = [scale * max(0.0, e.high - e.mean) for e in estimates]
     return [below, above]
+
+
+def label(name: str) -> str:
+    """The name of a codec or a prior, as `plain` has it; of a long one, of a file say, the end."""
+    return plain(name if len(name) <= LONGEST_LABEL else f"…{name[1 - LONGEST_LABEL :]}")
 
 
 def plain(text: str) -> str:

@@ -123,15 +123,9 @@ def _panel(axes: Any, evaluation: Evaluation, metric: Metric) -> list[Any]:
 def _line(axes: Any, height: float) -> None:
     """The original, which has no bit rate to compare."""
     axes.axhline(height, color=ORIGINAL, linestyle="--", linewidth=1)
-    axes.annotate(
-        "original",
-        (0.01, height),
-        xycoords=("axes fraction", "data"),
-        xytext=(0, 2),
-        textcoords="offset points",
-        fontsize=LABEL_SIZE,
-        color=ORIGINAL,
-    )
+    end = (0, height)
+    where = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+    axes.annotate("original", end, xytext=(0, 0), fontsize=LABEL_SIZE, color=ORIGINAL, **where)
 
 
 def _point(axes: Any, point: Point) -> None:
@@ -151,7 +145,7 @@ def _point(axes: Any, point: Point) -> None:
 
 def _label(axes: Any, point: Point) -> Any:
     return axes.annotate(
-        figures.plain(point.name),
+        figures.label(point.name),
         (point.rate, point.estimate.mean),
         textcoords="offset points",
         xytext=(0, 0),
@@ -182,16 +176,17 @@ def _place(figure: Figure, panels: Sequence[Sequence[Any]]) -> None:
     for labels in panels:
         axes = labels[0].axes
         taken = [box for line in _lines(axes) for box in _along(line, LINE * scale)]
-        taken += [text.get_window_extent(renderer).extents for text in axes.texts if text not in labels]
         frame = axes.get_window_extent(renderer).extents
         for label in labels:
             size, point = label.get_window_extent(renderer).size, axes.transData.transform(label.xy)
             boxes = [_box(point, place, size, LABEL_DISTANCE * scale) for place in PLACES]
             obstacles = np.array(taken)
             costs = [_shared(b, obstacles).sum() - OUTSIDE * _shared(b, frame[None]).sum() for b in boxes]
-            best = int(np.argmin(costs))
+            best = int(np.argmin(np.round(costs)))  # of places that are as good the first, whatever rounding says
             _move(label, PLACES[best])
             taken.append(boxes[best])
+        for original in (text for text in axes.texts if text not in labels):
+            _move_along(original, np.array(taken), renderer)
 
 
 def _lines(axes: Any) -> list[np.ndarray]:
@@ -217,6 +212,22 @@ def _shared(box: np.ndarray, others: np.ndarray) -> np.ndarray:
     """The areas (n,) that a box (4,) shares with others (n, 4)."""
     sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
     return np.prod(np.maximum(sides, 0), axis=1)
+
+
+def _move_along(original: Any, taken: np.ndarray, renderer: Any) -> None:
+    """Give the label of the original the end and the side of its line where it covers least."""
+
+    def move(right: int, up: int) -> None:
+        original.xy = (right, original.xy[1])
+        original.set_position((3 - 6 * right, 2 * up))
+        original.set_horizontalalignment("right" if right else "left")
+        original.set_verticalalignment("bottom" if up > 0 else "top")
+
+    def cost(place: tuple[int, int]) -> float:
+        move(*place)
+        return float(_shared(original.get_window_extent(renderer).extents, taken).sum())
+
+    move(*min(itertools.product((0, 1), (1, -1)), key=cost))
 
 
 def _move(label: Any, place: tuple[float, float]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from vqaudio.audio import SAMPLE_RATE
 from vqaudio.evaluation import page, rate_quality, report_cases, report_tables
 from vqaudio.evaluation.clips import DECIBELS, SECONDS
 from vqaudio.evaluation.contenders import Contender
@@ -84,6 +85,7 @@ def render(
         cases=report_cases.cases(evaluation, contenders, items, advance),
         clip_seconds=SECONDS,
         decibels=DECIBELS,
+        sample_rate=SAMPLE_RATE,
         sections=sections,
     )
     return str(html)

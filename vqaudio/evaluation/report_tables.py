@@ -100,15 +100,16 @@ def _cells(estimates: Sequence[Estimate], mark: Callable[[Estimate], str], sign:
 
 def _cell(estimate: Estimate, places: int, sign: str, mark: str) -> Cell:
     undefined = f", undefined for {estimate.undefined}" if estimate.undefined else ""
-    hint = f"{estimate.count} files{undefined}"
+    hint = f"{estimate.count} file{'' if estimate.count == 1 else 's'}{undefined}"
     if not estimate.count:
         return Cell("-", hint=hint)
     low, high = f"{estimate.low:{sign}.{places}f}", f"{estimate.high:{sign}.{places}f}"
-    return Cell(f"{estimate.mean:{sign}.{places}f}", f"{low} … {high}", hint, mark)
+    interval = f"{low} … {high}" if estimate.count > 1 else ""  # one file says nothing of others
+    return Cell(f"{estimate.mean:{sign}.{places}f}", interval, hint, mark)
 
 
 def _verdict(estimate: Estimate, metric: Metric) -> str:
-    if not (estimate.low > 0 or estimate.high < 0):
+    if estimate.count < 2 or not (estimate.low > 0 or estimate.high < 0):
         return ""
     return "better" if (estimate.mean > 0) == metric.higher_is_better else "worse"
 

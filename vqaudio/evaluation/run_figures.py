@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vqaudio.evaluation.figures import OTHERS, PANEL, SUBJECT, TICK_SIZE, dress
+from vqaudio.evaluation.figures import OTHERS, PANEL, SUBJECT, TICK_SIZE, dress, plain
 from vqaudio.evaluation.run_log import TRAIN, VALIDATION, Entry, thin
 from vqaudio.training.recipe import Steps
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 TITLES = {  # of what is known, in the order of the page; what is not comes after, under its name
     "total": "total loss, weighted",
     "bits": "bits per code",
+    "bits_uniform": "under the uniform prior",
     "mel": "log-mel distance of the conditioning",
     "spectral": "spectral loss of the decoder",
     "spectral_log_mel": "of it, log-mel",
@@ -27,6 +28,7 @@ TITLES = {  # of what is known, in the order of the page; what is not comes afte
     "intelligibility": "what ESTOI misses, of 1",
     "pitch": "pitch of the decoder, nats and octaves",
     "wavenet": "WaveNet, nats per sample",
+    "wavenet_shuffled": "with shuffled codes",
     "wavenet_bits": "WaveNet, bits per sample",
     "adversarial": "adversarial loss",
     "feature": "feature matching",
@@ -34,6 +36,8 @@ TITLES = {  # of what is known, in the order of the page; what is not comes afte
     "commitment": "commitment loss",
     "codebook": "codebook loss",
     "kl": "KL divergence",
+    "uniform_kl": "KL from the uniform prior, nats per sample",
+    "bound": "likelihood and KL, nats per sample",
     "perplexity": "perplexity of the codes",
     "used_codes": "codes in use",
     "times_real_time": "speed, times real time",
@@ -44,7 +48,8 @@ CODES = ("perplexity", "used_codes")
 PROGRESS = ("times_real_time", "gradient_norm", "skipped_steps")  # of the work itself, neither loss nor codes
 COMPANIONS = {"wavenet_shuffled": "wavenet", "bits_uniform": "bits"}  # drawn in the panel of another figure
 COLOURS = (SUBJECT, *OTHERS)
-REFERENCE = "#9a9a9a"
+REFERENCE = "#757575"
+LINES = ("-", "--")  # by turns, for those who cannot tell the colours apart
 STAGE_SIZE = 7.0  # points
 POINTS = 400  # of a curve at most, about; more would only make the page larger
 AHEAD = 1.25  # how far the steps go beyond those of the run, to see where the reference goes
@@ -92,38 +97,47 @@ def curves(panel: Panel, entries: Sequence[Entry], reference: Sequence[Entry], s
         stages: of the run.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter, MaxNLocator
 
     figure = Figure(figsize=PANEL, layout="constrained")
     axes = figure.subplots()
-    last = max(entry.step for entry in entries) * (AHEAD if reference else 1.02)
+    last = max(1, *(entry.step for entry in entries)) * (AHEAD if reference else 1.02)
     behind = [entry for entry in reference if entry.step <= last]
-    for name, colour in zip(panel.figures, itertools.cycle(COLOURS), strict=False):
-        _draw(axes, behind, name, REFERENCE)
-        _draw(axes, entries, name, colour, title(name))
+    for name, colour, line in zip(panel.figures, itertools.cycle(COLOURS), itertools.cycle(LINES), strict=False):
+        _draw(axes, behind, name, REFERENCE, line)
+        _draw(axes, entries, name, colour, line)
+        own = title(name).removeprefix(f"{panel.title}, ")
+        axes.plot([], [], color=colour, linestyle=line, label=plain(own))  # for the legend, once for both kinds
+    if panel.name == "gradient_norm":
+        axes.set_yscale("log")
     axes.set_xlim(0, last)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     _mark(axes, stages, last)
-    dress(axes, panel.title, pad=18)  # above the names of the stages
+    dress(axes, plain(panel.title), pad=18)  # above the names of the stages
     axes.set_xlabel("steps", fontsize=TICK_SIZE)
     if len(panel.figures) > 1:
-        axes.legend(fontsize=TICK_SIZE, frameon=False)
+        figure.legend(loc="outside lower center", ncols=2, fontsize=TICK_SIZE, frameon=False)
     return figure
 
 
-def _draw(axes: Any, entries: Sequence[Entry], name: str, colour: str, label: str = "") -> None:
-    """The curves of one figure, broken between stages, whose losses need not compare."""
-    known = [entry for entry in thin(entries, POINTS) if name in entry.values]
-    for kind, style in ((TRAIN, {"alpha": 0.5, "linewidth": 1}), (VALIDATION, {"marker": ".", "linewidth": 1.4})):
+def _draw(axes: Any, entries: Sequence[Entry], name: str, colour: str, line: str) -> None:
+    """The curves of one figure, broken where it is not known and between stages, whose losses need not compare."""
+    known = thin(entries, POINTS)
+    for kind, style in ((TRAIN, {"alpha": 0.7, "linewidth": 0.9}), (VALIDATION, {"linewidth": 1.4})):
         of_kind = [entry for entry in known if entry.kind == kind]
-        steps, values = [], []
+        steps: list[float] = []
+        values: list[float] = []
         for _, stage in itertools.groupby(of_kind, key=lambda entry: entry.stage):
             for entry in stage:
                 steps.append(float(entry.step))
-                values.append(entry.values[name])
+                values.append(entry.values.get(name, math.nan))
             steps.append(math.nan)
             values.append(math.nan)
-        axes.plot(steps, values, color=colour, **style)
-    if label:
-        axes.plot([], [], color=colour, label=label)  # for the legend, once for both kinds
+        around = [values[max(0, i - 1) : i] + values[i + 1 : i + 2] for i in range(len(values))]
+        # a point that no line leads to or from would not be seen without a dot
+        dots = [i for i, near in enumerate(around) if kind == VALIDATION or all(map(math.isnan, near))]
+        axes.plot(steps, values, color=colour, linestyle=line, marker=".", markevery=dots, **style)
 
 
 def _mark(axes: Any, stages: Sequence[Steps], last: float) -> None:
@@ -135,7 +149,7 @@ def _mark(axes: Any, stages: Sequence[Steps], last: float) -> None:
                 axes.axvline(start, color=REFERENCE, linestyle=":", linewidth=1)
             if min(stage.steps, last - start) > NARROW * last:
                 height = 1.01 + 0.05 * (index % 2)  # by turns, for names that are wider than their stages
-                axes.text(start, height, stage.name, transform=axes.get_xaxis_transform(), fontsize=STAGE_SIZE)
+                axes.text(start, height, plain(stage.name), transform=axes.get_xaxis_transform(), fontsize=STAGE_SIZE)
         start += stage.steps
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from vqaudio import audio
 from vqaudio.errors import AudioError, VqaudioError
 from vqaudio.evaluation import page, run_figures
-from vqaudio.evaluation.clips import Clip, clips, evenly
+from vqaudio.evaluation.clips import DECIBELS, SECONDS, Clip, clips, evenly
 from vqaudio.evaluation.run_figures import CODES, PROGRESS, Panel, panels, title
 from vqaudio.evaluation.run_log import TRAIN, VALIDATION, Entry, TrainingRun, aligned, latest, read_log, shipped_curves
 from vqaudio.training.recipe import Recipe
@@ -63,6 +63,7 @@ class Sample:
 def render(run: TrainingRun, reference: Reference | None) -> str:
     """The page, which opens without a network."""
     beside = reference.entries if reference else []
+    rate = run.plan.codec.sample_rate if isinstance(run.plan, Recipe) else audio.SAMPLE_RATE
     return str(
         page.render(
             "run.html",
@@ -75,7 +76,10 @@ def render(run: TrainingRun, reference: Reference | None) -> str:
             rows=rows(run.entries, beside),
             groups=[(name, heading, svgs) for name, heading, svgs in _groups(run, beside) if svgs],
             stages=[stage for stage in run.plan.stages if stage.steps],
-            samples=_samples(run),
+            samples=_samples(run, rate),
+            clip_seconds=SECONDS,
+            decibels=DECIBELS,
+            sample_rate=rate,
         )
     )
 
@@ -126,14 +130,15 @@ def _svg(panel: Panel, run: TrainingRun, reference: Sequence[Entry]) -> Markup:
     return page.svg(figure, f"curve-{panel.name}", f"{panel.title} over steps. {said}.")
 
 
-def _samples(run: TrainingRun) -> list[Sample]:
-    rate = run.plan.codec.sample_rate if isinstance(run.plan, Recipe) else audio.SAMPLE_RATE
-    found = []
-    for step in evenly(list(run.samples), HEARD):
+def _samples(run: TrainingRun, rate: int) -> list[Sample]:
+    """The latest first; an original that stands there already is left out."""
+    found, originals = [], set[str]()
+    for step in reversed(evenly(list(run.samples), HEARD)):
         names = sorted(run.samples[step], key=lambda name: (name != "original", name))
         try:
             heard = clips({name: audio.read(run.samples[step][name], rate) for name in names}, rate)
-            found.append(Sample(step, heard))
+            found.append(Sample(step, [clip for clip in heard if clip.sound not in originals]))
+            originals.update(clip.sound for clip in heard if clip.name == "original")
         except AudioError as error:
             found.append(Sample(step, [], str(error)))
     return found
