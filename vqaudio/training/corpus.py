@@ -5,7 +5,6 @@ Every run on the same files and rate shares one pack. Where the crops lie is dra
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import logging
 import lzma
@@ -22,10 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqaudio import audio
+from vqaudio import audio, manifest
 from vqaudio.errors import AudioError, TrainingError
 from vqaudio.extras import torchaudio
-from vqaudio.files import TEMPORARY, files_below, reason, replacing
+from vqaudio.files import TEMPORARY, files_below, replacing
 from vqaudio.runtime.cpu import available_threads
 from vqaudio.training import packs
 from vqaudio.training.index import Draw, Index, validation_places
@@ -110,34 +109,15 @@ def _public(dataset: str, root: Path, corpus: Path, download: bool, **options: s
 
 
 def _from_manifest(path: Path, split: str) -> list[Source]:
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            needed = {"path", "speaker"} | ({"split"} if split else set())
-            if missing := sorted(needed - set(rows.fieldnames or ())):
-                raise TrainingError(f"The manifest '{path}' has no column '{missing[0]}'.")
-            found = []
-            for row in rows:
-                if "\0" in f"{row['path']}":
-                    raise ValueError("no path has this")
-                if not (row["path"] and row["speaker"]):
-                    raise TrainingError(f"Line {rows.line_num} of the manifest '{path}' lacks a path or a speaker.")
-                if not split or row["split"] == split:
-                    found.append(Source(path.parent / row["path"], row["speaker"]))
-            return found
-    except OSError as error:
-        raise TrainingError(f"The manifest '{path}' cannot be read: {reason(error)}.") from error
-    except (ValueError, csv.Error) as error:
-        raise TrainingError(f"The manifest '{path}' is not a CSV file in UTF-8.") from error
+    rows = manifest.read(path, "speaker", *(["split"] if split else []), error=TrainingError)
+    return [Source(file, row["speaker"]) for file, row in rows if not split or row["split"] == split]
 
 
 def _from_folder(root: Path) -> list[Source]:
     if not root.is_dir():
         raise TrainingError(f"The corpus folder '{root}' is not there.")
     return [
-        Source(path, path.parent.relative_to(root).as_posix())
-        for path in files_below(root)
-        if path.suffix.lower() in audio.SUFFIXES
+        Source(path, manifest.folder(path, root)) for path in files_below(root) if path.suffix.lower() in audio.SUFFIXES
     ]
 
 
