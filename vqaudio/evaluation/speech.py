@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,15 @@ class Item:
     path: Path
     speaker: str
     text: str | None
+
+
+@contextlib.contextmanager
+def naming(item: Item) -> Iterator[None]:
+    """Work on what was read of a file, of which an AudioError then names the file."""
+    try:
+        yield
+    except AudioError as error:
+        raise AudioError(f"'{item.path}': {error}") from error
 
 
 def audio_files(directory: Path, limit: int | None = None) -> list[Path]:
