@@ -25,7 +25,7 @@ from vqaudio import audio, manifest
 from vqaudio.errors import AudioError, TrainingError
 from vqaudio.extras import torchaudio
 from vqaudio.files import TEMPORARY, files_below, replacing
-from vqaudio.runtime.cpu import available_threads
+from vqaudio.runtime.cpu import available_threads, side_by_side
 from vqaudio.training import packs
 from vqaudio.training.index import Draw, Index, validation_places
 from vqaudio.training.recipe import CorpusConfig
@@ -161,7 +161,7 @@ def pack(config: CorpusConfig, sample_rate: int, directory: str | Path | None = 
     def make(folder: Path) -> None:
         kept, lengths = [], []
         with replacing(folder / "samples.int16", force=True, error=TrainingError) as path, open(path, "wb") as file:
-            read = packs.in_order(lambda source: _read(source, sample_rate), found, available_threads())
+            read = side_by_side(lambda source: _read(source, sample_rate), found, available_threads())
             watched = packs.watched(read, "Packing the corpus", len(found), quiet)
             for source, samples in zip(found, watched, strict=True):
                 if samples is not None:
