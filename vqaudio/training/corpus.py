@@ -257,14 +257,10 @@ def _read(source: Source, sample_rate: int) -> np.ndarray | None:
     """The samples (T,) int16 of an utterance; None where it cannot be read, which is told."""
     try:
         with audio.reading(source.path, sample_rate) as recording:
-            return np.concatenate([_integers(part) for part in recording])
+            return np.concatenate([audio.integers(part) for part in recording])
     except AudioError as error:
         log.warning("Left out of the corpus: %s", error)
         return None
-
-
-def _integers(samples: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(samples * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype("<i2")
 
 
 def _key(found: list[Source], sample_rate: int) -> str:
