@@ -18,12 +18,13 @@ from vqaudio.models.config import (
     CodecConfig,
     ConditioningConfig,
     EncoderConfig,
+    Part,
     QuantizerConfig,
     SpeakerConfig,
     SpectralConfig,
     WaveNetConfig,
 )
-from vqaudio.training.recipe import CorpusConfig, LossWeights, OptimizerConfig, Part, Recipe, Stage
+from vqaudio.training.recipe import CorpusConfig, LossWeights, OptimizerConfig, Recipe, Stage
 
 CODES: tuple[Part, ...] = ("encoder", "quantizer", "speaker", "conditioning")
 

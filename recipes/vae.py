@@ -18,8 +18,8 @@ Corpus: the manifest of the recipe `speech16k`.
     vqaudio probe collapse /data/test --model runs/vae_codes/model.safetensors --vae runs/vae/model.safetensors
 """
 
-from vqaudio.models.config import CodecConfig, ConditioningConfig, EncoderConfig, QuantizerConfig, WaveNetConfig
-from vqaudio.training.recipe import CorpusConfig, LossWeights, OptimizerConfig, Part, Recipe, Stage
+from vqaudio.models.config import CodecConfig, ConditioningConfig, EncoderConfig, Part, QuantizerConfig, WaveNetConfig
+from vqaudio.training.recipe import CorpusConfig, LossWeights, OptimizerConfig, Recipe, Stage
 
 LATENTS: tuple[Part, ...] = ("encoder", "quantizer", "conditioning")
 

@@ -16,7 +16,7 @@ from safetensors.torch import save
 
 import vqaudio
 from vqaudio.errors import ModelError, UsageError
-from vqaudio.models.config import Alphabet, CodecConfig, PriorConfig, to_dict
+from vqaudio.models.config import Alphabet, CodecConfig, PriorConfig
 from vqaudio.models.vqvae import VQVAE
 from vqaudio.weights import (
     FORMAT,
@@ -114,7 +114,7 @@ def test_safetensors_that_are_not_ours(tmp_path, metadata):
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float8_e4m3fn])
 def test_numbers_of_a_kind_that_is_never_written(model, tmp_path, kind):
     path = tmp_path / "other.safetensors"
-    metadata = {"format": FORMAT, "config": json.dumps(to_dict(model.config))}
+    metadata = {"format": FORMAT, "config": json.dumps(dataclasses.asdict(model.config))}
     path.write_bytes(save({"a": torch.zeros(2, dtype=kind)}, metadata))
     with pytest.raises(ModelError, match="damaged"):
         load_model(path)
@@ -191,9 +191,13 @@ class TestPrior:
             None,
             {"format": "vqaudio prior 2"},
             {"format": PRIOR_FORMAT},
-            {"format": PRIOR_FORMAT, "config": json.dumps(to_dict(PRIOR))},
-            {"format": PRIOR_FORMAT, "config": json.dumps(to_dict(PRIOR)), "alphabet": "{}"},
-            {"format": PRIOR_FORMAT, "config": '{"channels": "many"}', "alphabet": json.dumps(to_dict(ALPHABET))},
+            {"format": PRIOR_FORMAT, "config": json.dumps(dataclasses.asdict(PRIOR))},
+            {"format": PRIOR_FORMAT, "config": json.dumps(dataclasses.asdict(PRIOR)), "alphabet": "{}"},
+            {
+                "format": PRIOR_FORMAT,
+                "config": '{"channels": "many"}',
+                "alphabet": json.dumps(dataclasses.asdict(ALPHABET)),
+            },
         ],
     )
     def test_safetensors_that_are_not_ours(self, tmp_path, metadata):

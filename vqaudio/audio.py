@@ -316,6 +316,11 @@ def _send(stream: BinaryIO, chunks: Iterator[np.ndarray], header: bytes = b"") -
         raise AudioError(f"The audio output cannot be written: {reason(error)}.") from error
 
 
+def integers(samples: np.ndarray) -> np.ndarray:
+    """Floats of any shape, clipped to [-1, 1], as 16-bit little-endian integers."""
+    return np.clip(np.rint(samples.astype(np.float64) * 32768), -32768, 32767).astype("<i2")
+
+
 def _integers(parts: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
     """The parts of a waveform as int16 samples, in chunks of which none is empty."""
     empty = True
@@ -325,7 +330,7 @@ def _integers(parts: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
             raise UsageError(f"A waveform to be written is floats (T,), not {array.dtype} {array.shape}.")
         for start in range(0, len(array), _CHUNK):
             chunk = finite(array[start : start + _CHUNK], "The waveform to be written")
-            yield np.clip(np.rint(chunk.astype(np.float64) * 32768), -32768, 32767).astype("<i2")
+            yield integers(chunk)
             empty = False
     if empty:
         raise AudioError("The waveform to be written holds no samples.")

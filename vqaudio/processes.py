@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from types import FrameType
+from typing import Any
+
+from vqaudio.errors import VqaudioError
 
 
 @contextlib.contextmanager
@@ -27,10 +31,33 @@ def handling(handler: Callable[[int, FrameType | None], None], *numbers: signal.
             signal.signal(number, handled)
 
 
-def follow() -> None:
-    """In a process of a pool: leave Ctrl-C to the process that started it, and end when that has ended."""
+@contextlib.contextmanager
+def pool(jobs: int, start: Callable[..., None], *arguments: Any) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
+    """Processes that work for this one and end with the body, at once where that does not come to its end.
+
+    Args:
+        jobs: how many.
+        start: is called with the arguments as each begins; all must be picklable.
+
+    Raises:
+        VqaudioError: where a process ends unexpectedly.
+    """
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(jobs, context, _begin, (start, *arguments)) as workers:
+        try:
+            yield workers
+        except BrokenProcessPool as error:
+            raise VqaudioError("A process ended unexpectedly, perhaps for want of memory; try fewer --jobs.") from error
+        except BaseException:  # Ctrl-C, what would fail with every piece, or nobody wants the rest
+            _stop(workers)
+            raise
+
+
+def _begin(start: Callable[..., None], *arguments: Any) -> None:
+    """Leave Ctrl-C to the process that started this one, and end when that has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    start(*arguments)
 
 
 def _end_with_parent() -> None:
@@ -56,9 +83,8 @@ def _unwind(*_: object) -> None:
     raise SystemExit
 
 
-def stop(pool: ProcessPoolExecutor) -> None:
-    """End a pool whose work is not wanted any more, after an error or Ctrl-C."""
-    processes = list((pool._processes or {}).values())  # which a pool that is shut down does not know any more
-    pool.shutdown(wait=False, cancel_futures=True)
+def _stop(workers: concurrent.futures.ProcessPoolExecutor) -> None:
+    processes = list((workers._processes or {}).values())  # which a pool that is shut down does not know any more
+    workers.shutdown(wait=False, cancel_futures=True)
     for process in processes:
         process.terminate()

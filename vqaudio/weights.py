@@ -5,6 +5,7 @@ and the model card. No pickle.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -19,7 +20,7 @@ from safetensors.numpy import save
 
 from vqaudio.errors import ModelError
 from vqaudio.files import reason, replacing
-from vqaudio.models.config import Alphabet, CodecConfig, PriorConfig, from_dict, to_dict
+from vqaudio.models.config import Alphabet, CodecConfig, PriorConfig, from_dict
 from vqaudio.models.constants import MOVING_AVERAGES
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def save_model(
         UsageError: where the file exists and `force` is not given.
         ModelError: where it cannot be written.
     """
-    metadata = {"format": form, "config": json.dumps(to_dict(config)), "card": card}
+    metadata = {"format": form, "config": json.dumps(dataclasses.asdict(config)), "card": card}
     kept = {name: _half(weights) for name, weights in state.items() if not name.endswith(MOVING_AVERAGES)}
     _write(path, kept, metadata, force)
 
@@ -105,7 +106,7 @@ def save_prior(
         UsageError: where the file exists and `force` is not given.
         ModelError: where it cannot be written.
     """
-    described = {"config": json.dumps(to_dict(config)), "alphabet": json.dumps(to_dict(alphabet))}
+    described = {"config": json.dumps(dataclasses.asdict(config)), "alphabet": json.dumps(dataclasses.asdict(alphabet))}
     arrays = {name: _array(weights) for name, weights in state.items()}
     kept = {name: _half(array) if _is_floating(array) else array for name, array in arrays.items()}
     _write(path, kept, {"format": PRIOR_FORMAT, **described, "card": card}, force)
@@ -140,7 +141,7 @@ def fingerprint(config: CodecConfig, state: Mapping[str, Tensor | NDArray[np.flo
     Decoders do not count: codes stay decodable when a better decoder has been trained on them. How these parts were
     trained counts as far as their configuration says it (decay, dropout), so that decoders are trained under the same.
     """
-    settings = {part: to_dict(getattr(config, part)) for part in MEANING}
+    settings = {part: dataclasses.asdict(getattr(config, part)) for part in MEANING}
     del settings["quantizer"]["paths"]  # which codes are chosen, and not what they mean
     for choice in ("predictive", "rate_weight"):
         if not settings["quantizer"][choice]:
@@ -151,7 +152,7 @@ def fingerprint(config: CodecConfig, state: Mapping[str, Tensor | NDArray[np.flo
 
 def whole_fingerprint(config: CodecConfig, state: Mapping[str, Tensor | NDArray[np.float32]]) -> bytes:
     """Four bytes as `fingerprint` gives them, but of everything, decoders too: what a model sounds like."""
-    return _digest(to_dict(config), state)
+    return _digest(dataclasses.asdict(config), state)
 
 
 def _digest(settings: Any, state: Mapping[str, Tensor | NDArray[np.float32]]) -> bytes:

@@ -10,13 +10,16 @@ import importlib.util
 import json
 import math
 import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 
 import vqaudio
 from vqaudio import audio
+from vqaudio.codec import Codec
 from vqaudio.codes import Codes
 from vqaudio.errors import AudioError, UsageError
 from vqaudio.evaluation import conversion, records
@@ -98,6 +101,10 @@ def pitches(waveform: np.ndarray, sample_rate: int) -> np.ndarray | None:
     return vector / np.linalg.norm(vector) if vector.any() else None
 
 
+def evaluate(kind: type[Converter], chosen: list[Pair], metrics: tuple[Metric, ...] = ()) -> Conversion:
+    return conversion.evaluate(cast(Callable[[], Codec], kind), chosen, metrics)
+
+
 @pytest.fixture
 def heard(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conversion, "voice_vector", pitches)
@@ -117,7 +124,7 @@ def speakers(tmp_path_factory: pytest.TempPathFactory) -> list[Item]:
 
 
 def test_a_perfect_converter(heard: None, speakers: list[Item]) -> None:
-    result = conversion.evaluate(Perfect, pairs(speakers, 6))
+    result = evaluate(Perfect, pairs(speakers, 6))
     assert len(result.pairs) == 6
     assert result.nearer().mean == 1.0
     assert (result.nearer(DECODED).mean, result.nearer(ORIGINAL).mean) == (0.0, 0.0)
@@ -129,14 +136,14 @@ def test_a_perfect_converter(heard: None, speakers: list[Item]) -> None:
 
 
 def test_one_that_does_nothing(heard: None, speakers: list[Item]) -> None:
-    result = conversion.evaluate(Converter, pairs(speakers, 6))
+    result = evaluate(Converter, pairs(speakers, 6))
     assert result.nearer().mean == 0.0
     assert (result.change("target").mean, result.change("source").mean) == (0.0, 0.0)
     assert all(m.likeness[CONVERTED] == m.likeness[DECODED] for m in result.pairs)
 
 
 def test_one_that_goes_halfway(heard: None, speakers: list[Item]) -> None:
-    result = conversion.evaluate(Halfway, pairs(speakers, 6))
+    result = evaluate(Halfway, pairs(speakers, 6))
     assert result.nearer().mean == 0.0
     assert result.likeness(CONVERTED, "target").mean == pytest.approx(1 / math.sqrt(5), abs=0.03)
     assert result.likeness(CONVERTED, "source").mean == pytest.approx(2 / math.sqrt(5), abs=0.03)
@@ -144,7 +151,7 @@ def test_one_that_goes_halfway(heard: None, speakers: list[Item]) -> None:
 
 def test_metrics_of_speech_alone_and_of_words_are_measured_and_no_others(heard: None, speakers: list[Item]) -> None:
     chosen = pairs(speakers, 6)
-    result = conversion.evaluate(Perfect, chosen, (ENERGY, CLOSENESS, WORDS))
+    result = evaluate(Perfect, chosen, (ENERGY, CLOSENESS, WORDS))
     assert [metric.name for metric in result.metrics] == ["energy", "wer"]
     for m, pair in zip(result.pairs, chosen, strict=True):
         letters = len(pair.source.text or "")
@@ -162,7 +169,7 @@ def test_metrics_of_speech_alone_and_of_words_are_measured_and_no_others(heard: 
 
 
 def test_the_record_is_strict_json_with_every_pair(heard: None, speakers: list[Item]) -> None:
-    result = conversion.evaluate(Perfect, pairs(speakers, 3), (ENERGY,))
+    result = evaluate(Perfect, pairs(speakers, 3), (ENERGY,))
     record = json.loads(records.dumps(result.to_dict()))
     assert record["pairs"] == 3
     assert record["nearer_to_target"]["converted"] == vars(result.nearer())
@@ -195,7 +202,7 @@ def test_silence_has_no_voice(heard: None, speakers: list[Item], tmp_path: Path)
     pair = pairs(speakers, 1)[0]
     silent = Item(tmp_path / "silent.wav", pair.source.speaker, None)
     chosen = [Pair(silent, pair.reference, pair.source_evidence, pair.target_evidence), pair]
-    result = conversion.evaluate(Converter, chosen)
+    result = evaluate(Converter, chosen)
     assert (result.nearer().count, result.nearer().undefined) == (1, 1)
 
 
@@ -205,12 +212,12 @@ def test_a_bad_file_is_named_and_the_rest_goes_on(heard: None, speakers: list[It
     good = pairs(speakers, 1)[0]
     for role in ("source", "reference", "source_evidence", "target_evidence"):
         roles = {**vars(good), role: bad}
-        result = conversion.evaluate(Perfect, [Pair(**roles), good])
+        result = evaluate(Perfect, [Pair(**roles), good])
         assert [m.pair for m in result.pairs] == [good]
         assert "bad.wav" in result.skipped[0][1]
         assert "bad.wav" in result.to_dict()["skipped"][0]["reason"]
         with pytest.raises(AudioError, match=r"None of the 1 pairs.*bad\.wav"):
-            conversion.evaluate(Perfect, [Pair(**roles)])
+            evaluate(Perfect, [Pair(**roles)])
 
 
 def test_a_reference_that_the_codec_refuses_is_named(
@@ -251,7 +258,7 @@ def test_real_voices_are_told_apart(speech: Path) -> None:
     """The real judge on real speech: converted perfectly, everybody is nearer to the target."""
     spoken = [item for item in items(speech / "eval" / "librispeech") if item.speaker in ("ls1688", "ls1998")]
     chosen = pairs(spoken, 2)
-    perfect, lazy = (conversion.evaluate(kind, chosen) for kind in (Perfect, Converter))
+    perfect, lazy = (evaluate(kind, chosen) for kind in (Perfect, Converter))
     assert perfect.nearer().mean == 1.0 and lazy.nearer().mean == 0.0
     m = perfect.pairs[0]
     source, evidence = (audio.read(item.path) for item in (m.pair.source, m.pair.source_evidence))

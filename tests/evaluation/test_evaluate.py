@@ -8,12 +8,14 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import cast
 
 import numpy as np
 import pytest
 import scipy.signal
 
 from vqaudio import audio
+from vqaudio.codec import Codec
 from vqaudio.codes import Codes
 from vqaudio.errors import AudioError, UsageError, VqaudioError
 from vqaudio.evaluation import evaluate as harness
@@ -40,8 +42,8 @@ ENERGY = Metric("energy", "energy", "", True, "numpy", "numpy", energy)
 SHORT = Metric("short", "short", "", True, "numpy", "numpy", undefined_for_long)
 
 
-def own(load: Callable[[], object], name: str = "fake") -> Own:
-    return Own(name, name, load)  # type: ignore[arg-type]
+def own(load: Callable[[], object], name: str = "fake", decoder: str | None = None) -> Own:
+    return Own(name, name, cast(Callable[[], Codec], load), decoder)
 
 
 def measure(load: Callable[[], object], directory: Path, metrics: tuple[Metric, ...] = (), jobs: int = 1) -> Evaluation:
@@ -180,7 +182,7 @@ def test_an_error_that_is_not_a_file_s_fault_ends_the_evaluation(directory: Path
             raise UsageError(f"The model has no {decoder} decoder.")
 
     with pytest.raises(UsageError, match="no horn decoder"):
-        harness.evaluate([Own("fake", "fake", Refusing, "horn")], items(directory), ())
+        harness.evaluate([own(Refusing, decoder="horn")], items(directory), ())
 
 
 def test_the_record_is_strict_json_with_every_file(directory: Path, fakes: ModuleType) -> None:

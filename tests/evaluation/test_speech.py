@@ -87,14 +87,15 @@ def test_a_manifest_above_names_files_relative_to_itself(corpus: Path) -> None:
         {"path": "./eval/../eval/bob/1.wav", "speaker": "", "text": "Größe"},
         {"path": str(corpus / "eval" / "bob" / "2.WAV"), "speaker": "Robert", "text": ""},
     )
-    expected = UNTOLD | {
+    bob = {"bob/1.wav": ("bob", "Größe"), "bob/2.WAV": ("Robert", None)}
+    assert told(items(corpus / "eval")) == UNTOLD | {"ann/1.wav": ("Ann", 'Say "ah", Ann.')} | bob
+    assert told(items(corpus / "eval" / "bob")) == bob | {"bob/1.wav": (".", "Größe")}
+    assert told(items(corpus)) == {
         "ann/1.wav": ("Ann", 'Say "ah", Ann.'),
-        "bob/1.wav": ("bob", "Größe"),
+        "ann/2.flac": ("eval/ann", None),
+        "bob/1.wav": ("eval/bob", "Größe"),
         "bob/2.WAV": ("Robert", None),
     }
-    assert told(items(corpus)) == expected
-    assert told(items(corpus / "eval")) == expected
-    assert told(items(corpus / "eval" / "bob")) == {n: t for n, t in expected.items() if n.startswith("bob")}
 
 
 def test_a_directory_may_be_named_relative_to_where_one_is(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +116,7 @@ def test_the_nearest_manifest_alone_counts(corpus: Path) -> None:
 def test_a_manifest_that_is_named_counts_instead_of_the_nearest(corpus: Path, tmp_path: Path) -> None:
     write(corpus / "manifest.csv", {"path": "eval/ann/1.wav", "speaker": "nearest"})
     other = write(tmp_path / "lists" / "mine.csv", {"path": "../corpus/eval/bob/1.wav", "speaker": "named"})
-    assert told(items(corpus, manifest=other)) == UNTOLD | {"bob/1.wav": ("named", None)}
+    assert told(items(corpus / "eval", manifest=other)) == UNTOLD | {"bob/1.wav": ("named", None)}
 
 
 def test_symbolic_links_lead_to_the_same_files(corpus: Path, tmp_path: Path) -> None:
@@ -128,36 +129,33 @@ def test_symbolic_links_lead_to_the_same_files(corpus: Path, tmp_path: Path) -> 
     picked = tmp_path / "picked"
     picked.mkdir()
     (picked / "a.wav").symlink_to(corpus / "eval" / "ann" / "1.wav")
-    assert items(picked) == [Item(picked / "a.wav", "picked", None)]  # no manifest lies above it
+    assert items(picked) == [Item(picked / "a.wav", ".", None)]  # no manifest lies above it
     assert items(picked, manifest=corpus / "manifest.csv") == [Item(picked / "a.wav", "Ann", "ah")]
 
 
-def test_a_manifest_may_be_a_link_whose_paths_start_where_it_really_lies(corpus: Path, tmp_path: Path) -> None:
-    write(tmp_path / "kept" / "manifest.csv", {"path": "../corpus/eval/ann/1.wav", "speaker": "Ann"})
+def test_a_manifest_may_be_a_link_whose_paths_start_where_it_is_found(corpus: Path, tmp_path: Path) -> None:
+    write(tmp_path / "kept" / "manifest.csv", {"path": "eval/ann/1.wav", "speaker": "Ann"})
     (corpus / "manifest.csv").symlink_to(tmp_path / "kept" / "manifest.csv")
     assert told(items(corpus))["ann/1.wav"] == ("Ann", None)
 
 
 def test_columns_may_be_missing_or_in_any_order(corpus: Path) -> None:
     write(corpus / "manifest.csv", {"seconds": "1", "text": "ah", "path": "eval/ann/1.wav"})
-    assert told(items(corpus))["ann/1.wav"] == ("ann", "ah")
+    assert told(items(corpus / "eval"))["ann/1.wav"] == ("ann", "ah")
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "",
         "path,speaker\n",
         "path,speaker\nother/1.wav,nobody\n",
         "path\neval/ann/1.wav,too,many\n",
-        "speaker,path\nnobody\n",
-        "speaker,path\nnobody,\n",
     ],
-    ids=["empty", "header only", "other files", "long rows", "short rows", "no path"],
+    ids=["header only", "other files", "long rows"],
 )
 def test_a_manifest_that_tells_nothing_is_harmless(corpus: Path, text: str) -> None:
     (corpus / "manifest.csv").write_text(text)
-    assert told(items(corpus)) == UNTOLD
+    assert told(items(corpus / "eval")) == UNTOLD
 
 
 def test_a_manifest_that_a_spreadsheet_wrote_is_read(corpus: Path) -> None:
@@ -169,19 +167,30 @@ def test_a_manifest_that_a_spreadsheet_wrote_is_read(corpus: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
+        (b"", "has no column 'path'"),
         (b"file,speaker\n1.wav,Ann\n", "has no column 'path'"),
+        (b"speaker,path\nnobody\n", "Line 2 of .* lacks a path"),
+        (b"speaker,path\nnobody,\n", "Line 2 of .* lacks a path"),
         (b"path,speaker\n\xff\xfe,Ann\n", "cannot be read"),
         (b"path,speaker\na\0b.wav,Ann\n", "cannot be read"),
         (b"path\n" + b"x" * 200_000 + b"\n", "cannot be read"),
     ],
-    ids=["no column path", "not UTF-8", "a path with a zero byte", "an endless field"],
+    ids=[
+        "empty",
+        "no column path",
+        "a short row",
+        "no path",
+        "not UTF-8",
+        "a path with a zero byte",
+        "an endless field",
+    ],
 )
 def test_a_manifest_that_is_none_is_refused_in_a_sentence(corpus: Path, data: bytes, reason: str) -> None:
     (corpus / "manifest.csv").write_bytes(data)
     for manifest in (None, corpus / "manifest.csv"):
         with pytest.raises(UsageError, match=reason) as caught:
             items(corpus / "eval", manifest=manifest)
-        assert str(caught.value).startswith(f"The manifest '{corpus / 'manifest.csv'}'")
+        assert f"he manifest '{corpus / 'manifest.csv'}'" in str(caught.value)
 
 
 def test_a_named_manifest_has_to_be_there(corpus: Path) -> None:

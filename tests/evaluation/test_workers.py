@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vqaudio.errors import AudioError, VqaudioError
-from vqaudio.evaluation.workers import spread
+from vqaudio.evaluation.workers import gather, spread
 from vqaudio.runtime.cpu import available_threads
 
 
@@ -41,3 +41,13 @@ def test_one_process_is_this_one_with_one_thread() -> None:
 def test_a_process_that_dies_is_one_sentence() -> None:
     with pytest.raises(VqaudioError, match="ended unexpectedly"):
         list(spread(os._exit, [1, 1], 2))
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_outcomes_are_gathered_beside_what_has_none(jobs: int) -> None:
+    done: list[None] = []
+    gathered = gather(_root, [4, -1, 9], "numbers", jobs, lambda: done.append(None))
+    assert gathered == ([2.0, 3.0], [(-1, "-1 has no root.")])
+    assert len(done) == 3
+    with pytest.raises(AudioError, match=r"^None of the 2 numbers could be measured: -2 has no root\.$"):
+        gather(_root, [-2, -1], "numbers", jobs)

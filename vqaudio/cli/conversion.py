@@ -9,12 +9,10 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import functools
-import multiprocessing
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TextIO
@@ -24,7 +22,7 @@ import click
 from vqaudio.cli.progress import progress, unwatched, watching
 from vqaudio.errors import UsageError, VqaudioError
 from vqaudio.files import check_target, files_below, reason
-from vqaudio.processes import follow, stop, tidily
+from vqaudio.processes import pool, tidily
 
 if TYPE_CHECKING:
     from vqaudio import Codec
@@ -193,24 +191,14 @@ def _results(conversion: Conversion, pairs: list[tuple[Path, Path]], jobs: int) 
         for pair in pairs:
             yield conversion.attempt(*pair)
         return
-    context = multiprocessing.get_context("spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(jobs, context, _start_worker, (jobs,))
-    try:
-        futures = [pool.submit(_work, conversion, *pair) for pair in pairs]
+    with pool(jobs, _start_worker, jobs) as workers:
+        futures = [workers.submit(_work, conversion, *pair) for pair in pairs]
         for future in concurrent.futures.as_completed(futures):
             yield future.result()
-    except BrokenProcessPool as error:
-        raise VqaudioError("A process ended unexpectedly, perhaps for want of memory; try fewer --jobs.") from error
-    except BaseException:  # Ctrl-C, or what would fail with every file
-        stop(pool)
-        raise
-    finally:
-        pool.shutdown()
 
 
 def _start_worker(jobs: int) -> None:
     """Share the cores between the processes."""
-    follow()
     from vqaudio.runtime.cpu import available_threads
 
     os.environ["OMP_NUM_THREADS"] = str(max(1, available_threads() // jobs))  # what the codec goes by

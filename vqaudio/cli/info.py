@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,7 +110,6 @@ def _of_model(file: str) -> dict[str, Any]:
 
 def _of_prior(file: str) -> dict[str, Any]:
     from vqaudio import Prior
-    from vqaudio.models.config import to_dict
     from vqaudio.runtime.integers import PREFIX
 
     prior = Prior.load(file)
@@ -125,7 +125,7 @@ def _of_prior(file: str) -> dict[str, Any]:
         "hop": alphabet.hop,
         "quantizers": alphabet.quantizers,
         "codebook_size": alphabet.codebook_size,
-        "architecture": to_dict(prior.config),
+        "architecture": dataclasses.asdict(prior.config),
         "weights": sum(array.size for name, array in prior.state.items() if not name.startswith(PREFIX)),
         "receptive_field_frames": frames,
         "receptive_field_seconds": frames * alphabet.hop / alphabet.sample_rate,
@@ -174,7 +174,7 @@ def _shown(value: Any) -> str:
             return f"{value:,.2f}"
         case int():
             return f"{value:,}"
-        case list():
+        case list() | tuple():
             return ", ".join(map(_shown, value))
         case dict():
             return ", ".join(f"{name} {_shown(part)}" for name, part in value.items())

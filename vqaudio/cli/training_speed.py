@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,6 @@ def report(
     from vqaudio.evaluation import records, training_speed
     from vqaudio.evaluation.versions import versions
     from vqaudio.files import check_target
-    from vqaudio.models.config import to_dict
     from vqaudio.training.recipe import load_recipe, override
 
     check_device(device)
@@ -82,7 +82,7 @@ def report(
     )
     if target is not None:
         record = {
-            "recipe": to_dict(plan),
+            "recipe": dataclasses.asdict(plan),
             "settings": {"device": device, "repeat": repeat, "batch": batch},
             "machine": machine,
             "versions": packages,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
 
 from vqaudio import audio
 from vqaudio.codes import Codes
@@ -70,18 +70,6 @@ class Contender(Protocol):
         ...
 
 
-class SpeechCodec(Protocol):
-    """What `Own` measures: `vqaudio.Codec`, or anything that codes like it."""
-
-    def encode(self, waveform: np.ndarray, sample_rate: int) -> Codes:
-        """A waveform (T,) at `sample_rate` Hz to codes."""
-        ...
-
-    def decode(self, codes: Codes, *, decoder: str | None = None) -> np.ndarray | torch.Tensor:
-        """Codes to a waveform (T,)."""
-        ...
-
-
 @dataclass(frozen=True)
 class Original:
     """The original as 16-bit WAV: the best that any codec can be."""
@@ -109,21 +97,23 @@ class Own:
         self,
         name: str,
         identity: str,
-        load: Callable[[], SpeechCodec],
+        load: Callable[[], Codec],
         decoder: str | None = None,
         coder: Coder | None = None,
     ) -> None:
         self.name, self.identity = name, identity
         self.load, self.decoder, self.coder = load, decoder, coder
-        self._codec: SpeechCodec | None = None
+
+    @functools.cached_property
+    def codec(self) -> Codec:
+        """Loaded and warmed up at first use, so that a contender crosses to another process without it."""
+        codec = self.load()
+        self._there_and_back(codec, np.zeros(int(WARM_UP_SECONDS * audio.SAMPLE_RATE), np.float32), audio.SAMPLE_RATE)
+        return codec
 
     def missing(self) -> str | None:
         """Nothing: what was loaded is there."""
         return None
-
-    def __getstate__(self) -> dict[str, object]:
-        """Everything but the loaded codec, which stays in its process."""
-        return {**vars(self), "_codec": None}
 
     def code(self, waveform: np.ndarray, sample_rate: int) -> Coded:
         """Code and decode a waveform (T,).
@@ -132,18 +122,14 @@ class Own:
             AudioError: where it cannot be coded, or comes back with another length or as no sound.
             UsageError: where the codec has no such decoder.
         """
-        if self._codec is None:
-            self._codec = self.load()
-            self._there_and_back(np.zeros(int(WARM_UP_SECONDS * sample_rate), np.float32), sample_rate)
-        return self._there_and_back(waveform, sample_rate)
+        return self._there_and_back(self.codec, waveform, sample_rate)
 
-    def _there_and_back(self, waveform: np.ndarray, sample_rate: int) -> Coded:
-        assert self._codec is not None
+    def _there_and_back(self, codec: Codec, waveform: np.ndarray, sample_rate: int) -> Coded:
         started = time.perf_counter()
-        data = self._codec.encode(waveform, sample_rate).to_bytes(self.coder)
+        data = codec.encode(waveform, sample_rate).to_bytes(self.coder)
         encoded = time.perf_counter()
         codes = Codes.from_bytes(data, coder=self._find)
-        decoded = np.asarray(self._codec.decode(codes, decoder=self.decoder))
+        decoded = np.asarray(codec.decode(codes, decoder=self.decoder))
         finished = time.perf_counter()
         if decoded.shape != (codes.samples,):
             raise AudioError(f"{codes.samples} samples come back from {self.name} with the shape {decoded.shape}.")

@@ -12,21 +12,21 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from vqaudio import audio
 from vqaudio.codes import Codes
-from vqaudio.errors import AudioError, UsageError
+from vqaudio.errors import UsageError
 from vqaudio.evaluation.contenders import fitted
 from vqaudio.evaluation.estimates import Estimate
 from vqaudio.evaluation.metrics import Metric
 from vqaudio.evaluation.metrics.voice import cosine, voice_vector
 from vqaudio.evaluation.pairs import Pair
 from vqaudio.evaluation.registry import need
-from vqaudio.evaluation.speech import Item
-from vqaudio.evaluation.workers import spread
+from vqaudio.evaluation.speech import naming
+from vqaudio.evaluation.workers import gather
 
 if TYPE_CHECKING:
     from vqaudio.codec import Codec
@@ -34,24 +34,6 @@ if TYPE_CHECKING:
 ORIGINAL, DECODED, CONVERTED, REFERENCE = "original", "decoded", "converted", "reference"
 SPOKEN = (ORIGINAL, DECODED, CONVERTED)  # the same words
 WORDS = "wer"  # the metric that compares words, so that it holds for another voice too
-
-Result = TypeVar("Result")
-
-
-class ConvertingCodec(Protocol):
-    """What is measured: `vqaudio.Codec`, or anything that converts like it."""
-
-    def encode(self, waveform: np.ndarray, sample_rate: int) -> Codes:
-        """A waveform (T,) at `sample_rate` Hz to codes."""
-        ...
-
-    def decode(self, codes: Codes, *, decoder: str | None = None) -> Any:
-        """Codes to a waveform (T,), of numpy here."""
-        ...
-
-    def voice(self, reference: np.ndarray, sample_rate: int) -> bytes:
-        """The voice of a recording (T,), for `Codes.with_speaker`."""
-        ...
 
 
 class Sounds(NamedTuple):
@@ -155,7 +137,7 @@ class Conversion:
 
 
 def evaluate(
-    load: Callable[[], ConvertingCodec],
+    load: Callable[[], Codec],
     chosen: Sequence[Pair],
     metrics: tuple[Metric, ...] = (),
     *,
@@ -178,16 +160,7 @@ def evaluate(
         AudioError: where not one pair could be measured.
     """
     bench = Bench(load, tuple(m for m in metrics if m.judges_decoded_alone or m.name == WORDS), decoder)
-    result = Conversion(bench.metrics)
-    for pair, measured in zip(chosen, spread(bench.measure, chosen, jobs), strict=True):
-        if isinstance(measured, Measured):
-            result.pairs.append(measured)
-        else:
-            result.skipped.append((pair, measured))
-        advance()
-    if not result.pairs:
-        raise AudioError(f"None of the {len(chosen)} pairs could be measured: {result.skipped[0][1]}")
-    return result
+    return Conversion(bench.metrics, *gather(bench.measure, chosen, "pairs", jobs, advance))
 
 
 def check(codec: Codec) -> None:
@@ -201,7 +174,7 @@ def check(codec: Codec) -> None:
     need("To compare voices", {"resemblyzer": "Resemblyzer"})
 
 
-def sounds(codec: ConvertingCodec, pair: Pair, decoder: str | None = None) -> Sounds:
+def sounds(codec: Codec, pair: Pair, decoder: str | None = None) -> Sounds:
     """Convert a pair, or convert it once more to listen to it.
 
     Raises:
@@ -209,17 +182,17 @@ def sounds(codec: ConvertingCodec, pair: Pair, decoder: str | None = None) -> So
     """
     rate = audio.SAMPLE_RATE
     original, reference = audio.read(pair.source.path, rate), audio.read(pair.reference.path, rate)
-    codes = _named(pair.source, lambda: codec.encode(original, rate))
-    voice = _named(pair.reference, lambda: codec.voice(reference, rate))
+    with naming(pair.source):
+        codes = codec.encode(original, rate)
+    with naming(pair.reference):
+        voice = codec.voice(reference, rate)
 
     def heard(spoken: Codes) -> np.ndarray:
         sound = audio.finite(np.asarray(codec.decode(spoken, decoder=decoder)), "What it decodes to")
         return np.clip(fitted(sound, spoken.sample_rate, len(original), rate), -1.0, 1.0)
 
-    decoded, converted = (
-        _named(pair.source, functools.partial(heard, spoken)) for spoken in (codes, codes.with_speaker(voice))
-    )
-    return Sounds(original, decoded, converted, reference)
+    with naming(pair.source):
+        return Sounds(original, heard(codes), heard(codes.with_speaker(voice)), reference)
 
 
 class Bench:
@@ -228,11 +201,11 @@ class Bench:
     Args: as for `evaluate`.
     """
 
-    def __init__(self, load: Callable[[], ConvertingCodec], metrics: tuple[Metric, ...], decoder: str | None) -> None:
+    def __init__(self, load: Callable[[], Codec], metrics: tuple[Metric, ...], decoder: str | None) -> None:
         self.load, self.metrics, self.decoder = load, metrics, decoder
 
     @functools.cached_property
-    def codec(self) -> ConvertingCodec:
+    def codec(self) -> Codec:
         """The codec, loaded at first use, so that a bench crosses to another process without it."""
         return self.load()
 
@@ -261,14 +234,6 @@ class Bench:
             },
             weights={m.name: m.weight(heard.original, rate, text=text) for m in self.metrics},
         )
-
-
-def _named(item: Item, work: Callable[[], Result]) -> Result:
-    """The result of some work on a file, which an error names."""
-    try:
-        return work()
-    except AudioError as error:
-        raise AudioError(f"'{item.path}': {error}") from error
 
 
 def _entry(measured: Measured) -> dict[str, Any]:

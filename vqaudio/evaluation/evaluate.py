@@ -17,8 +17,8 @@ from vqaudio.evaluation.cache import Cache, key
 from vqaudio.evaluation.contenders import Contender, Original
 from vqaudio.evaluation.metrics import Metric
 from vqaudio.evaluation.results import Evaluation, Result, Utterance, add
-from vqaudio.evaluation.speech import Item
-from vqaudio.evaluation.workers import spread
+from vqaudio.evaluation.speech import Item, naming
+from vqaudio.evaluation.workers import gather
 from vqaudio.files import reason
 
 
@@ -44,15 +44,14 @@ def evaluate(
         AudioError: where not one file could be measured.
     """
     bench = Bench((Original(), *contenders), metrics, cache)
-    result = Evaluation(metrics, [Result(c.name, c.identity) for c in bench.contenders])
-    for item, measured in zip(items, spread(bench.measure, items, jobs), strict=True):
-        if isinstance(measured, str):
-            result.skipped.append((str(item.path), measured))
-        else:
-            add(result.results, measured)
-        advance()
-    if not result.original.utterances:
-        raise AudioError(f"None of the {len(items)} files could be measured: {result.skipped[0][1]}")
+    measured, skipped = gather(bench.measure, items, "files", jobs, advance)
+    result = Evaluation(
+        metrics,
+        [Result(c.name, c.identity) for c in bench.contenders],
+        [(str(item.path), sentence) for item, sentence in skipped],
+    )
+    for utterances in measured:
+        add(result.results, utterances)
     return result
 
 
@@ -90,10 +89,8 @@ class Bench:
 
     def _measure(self, item: Item, contender: Contender, reference: np.ndarray) -> Utterance:
         rate = audio.SAMPLE_RATE
-        try:
+        with naming(item):
             coded = contender.code(reference, rate)
-        except AudioError as error:
-            raise AudioError(f"'{item.path}' is left out: {error}") from error
         decoded = np.clip(coded.decoded, -1.0, 1.0)  # as a file would hold it
         lag = delay(reference, decoded, rate)
         decoded = earlier(decoded, lag, len(reference))

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from vqaudio import audio
 from vqaudio.evaluation import page
 from vqaudio.evaluation.clips import Clip, clips, evenly
-from vqaudio.evaluation.conversion import CONVERTED, REFERENCE, SPOKEN, Conversion, ConvertingCodec, Measured, sounds
+from vqaudio.evaluation.conversion import CONVERTED, REFERENCE, SPOKEN, Conversion, Measured, sounds
 from vqaudio.evaluation.estimates import Estimate
 
 if TYPE_CHECKING:
     from markupsafe import Markup
+
+    from vqaudio.codec import Codec
 
 HEARD = 4  # pairs, from the least like the target to the most
 
@@ -30,7 +32,7 @@ class Example:
     clips: list[Clip]
 
 
-def render(conversion: Conversion, codec: ConvertingCodec, decoder: str | None, advance: Callable[[], None]) -> Markup:
+def render(conversion: Conversion, codec: Codec, decoder: str | None, advance: Callable[[], None]) -> Markup:
     """The section's HTML.
 
     Args:
@@ -66,7 +68,7 @@ def _row(conversion: Conversion, speech: str) -> list[str]:
     return cells
 
 
-def _example(measured: Measured, codec: ConvertingCodec, decoder: str | None, advance: Callable[[], None]) -> Example:
+def _example(measured: Measured, codec: Codec, decoder: str | None, advance: Callable[[], None]) -> Example:
     heard = sounds(codec, measured.pair, decoder)
     likeness = measured.likeness[CONVERTED]
     advance()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,8 +14,7 @@ import numpy as np
 from vqaudio import audio
 from vqaudio.errors import AudioError, UsageError
 from vqaudio.files import files_below
-
-MANIFEST = "manifest.csv"
+from vqaudio.manifest import NAME, Row, folder, read
 
 Found = TypeVar("Found")
 
@@ -26,13 +25,22 @@ class Item:
 
     Attributes:
         path: of the file.
-        speaker: from the manifest, else the folder that the file lies in.
+        speaker: from the manifest, else the folder that the file lies in, as `manifest.folder` gives it.
         text: what is said, from the manifest; None where it does not tell.
     """
 
     path: Path
     speaker: str
     text: str | None
+
+
+@contextlib.contextmanager
+def naming(item: Item) -> Iterator[None]:
+    """Work on what was read of a file, of which an AudioError then names the file."""
+    try:
+        yield
+    except AudioError as error:
+        raise AudioError(f"'{item.path}': {error}") from error
 
 
 def audio_files(directory: Path, limit: int | None = None) -> list[Path]:
@@ -91,31 +99,15 @@ def items(directory: Path, limit: int | None = None, manifest: Path | None = Non
         AudioError: where the directory holds no audio.
     """
     files = audio_files(directory, limit)
-    told = _read(manifest) if manifest is not None else _nearest(directory)
+    rows = read(manifest) if manifest is not None else _nearest(directory)
+    told = {os.path.realpath(path): row for path, row in rows}
     found = []
     for path in files:
         row = told.get(os.path.realpath(path), {})
-        found.append(Item(path, row.get("speaker") or path.parent.name, row.get("text") or None))
+        found.append(Item(path, row.get("speaker") or folder(path, directory), row.get("text") or None))
     return found
 
 
-def _nearest(directory: Path) -> dict[str, dict[str, str]]:
+def _nearest(directory: Path) -> list[Row]:
     place = Path(os.path.realpath(directory))
-    for folder in (place, *place.parents):
-        if (folder / MANIFEST).is_file():
-            return _read(folder / MANIFEST)
-    return {}
-
-
-def _read(manifest: Path) -> dict[str, dict[str, str]]:
-    """The rows of a manifest that name a file, by the real paths of these."""
-    root = os.path.dirname(os.path.realpath(manifest))
-    try:
-        with open(manifest, newline="", encoding="utf-8-sig") as file:  # spreadsheets write a byte order mark
-            rows = list(csv.DictReader(file))
-        found = {os.path.realpath(os.path.join(root, row["path"])): row for row in rows if row.get("path")}
-    except (OSError, ValueError, csv.Error) as error:  # ValueError: not UTF-8, or no path of a file
-        raise UsageError(f"The manifest '{manifest}' cannot be read: {error}.") from error
-    if rows and "path" not in rows[0]:
-        raise UsageError(f"The manifest '{manifest}' has no column 'path'.")
-    return found
+    return next((read(above / NAME) for above in (place, *place.parents) if (above / NAME).is_file()), [])

@@ -26,10 +26,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from vqaudio import audio
 from vqaudio.evaluation import benchmark
 from vqaudio.evaluation.memory import device_memory
 from vqaudio.training.codec_task import CodecTask
-from vqaudio.training.corpus import FULL_SCALE, Corpus
+from vqaudio.training.corpus import Corpus
 from vqaudio.training.loop import run_plan
 from vqaudio.training.precision import fast_arithmetic
 from vqaudio.training.recipe import Recipe, ScheduleConfig, Stage, resolve
@@ -178,7 +179,7 @@ def count(recipe: Recipe, corpus: Corpus, device: str) -> int:
 def spoken(sample_rate: int, crop_seconds: float) -> Corpus:
     """Some utterances of the speech that comes with vqaudio, no shorter than the crops."""
     length = round(max(UTTERANCE_SECONDS, crop_seconds) * sample_rate)
-    samples = benchmark.speech(UTTERANCES * length / sample_rate, sample_rate) * FULL_SCALE
+    samples = benchmark.speech(UTTERANCES * length / sample_rate, sample_rate)
     return Corpus(
         starts=np.arange(UTTERANCES) * length,
         lengths=np.full(UTTERANCES, length),
@@ -186,7 +187,7 @@ def spoken(sample_rate: int, crop_seconds: float) -> Corpus:
         names=np.array([str(i) for i in range(UTTERANCES)]),
         speaker_names=np.array(["one", "other"]),  # as many as a table of speakers has at least
         key="",
-        samples=np.rint(samples).clip(-FULL_SCALE, FULL_SCALE - 1).astype(np.int16),
+        samples=audio.integers(samples),
         sample_rate=sample_rate,
     )
 

@@ -2,21 +2,48 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 import torch
 
-from vqaudio.errors import AudioError, VqaudioError
-from vqaudio.processes import follow, stop, tidily
+from vqaudio.errors import AudioError
+from vqaudio.processes import pool, tidily
 
 Piece = TypeVar("Piece")
 Outcome = TypeVar("Outcome")
+
+
+def gather(
+    work: Callable[[Piece], Outcome],
+    pieces: Sequence[Piece],
+    kind: str,
+    jobs: int = 1,
+    advance: Callable[[], None] = lambda: None,
+) -> tuple[list[Outcome], list[tuple[Piece, str]]]:
+    """The outcomes in the order of the pieces, and (piece, sentence) of each piece without one.
+
+    Args:
+        work, pieces, jobs: as for `spread`.
+        kind: what an error calls the pieces.
+        advance: called after each piece.
+
+    Raises:
+        AudioError: where not one piece has an outcome.
+        VqaudioError: where a process ends unexpectedly.
+    """
+    outcomes, skipped = list[Outcome](), list[tuple[Piece, str]]()
+    for piece, outcome in zip(pieces, spread(work, pieces, jobs), strict=True):
+        if isinstance(outcome, str):
+            skipped.append((piece, outcome))
+        else:
+            outcomes.append(outcome)
+        advance()
+    if not outcomes:
+        raise AudioError(f"None of the {len(pieces)} {kind} could be measured: {skipped[0][1]}")
+    return outcomes, skipped
 
 
 def spread(work: Callable[[Piece], Outcome], pieces: Sequence[Piece], jobs: int) -> Iterator[Outcome | str]:
@@ -34,15 +61,8 @@ def spread(work: Callable[[Piece], Outcome], pieces: Sequence[Piece], jobs: int)
         with _one_thread():
             yield from (_attempt(work, piece) for piece in pieces)
         return
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(jobs, context, _start, (work,)) as pool:
-        try:
-            yield from pool.map(_do, pieces)
-        except BrokenProcessPool as error:
-            raise VqaudioError("A process ended unexpectedly, perhaps for want of memory; try fewer --jobs.") from error
-        except BaseException:  # Ctrl-C, or nobody wants the rest
-            stop(pool)
-            raise
+    with pool(jobs, _start, work) as workers:
+        yield from workers.map(_do, pieces)
 
 
 @contextlib.contextmanager
@@ -66,7 +86,6 @@ _work: Callable[[Any], Any]
 
 def _start(work: Callable[[Any], Any]) -> None:
     global _work
-    follow()
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
     _work = work

@@ -7,13 +7,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vqaudio.models.conditioning import Conditioning
-from vqaudio.models.config import CodecConfig, check
+from vqaudio.models.config import CodecConfig, Part, check
 from vqaudio.models.encoder import Encoder, ResidualLayer
 from vqaudio.models.objective import Objective
 from vqaudio.models.quantizer import Quantized
@@ -22,7 +23,7 @@ from vqaudio.models.speaker import Speaker
 from vqaudio.models.spectral import SpectralDecoder, pitch_distance
 from vqaudio.models.wavenet import WaveNet
 
-PARTS = ("encoder", "quantizer", "speaker", "conditioning", "wavenet", "spectral")
+PARTS: tuple[Part, ...] = get_args(Part)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ LARGEST_TABLE = 1 << 23  # bins of an FFT at all places where a frame may begin:
 RATES = range(1_000, 1_000_001)  # Hz
 
 Config = TypeVar("Config")
+Part = Literal["encoder", "quantizer", "speaker", "conditioning", "wavenet", "spectral"]  # of a model
 
 
 @dataclass(frozen=True)
@@ -291,16 +292,8 @@ def check_prior(config: PriorConfig, alphabet: Alphabet) -> None:
             raise ModelError(f"The configuration of the prior must see to it that {condition}.")
 
 
-def to_dict(config: Any) -> dict[str, Any]:
-    """A configuration as plain JSON values; tuples become lists."""
-    return {
-        f.name: to_dict(value) if dataclasses.is_dataclass(value := getattr(config, f.name)) else _plain(value)
-        for f in dataclasses.fields(config)
-    }
-
-
 def from_dict(kind: type[Config], values: Any) -> Config:
-    """Rebuild the dataclass `kind` from what `to_dict` gave.
+    """Rebuild the dataclass `kind` from what `dataclasses.asdict` gave, or JSON made of that.
 
     Raises:
         ModelError: for an unknown key or a value of another type.
@@ -346,9 +339,3 @@ def convert(hint: Any, value: Any, name: str) -> Any:
     elif isinstance(hint, type) and type(value) is hint:
         return value
     raise ModelError(f"The value {value!r} does not fit '{name}'.")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [to_dict(item) if dataclasses.is_dataclass(item) else _plain(item) for item in value]
-    return value

@@ -29,6 +29,7 @@ CHUNK = 256  # frames that go through all layers of a network before the next on
 
 Place = tuple[int, int, int, int]  # frames: where a block's context starts, its own [first, stop), the context's end
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def cores() -> int:
@@ -81,7 +82,7 @@ class CpuNetworks:
 
         codes, state = [], self.reference.start() if self.reference and refer else None
         search = self.quantizer.start_search()
-        for block in self._side_by_side(latents, blocks(self.config, samples, self.threads)):
+        for block in side_by_side(latents, blocks(self.config, samples, self.threads), self.threads):
             codes.append(self.quantizer.codes(search, block, quantizers, False))
             if self.reference and state:
                 self.reference.push(state, block, False)
@@ -131,7 +132,7 @@ class CpuNetworks:
             parts = [spectral.sound(state, block[a:b], last) for a, b, last in chunks(0, len(block), CHUNK)]
             return np.concatenate(parts)[(first - start) * hop : (stop - start) * hop]
 
-        yield from self._side_by_side(waveform, relayed(places()))
+        yield from side_by_side(waveform, relayed(places()), self.threads)
 
     def decode_wavenet(
         self, codes: np.ndarray, speaker: list[int] | None, seed: int, temperature: float, in_pieces: bool = True
@@ -151,19 +152,20 @@ class CpuNetworks:
             latents = self.quantizer.latents(past, codes[:, begin:until])
             yield sampler.push(self.conditioning.push(state, latents, last), last)
 
-    def _side_by_side(self, function: Callable[[Item], Floats], items: Iterable[Item]) -> Iterator[Floats]:
-        """`map` on all threads, in order, with no more results waiting than there are threads."""
-        if self.threads == 1:
-            yield from map(function, items)
-            return
-        with ThreadPoolExecutor(self.threads) as pool:
-            waiting = deque[Future[Floats]]()
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) > self.threads:
-                    yield waiting.popleft().result()
-            while waiting:
+
+def side_by_side(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
+    """`map` on threads, in order, with no more results waiting than there are threads."""
+    if threads == 1:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        waiting = deque[Future[Result]]()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > threads:
                 yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def blocks(config: CodecConfig, parts: Iterable[Floats], threads: int) -> Iterator[tuple[Floats, int, int]]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from vqaudio.codec import Codec, unpack_indices
 from vqaudio.errors import TrainingError
 from vqaudio.files import replacing
-from vqaudio.runtime.cpu import available_threads
+from vqaudio.runtime.cpu import available_threads, side_by_side
 from vqaudio.runtime.product import sources
 from vqaudio.training import packs
 from vqaudio.training.corpus import FULL_SCALE, Corpus
@@ -82,7 +82,7 @@ def pack_codes(
     def make(folder: Path) -> None:
         lengths, voices = [], []
         with replacing(folder / "codes.uint16", force=True, error=TrainingError) as path, open(path, "wb") as file:
-            results = packs.in_order(encoded, range(len(corpus)), available_threads())
+            results = side_by_side(encoded, range(len(corpus)), available_threads())
             for codes, voice in packs.watched(results, "Encoding the corpus", len(corpus), quiet):
                 file.write(codes.tobytes())
                 lengths.append(len(codes))

@@ -5,7 +5,6 @@ Every run on the same files and rate shares one pack. Where the crops lie is dra
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import logging
 import lzma
@@ -22,11 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqaudio import audio
+from vqaudio import audio, manifest
 from vqaudio.errors import AudioError, TrainingError
 from vqaudio.extras import torchaudio
-from vqaudio.files import TEMPORARY, files_below, reason, replacing
-from vqaudio.runtime.cpu import available_threads
+from vqaudio.files import TEMPORARY, files_below, replacing
+from vqaudio.runtime.cpu import available_threads, side_by_side
 from vqaudio.training import packs
 from vqaudio.training.index import Draw, Index, validation_places
 from vqaudio.training.recipe import CorpusConfig
@@ -110,34 +109,15 @@ def _public(dataset: str, root: Path, corpus: Path, download: bool, **options: s
 
 
 def _from_manifest(path: Path, split: str) -> list[Source]:
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            needed = {"path", "speaker"} | ({"split"} if split else set())
-            if missing := sorted(needed - set(rows.fieldnames or ())):
-                raise TrainingError(f"The manifest '{path}' has no column '{missing[0]}'.")
-            found = []
-            for row in rows:
-                if "\0" in f"{row['path']}":
-                    raise ValueError("no path has this")
-                if not (row["path"] and row["speaker"]):
-                    raise TrainingError(f"Line {rows.line_num} of the manifest '{path}' lacks a path or a speaker.")
-                if not split or row["split"] == split:
-                    found.append(Source(path.parent / row["path"], row["speaker"]))
-            return found
-    except OSError as error:
-        raise TrainingError(f"The manifest '{path}' cannot be read: {reason(error)}.") from error
-    except (ValueError, csv.Error) as error:
-        raise TrainingError(f"The manifest '{path}' is not a CSV file in UTF-8.") from error
+    rows = manifest.read(path, "speaker", *(["split"] if split else []), error=TrainingError)
+    return [Source(file, row["speaker"]) for file, row in rows if not split or row["split"] == split]
 
 
 def _from_folder(root: Path) -> list[Source]:
     if not root.is_dir():
         raise TrainingError(f"The corpus folder '{root}' is not there.")
     return [
-        Source(path, path.parent.relative_to(root).as_posix())
-        for path in files_below(root)
-        if path.suffix.lower() in audio.SUFFIXES
+        Source(path, manifest.folder(path, root)) for path in files_below(root) if path.suffix.lower() in audio.SUFFIXES
     ]
 
 
@@ -181,7 +161,7 @@ def pack(config: CorpusConfig, sample_rate: int, directory: str | Path | None = 
     def make(folder: Path) -> None:
         kept, lengths = [], []
         with replacing(folder / "samples.int16", force=True, error=TrainingError) as path, open(path, "wb") as file:
-            read = packs.in_order(lambda source: _read(source, sample_rate), found, available_threads())
+            read = side_by_side(lambda source: _read(source, sample_rate), found, available_threads())
             watched = packs.watched(read, "Packing the corpus", len(found), quiet)
             for source, samples in zip(found, watched, strict=True):
                 if samples is not None:
@@ -277,14 +257,10 @@ def _read(source: Source, sample_rate: int) -> np.ndarray | None:
     """The samples (T,) int16 of an utterance; None where it cannot be read, which is told."""
     try:
         with audio.reading(source.path, sample_rate) as recording:
-            return np.concatenate([_integers(part) for part in recording])
+            return np.concatenate([audio.integers(part) for part in recording])
     except AudioError as error:
         log.warning("Left out of the corpus: %s", error)
         return None
-
-
-def _integers(samples: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(samples * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype("<i2")
 
 
 def _key(found: list[Source], sample_rate: int) -> str:

@@ -8,8 +8,7 @@ from __future__ import annotations
 import contextlib
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,13 +20,11 @@ from vqaudio.errors import TrainingError
 from vqaudio.files import reason, remove_torn, replacing, user_cache
 from vqaudio.training.index import Index
 
-AHEAD = 256  # items worked on in parallel before their results are taken in order
 TORN_AFTER = 3600.0  # seconds in which who packs the same at the same time would have written something
 FIELDS = ("starts", "lengths", "speakers", "names", "speaker_names")  # of every index, beside its key
 
 AnyIndex = TypeVar("AnyIndex", bound=Index)
 Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 def cache() -> Path:
@@ -98,13 +95,6 @@ def check_length(directory: str | Path, numbers: np.ndarray, expected: int) -> N
     """
     if len(numbers) != expected:
         raise TrainingError(f"The packed corpus in '{directory}' does not have the length that its index states.")
-
-
-def in_order(function: Callable[[Item], Result], items: Sequence[Item], threads: int | None = None) -> Iterator[Result]:
-    """What a function gives for items, in their order, computed in parallel; few at a time, to bound the memory."""
-    with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(items), AHEAD):
-            yield from pool.map(function, items[start : start + AHEAD])
 
 
 def watched(items: Iterable[Item], what: str, total: int, quiet: bool) -> Iterable[Item]:

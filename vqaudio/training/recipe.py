@@ -20,19 +20,18 @@ from vqaudio.errors import ModelError, RecipeError
 from vqaudio.models.config import (
     Alphabet,
     CodecConfig,
+    Part,
     PriorConfig,
     check,
     check_prior,
     convert,
     from_dict,
-    to_dict,
 )
 
 if TYPE_CHECKING:
     from vqaudio.training.index import Index
 
 AnyPlan = TypeVar("AnyPlan", bound="Plan")
-Part = Literal["encoder", "quantizer", "speaker", "conditioning", "wavenet", "spectral"]
 
 NO_ROWS = "A table has no rows for speakers held out; set corpus.validation_speakers=0."
 
@@ -145,7 +144,7 @@ class Plan:
             RecipeError: with the first thing that does not.
         """
         try:
-            json.dumps(to_dict(self), allow_nan=False)
+            json.dumps(dataclasses.asdict(self), allow_nan=False)
         except ValueError as error:
             raise RecipeError("Every number of the recipe must be finite.") from error
         for stage in self.stages:
@@ -336,7 +335,7 @@ def resolve(recipe: Recipe, corpus: Index) -> Recipe:
 
 def to_json(recipe: Plan) -> str:
     """The whole recipe as JSON text."""
-    return json.dumps(to_dict(recipe), indent=2) + "\n"
+    return json.dumps(dataclasses.asdict(recipe), indent=2) + "\n"
 
 
 def from_json(text: str, kind: type[AnyPlan]) -> AnyPlan:

@@ -276,7 +276,7 @@ def test_the_command_refuses_in_a_sentence(
 
 
 def test_real_voices_are_told_apart_by_the_default_model(speech: Path) -> None:
-    report = probe(listen(vqaudio.load().model, items(speech / "eval" / "librispeech", 20)))
+    report = probe(listen(vqaudio.load().model, items(speech / "eval" / "librispeech", 20), 1.0))
     accuracy = {row.name: row.accuracy for row in report.rows}
     assert len(report.speakers) == 10
     assert accuracy["mel"].low > 0.7 and accuracy["speaker"].low > 0.7

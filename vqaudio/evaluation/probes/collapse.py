@@ -114,14 +114,13 @@ def load_vae(path: str | os.PathLike[str], device: str = "cpu") -> VAE:
     return model.eval().requires_grad_(False).to(device)
 
 
-def collapse(name: str, model: VQVAE | VAE, waveforms: Sequence[np.ndarray], seed: int = 0) -> Collapse:
+def collapse(name: str, model: VQVAE | VAE, waveforms: Sequence[np.ndarray]) -> Collapse:
     """Measure what a model's latents say and cost, and whether its WaveNet listens to them.
 
     Args:
         name: of the column.
         model: in evaluation mode.
         waveforms: (T,) float32 each, at the model's rate, in [-1, 1]; of each the middle is heard, as in `likelihood`.
-        seed: of what is sampled and shuffled.
 
     Raises:
         UsageError: for no utterance of at least one frame; with a WaveNet for fewer than two.
@@ -134,7 +133,7 @@ def collapse(name: str, model: VQVAE | VAE, waveforms: Sequence[np.ndarray], see
         name=name,
         kind="codes" if isinstance(model, VQVAE) else "gaussian",
         bottleneck=bottleneck,
-        likelihood=likelihood(model, waveforms, seed) if model.wavenet is not None else None,
+        likelihood=likelihood(model, waveforms) if model.wavenet is not None else None,
         hop=model.config.hop,
         sample_rate=model.config.sample_rate,
     )

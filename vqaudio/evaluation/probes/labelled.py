@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from vqaudio import audio
 from vqaudio.codec import Codec
-from vqaudio.errors import AudioError
 from vqaudio.evaluation.probes import alignment
 from vqaudio.evaluation.probes.alignment import UNKNOWN, Aligner
-from vqaudio.evaluation.speech import Item
-from vqaudio.evaluation.workers import spread
+from vqaudio.evaluation.speech import Item, naming
+from vqaudio.evaluation.workers import gather
 
 Features = Callable[[np.ndarray, int, int], np.ndarray]  # of a waveform (T,), its rate in Hz and a hop: (frames, D)
 
@@ -42,7 +41,7 @@ class Labelled:
     unknown_words: int
 
 
-@dataclass
+@dataclass(frozen=True)
 class Speech:
     """What came of some utterances.
 
@@ -51,8 +50,8 @@ class Speech:
         skipped: a sentence for each of the others.
     """
 
-    utterances: list[Labelled] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
+    utterances: list[Labelled]
+    skipped: list[str]
 
 
 def label(
@@ -76,16 +75,8 @@ def label(
     Raises:
         AudioError: where not one utterance is left.
     """
-    speech = Speech()
-    for item, result in zip(items, spread(Labeller(load, align, features), items, jobs), strict=True):
-        if isinstance(result, Labelled):
-            speech.utterances.append(result)
-        else:
-            speech.skipped.append(result if str(item.path) in result else f"'{item.path}': {result}")
-        advance()
-    if not speech.utterances:
-        raise AudioError(f"None of the {len(items)} files can be used: {speech.skipped[0]}")
-    return speech
+    utterances, skipped = gather(Labeller(load, align, features), items, "files", jobs, advance)
+    return Speech(utterances, [sentence for _, sentence in skipped])
 
 
 def untold(items: Sequence[Item]) -> str | None:
@@ -115,11 +106,13 @@ class Labeller:
         """
         rate, hop = self.codec.config.sample_rate, self.codec.config.hop
         waveform = audio.read(item.path, rate)
-        codes = self.codec.encode(waveform, rate, speaker=False).numpy()
+        with naming(item):
+            codes = self.codec.encode(waveform, rate, speaker=False).numpy()
         phones, unknown_words = np.full(codes.shape[1], UNKNOWN), 0
         if self.align and item.text is not None:
             heard = waveform if rate == alignment.SAMPLE_RATE else audio.read(item.path, alignment.SAMPLE_RATE)
-            aligned = self.aligner.align(heard, item.text)
+            with naming(item):
+                aligned = self.aligner.align(heard, item.text)
             middles = (np.arange(codes.shape[1]) + 0.5) * hop * alignment.SAMPLE_RATE / rate
             phones, unknown_words = aligned.at(middles), aligned.unknown_words
         features = self.features(waveform, rate, hop) if self.features else np.zeros((codes.shape[1], 0))

@@ -19,6 +19,7 @@ from vqaudio.errors import ModelError, UsageError
 from vqaudio.models.autoencoder import Autoencoder
 
 EXCERPT_SECONDS = 4.0  # from the middle of each utterance, so that the memory for a pass is bounded
+SEED = 0  # of the order of the shuffled latents, and of those that are sampled
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,12 @@ class _Heard:
 
 
 @torch.inference_mode()
-def likelihood(model: Autoencoder, waveforms: Iterable[np.ndarray], seed: int = 0) -> Likelihood:
+def likelihood(model: Autoencoder, waveforms: Iterable[np.ndarray]) -> Likelihood:
     """Measure how much the WaveNet's likelihood owes to the latents; the speaker vector is the true one throughout.
 
     Args:
         model: in evaluation mode.
         waveforms: (T,) float32 each, at the model's rate, in [-1, 1]; at least two.
-        seed: of the order of the shuffled latents, and of those that are sampled.
 
     Raises:
         ModelError: for a model without a WaveNet decoder.
@@ -66,11 +66,11 @@ def likelihood(model: Autoencoder, waveforms: Iterable[np.ndarray], seed: int = 
     if model.wavenet is None:
         raise ModelError(f"The model {model.config.name} has no WaveNet decoder, whose likelihood could be measured.")
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(SEED)
         heard = [_listen(model, wave) for wave in waveforms if len(wave) >= model.config.hop]
     if len(heard) < 2:
         raise UsageError("The likelihood under the codes of another utterance needs at least two utterances.")
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(SEED)
     totals = dict.fromkeys(("true", "shuffled_in_time", "other_utterance", "zero"), 0.0)
     for item, other in zip(heard, heard[1:] + heard[:1], strict=True):
         latents, frames = item.latents, item.latents.shape[2]

@@ -24,6 +24,7 @@ PACKAGES = {"pocketsphinx": "pocketsphinx", "librosa": "librosa", "sklearn": "sc
 COEFFICIENTS = 13  # of the cepstrum
 WINDOW_SECONDS = 0.025  # of it, or a whole frame where that is longer
 PRIOR_FRAMES = 50.0  # that the phonemes of all frames are worth, where those of one code are counted
+SEED = 0  # of what is random
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def cepstrum(waveform: np.ndarray, sample_rate: int, hop: int) -> np.ndarray:
     return (mfcc - mfcc.mean(axis=1, keepdims=True)).T.astype(np.float32)
 
 
-def probe(utterances: Sequence[Labelled], codebook_size: int, seed: int = 0) -> Phonemes:
+def probe(utterances: Sequence[Labelled], codebook_size: int) -> Phonemes:
     """Measure the codes of the first quantiser, and beside them codes that know less.
 
     These are: the same codes in random order within each utterance, random ones, and the nearest of as many means
@@ -126,7 +127,6 @@ def probe(utterances: Sequence[Labelled], codebook_size: int, seed: int = 0) -> 
     Args:
         utterances: with features; of at least two speakers.
         codebook_size: K.
-        seed: of what is random.
 
     Raises:
         UsageError: where fewer than two speakers have labelled frames.
@@ -134,11 +134,11 @@ def probe(utterances: Sequence[Labelled], codebook_size: int, seed: int = 0) -> 
     said = [u for u in utterances if (u.phones != UNKNOWN).any()]
     half = _halves(said)
     _check_speakers(half)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(SEED)
     own = [u.codes[0].astype(np.int64) for u in said]
     kinds = {
         "codes": (own, own),
-        "k-means of MFCCs": _clusters(said, half, codebook_size, seed),
+        "k-means of MFCCs": _clusters(said, half, codebook_size),
         "shuffled in time": (shuffled := [rng.permutation(codes) for codes in own], shuffled),
         "random codes": (drawn := [rng.integers(0, codebook_size, len(codes)) for codes in own], drawn),
     }
@@ -173,7 +173,7 @@ def _halves(utterances: Sequence[Labelled]) -> dict[str, int]:
 
 
 def _clusters(
-    utterances: Sequence[Labelled], half: dict[str, int], size: int, seed: int
+    utterances: Sequence[Labelled], half: dict[str, int], size: int
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Codes by k-means on the features, learnt from the first half of the speakers and from the second."""
     from sklearn.cluster import MiniBatchKMeans
@@ -184,7 +184,7 @@ def _clusters(
         frames = np.concatenate([u.features for u in utterances if half[u.item.speaker] == taught])
         mean, deviation = frames.mean(axis=0), frames.std(axis=0) + 1e-9
         clusters = min(size, len(np.unique(frames, axis=0)))
-        means = MiniBatchKMeans(clusters, batch_size=8192, n_init=3, random_state=seed)
+        means = MiniBatchKMeans(clusters, batch_size=8192, n_init=3, random_state=SEED)
         with threadpool_limits(1):  # sums in another order would give other means
             means.fit((frames - mean) / deviation)
             found.append([means.predict((u.features - mean) / deviation).astype(np.int64) for u in utterances])

@@ -15,7 +15,6 @@ from vqaudio.evaluation.log_mel import decibels
 from vqaudio.evaluation.speech import Item
 from vqaudio.models.vqvae import VQVAE
 
-EXCERPT_SECONDS = 1.0
 BATCH = 32  # excerpts that go through the networks at once
 
 TITLES = {
@@ -68,7 +67,7 @@ class Speech:
 def listen(
     model: VQVAE,
     items: Sequence[Item],
-    seconds: float = EXCERPT_SECONDS,
+    seconds: float,
     advance: Callable[[], None] = lambda: None,
 ) -> Speech:
     """Cut utterances into excerpts side by side, and take the features of each, which goes through the model alone.
