@@ -96,9 +96,9 @@ class Codec:
     @functools.cached_property
     def model(self) -> VQVAE:
         """The networks in torch, for what is more than coding."""
-        from vqaudio.runtime.gpu import torch_networks
+        from vqaudio.models.vqvae import VQVAE
 
-        return torch_networks(self.config, self.state).to(self.device)
+        return VQVAE.from_arrays(self.config, self.state).to(self.device)
 
     @property
     def decoders(self) -> tuple[str, ...]:
