@@ -185,7 +185,7 @@ def test_the_latency_is_the_stated_one(request, name, noise, decoder):
     for begin in range(0, 6400, 16):
         came += len(sink.push(encoder.push(noise[begin : begin + 16])))
         behind.append(begin + 16 - came)
-    stated = sum(latency(codec.networks, decoder).values())
+    stated = sum(latency(codec.config, decoder).values())
     assert stated - 16 <= max(behind[200:]) <= stated
 
 

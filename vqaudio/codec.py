@@ -100,9 +100,9 @@ class Codec:
     def model(self) -> VQVAE:
         """The networks in torch, for what is more than coding. What changes their weights changes no others:
         `Codec(config, model.arrays())` codes with them, and saves them."""
-        from vqaudio.runtime.gpu import torch_networks
+        from vqaudio.models.vqvae import VQVAE
 
-        return torch_networks(self.config, self.state).to(self.device)
+        return VQVAE.from_arrays(self.config, self.state).to(self.device)
 
     @property
     def decoders(self) -> tuple[str, ...]:

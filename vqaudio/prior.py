@@ -144,7 +144,7 @@ class Prior:
         array = torch.from_numpy(codes.numpy().astype(np.int64))[None]
         indices = self._indices(codes.speaker)
         speaker = None if indices is None else torch.tensor([indices])
-        reach, spans = self.network.receptive_field, []
+        reach, spans = self.config.receptive_field, []
         for start in range(0, codes.frames, SPAN):
             first = max(0, start - reach)
             with torch.no_grad():

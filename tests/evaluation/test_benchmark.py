@@ -61,10 +61,10 @@ class Counter:
     def wavenet(self, frames: int) -> None:
         wavenet = self.model.wavenet
         assert wavenet is not None and self.config.wavenet is not None
-        state = wavenet.initial_state(1)
+        past = wavenet.stack.silent_past(1)
         for conditions in wavenet.conditions(self.conditioning(frames), self.vector):
             for _ in range(self.config.hop // wavenet.bands):
-                wavenet.step(torch.zeros(1, wavenet.bands), conditions, state)
+                wavenet.step(torch.zeros(1, wavenet.bands), conditions, past)
 
     def conditioning(self, frames: int) -> torch.Tensor:
         codes = torch.zeros(1, self.config.quantizer.quantizers, frames, dtype=torch.long)

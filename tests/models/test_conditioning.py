@@ -8,11 +8,12 @@ from vqaudio.models.config import ConditioningConfig
 
 def test_reach_measured_equals_stated():
     torch.manual_seed(0)
-    network = Conditioning(ConditioningConfig(channels=6, layers=3), 4, 0).double().eval()
+    config = ConditioningConfig(channels=6, layers=3)
+    network = Conditioning(config, 4, 0).double().eval()
     latents = torch.randn(1, 4, 41, dtype=torch.float64, requires_grad=True)
     network(latents, None)[0, :, 20].sum().backward()
     heard = latents.grad[0].abs().sum(0).nonzero()[:, 0]
-    assert (heard[0], heard[-1]) == (20 - network.reach, 20 + network.reach)
+    assert (heard[0], heard[-1]) == (20 - config.reach, 20 + config.reach)
 
 
 def test_the_speaker_changes_the_conditioning():

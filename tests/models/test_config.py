@@ -38,6 +38,7 @@ GOOD = CodecConfig(spectral=SpectralConfig(), wavenet=WaveNetConfig())
         {"wavenet": WaveNetConfig(dilations=())},
         {"wavenet": WaveNetConfig(dilations=(1, 0))},
         {"wavenet": WaveNetConfig(mixtures=0)},
+        {"wavenet": WaveNetConfig(bands=4), "encoder": EncoderConfig(strides=(6, 11), channels=(1, 1))},
         {"speaker": SpeakerConfig("lookup", speakers=1)},
         {"speaker": SpeakerConfig("reference", levels=1)},
         {"speaker": SpeakerConfig("reference", dims=10**9)},

@@ -12,10 +12,13 @@ from vqaudio.models.spectral import Heard, SpectralDecoder, pitch_distance
 RATE = 16000
 
 
+def small_config(fft_size: int) -> SpectralConfig:
+    return SpectralConfig(channels=6, skip_channels=6, dilations=(1, 2), fft_size=fft_size)
+
+
 def small(hop: int, fft_size: int) -> SpectralDecoder:
     torch.manual_seed(0)
-    config = SpectralConfig(channels=6, skip_channels=6, dilations=(1, 2), fft_size=fft_size)
-    return SpectralDecoder(config, 5, 0, hop, RATE).double().eval()
+    return SpectralDecoder(small_config(fft_size), 5, 0, hop, RATE).double().eval()
 
 
 def steady(decoder: SpectralDecoder, frames: int, *, voice: float, noise: float, voicing: float) -> Heard:
@@ -52,17 +55,17 @@ def test_one_hop_of_samples_per_frame():
 @pytest.mark.parametrize(("hop", "fft_size"), [(64, 256), (128, 1024), (320, 1280)])
 def test_reach_measured_equals_stated(hop, fft_size):
     """A change of one frame is heard so far before it; after it the phase of the voice goes on to be another one."""
-    decoder = small(hop, fft_size)
+    config, decoder = small_config(fft_size), small(hop, fft_size)
     decoder.head.bias.data[-2] = 100.0  # always voiced
     frame = 30
     conditioning = torch.randn(1, 5, 61, dtype=torch.float64)
     other = conditioning.clone()
     other[:, :, frame] += 1
     changed = (decoder(conditioning, None) != decoder(other, None))[0, 0].nonzero()[:, 0] // hop
-    assert frame - changed[0] == decoder.heard + decoder.context
+    assert frame - changed[0] == config.heard + config.context(hop)
     decoder.head.bias.data[-2] = -100.0
     changed = (decoder(conditioning, None) != decoder(other, None))[0, 0].nonzero()[:, 0] // hop
-    assert changed[-1] - frame == decoder.heard + decoder.overlap == frame - changed[0]
+    assert changed[-1] - frame == config.heard + config.overlap(hop) == frame - changed[0]
 
 
 @pytest.mark.parametrize(("hop", "fft_size", "bin"), [(128, 1024, 13), (320, 1280, 40)])
@@ -109,7 +112,7 @@ def test_a_later_start_continues_the_phases():
     for start in (1, 10, 23):
         phase = decoder.phase_after(pitch[:, :start], 0)
         later = decoder.synthesis(heard.cut(start, 60), pitch[:, start:], start, phase)
-        edge = decoder.context * 128
+        edge = small_config(1024).context(128) * 128
         torch.testing.assert_close(later[:, :, edge:], whole[:, :, start * 128 + edge :])
 
 

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from numba import njit
 
 from vqaudio.models.config import CodecConfig, ConditioningConfig, EncoderConfig, SpeakerConfig, WaveNetConfig
-from vqaudio.models.filterbank import PQMF
 from vqaudio.models.random import uniforms
 from vqaudio.models.vqvae import VQVAE
 from vqaudio.runtime.functions import sigmoid, tanh
@@ -21,7 +20,7 @@ from vqaudio.runtime.kernels import scratch, step, uniform_pair
 from vqaudio.runtime.layers import Weights, pad
 from vqaudio.runtime.product import PAIRED
 from vqaudio.runtime.segments import Cutter, Sampler
-from vqaudio.runtime.wavenet import Bank, Piece, Streams, WaveNet
+from vqaudio.runtime.wavenet import Piece, Streams, WaveNet
 
 HOP = 64
 
@@ -67,7 +66,7 @@ def compare_parameters(model: VQVAE, packed: WaveNet, tolerance: float) -> None:
     conditioning, speaker = torch.randn(2, 12, 2, generator=generator), torch.randn(2, 5, generator=generator)
     net = model.wavenet
     assert net is not None
-    numbers = net.parameters_of(waveform, conditioning, speaker)
+    numbers = net.predict(net.split(waveform), conditioning, speaker)
     signal = net.distribution.compand(net.split(waveform)).numpy()
     streams = Streams(packed)
     for i in range(2):
@@ -137,19 +136,6 @@ def test_temperature_zero_is_the_same_whatever_the_seed(output):
     assert not np.array_equal(first, warm)
 
 
-@given(st.lists(st.integers(0, 30), max_size=6))
-def test_the_bank_joins_sub_bands_in_any_chunks_as_the_module_does(sizes):
-    signal = np.random.default_rng(0).normal(size=(4, sum(sizes) + 5)).astype(np.float32)
-    bank, parts, begin = Bank(4), [], 0
-    past = bank.start()
-    for size in sizes:
-        parts.append(bank.push(past, signal[:, begin : begin + size], False))
-        begin += size
-    parts.append(bank.push(past, signal[:, begin:], True))
-    expected = PQMF(4).synthesis(torch.from_numpy(signal)[None])[0, 0].numpy()
-    np.testing.assert_allclose(np.concatenate(parts), expected, atol=1e-5)
-
-
 def test_cuts_lie_in_pauses_and_are_never_too_far_apart():
     rate = 100.0
     loud = np.random.default_rng(0).normal(5, 0.3, 1000)
@@ -169,7 +155,7 @@ def test_pieces_are_joined_where_they_were_cut(bands):
     model, packed = codec(bands, "logistic", dilations=(1, 2, 4, 8, 16, 32))
     assert model.wavenet is not None
     steps = HOP // bands
-    lead = -(-model.wavenet.stack.receptive_field // steps)
+    lead = -(-model.wavenet.config.receptive_steps // steps)
     rows = pad(np.random.default_rng(0).normal(size=(250, 12)).astype(np.float32), 1)
     loudness = np.linspace(1, 2, 250)
     loudness[[100, 200]] = -1.0

@@ -78,15 +78,13 @@ def _of_codes(file: str) -> dict[str, Any]:
 
 def _of_model(file: str) -> dict[str, Any]:
     import vqaudio
-    from vqaudio.runtime.cpu import CpuNetworks
     from vqaudio.runtime.reach import latency, receptive_field
     from vqaudio.shipped import name_of
 
     codec = vqaudio.load(file)
     config = codec.config
-    all_quantizers, networks = config.quantizer.quantizers, codec.networks
-    assert isinstance(networks, CpuNetworks)  # nobody loads a model elsewhere to look at it
-    reaches = {part: receptive_field(networks, part) for part in ("encoder", *codec.decoders)}
+    all_quantizers = config.quantizer.quantizers
+    reaches = {part: receptive_field(config, part) for part in ("encoder", *codec.decoders)}
     return {
         "kind": "model",
         "name": config.name,
@@ -103,7 +101,7 @@ def _of_model(file: str) -> dict[str, Any]:
         "weights": _weights(codec),
         "decoders": list(codec.decoders),
         "receptive_field_ms": _milliseconds(codec, reaches),
-        "latency_ms": {name: _milliseconds(codec, _summed(latency(networks, name))) for name in codec.decoders},
+        "latency_ms": {name: _milliseconds(codec, _summed(latency(config, name))) for name in codec.decoders},
         "card": codec.card,
     }
 

@@ -63,8 +63,7 @@ def _wavenet(config: CodecConfig) -> float:
     own = config.wavenet
     assert own is not None
     frame = config.conditioning.channels * len(own.dilations) * 2 * own.channels
-    numbers = 3 * own.mixtures if own.output == "logistic" else 256
-    step = own.bands * own.channels + own.skip_channels * (own.skip_channels + own.bands * numbers)
+    step = own.bands * own.channels + own.skip_channels * (own.skip_channels + own.bands * own.sample_parameters)
     step += _gated(own.channels, own.skip_channels, own.kernel, len(own.dilations))
     return config.frame_rate * frame + config.sample_rate / own.bands * step
 

@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vqaudio.errors import ModelError
 from vqaudio.models.conditioning import Conditioning
 from vqaudio.models.config import CodecConfig, Part, check
 from vqaudio.models.encoder import Encoder, ResidualLayer
@@ -22,6 +24,9 @@ from vqaudio.models.sharing import rank
 from vqaudio.models.speaker import Speaker
 from vqaudio.models.spectral import SpectralDecoder, pitch_distance
 from vqaudio.models.wavenet import WaveNet
+
+if TYPE_CHECKING:
+    from typing import Self  # there from Python 3.11 on
 
 PARTS: tuple[Part, ...] = get_args(Part)
 
@@ -61,14 +66,14 @@ class Autoencoder(nn.Module, ABC):
         super().__init__()
         check(config)
         self.config = config
-        latents, channels = config.encoder.latent_channels, config.conditioning.channels
+        latents, channels, width = config.encoder.latent_channels, config.conditioning.channels, config.speaker.width
         self.encoder = Encoder(config.encoder)
         bottleneck = self.add_bottleneck()
         self.speaker = Speaker(config.speaker, latents)
-        self.conditioning = Conditioning(config.conditioning, latents, self.speaker.channels)
-        self.wavenet = WaveNet(config.wavenet, channels, self.speaker.channels, config.hop) if config.wavenet else None
+        self.conditioning = Conditioning(config.conditioning, latents, width)
+        self.wavenet = WaveNet(config.wavenet, channels, width, config.hop) if config.wavenet else None
         self.spectral = (
-            SpectralDecoder(config.spectral, channels, self.speaker.channels, config.hop, config.sample_rate)
+            SpectralDecoder(config.spectral, channels, width, config.hop, config.sample_rate)
             if config.spectral
             else None
         )
@@ -160,6 +165,30 @@ class Autoencoder(nn.Module, ABC):
     def arrays(self) -> dict[str, np.ndarray]:
         """A copy of the weights by name, float32, as `vqaudio.Codec` takes them."""
         return {name: value.detach().cpu().float().numpy().copy() for name, value in self.state_dict().items()}
+
+    @classmethod
+    def from_arrays(cls, config: CodecConfig, arrays: Mapping[str, np.ndarray]) -> Self:
+        """The networks with the weights of a saved model by name, float32, in evaluation mode.
+
+        Raises:
+            ModelError: where the weights do not fit the configuration.
+        """
+        model = cls(config)
+        try:
+            model.load_weights({name: torch.from_numpy(array) for name, array in arrays.items()})
+        except RuntimeError as error:
+            raise ModelError(
+                "The weights do not fit the configuration beside them, or this version of vqaudio."
+            ) from error
+        return model.eval().requires_grad_(False)
+
+    def load_weights(self, state: Mapping[str, Tensor]) -> None:
+        """Take over the weights of a saved model.
+
+        Raises:
+            RuntimeError: for weights of another architecture.
+        """
+        self.load_state_dict(state)
 
     def part(self, name: str) -> nn.Module | None:
         """One of `PARTS`; None for a decoder that the configuration leaves out."""

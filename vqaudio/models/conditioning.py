@@ -16,9 +16,6 @@ class Conditioning(nn.Module):
     Args:
         latent_channels: D.
         speaker_channels: S, 0 for none.
-
-    Attributes:
-        reach: frames before and after its own that one frame of conditioning depends on.
     """
 
     def __init__(self, config: ConditioningConfig, latent_channels: int, speaker_channels: int) -> None:
@@ -29,7 +26,6 @@ class Conditioning(nn.Module):
             config.channels, config.channels, config.kernel, (1,) * config.layers, speaker_channels=speaker_channels
         )
         self.mel = nn.Conv1d(config.channels, config.mels, 1)
-        self.reach = config.kernel // 2 * (1 + config.layers)
 
     def forward(self, latents: Tensor, speaker: Tensor | None) -> Tensor:
         """(B, D, frames) and (B, S) to (B, C, frames)."""

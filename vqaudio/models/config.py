@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from vqaudio.errors import ModelError
-from vqaudio.models.constants import DECISION_DELAY, MOST_TERMS
+from vqaudio.models.constants import DECISION_DELAY, MOST_TERMS, MU
 
 LARGEST = 1 << 16  # channels, taps or layers; beyond, a configuration is nonsense and takes memory without end
 LARGEST_TABLE = 1 << 23  # bins of an FFT at all places where a frame may begin: half as many phases are kept
@@ -90,6 +90,11 @@ class SpeakerConfig:
         """Number of values of each index that is sent: one row of the table, or the levels of all dims."""
         return {"none": (), "lookup": (self.speakers,), "reference": (self.levels,) * self.dims}[self.kind]
 
+    @property
+    def width(self) -> int:
+        """Numbers of a speaker vector, 0 without one."""
+        return 0 if self.kind == "none" else self.channels
+
 
 @dataclass(frozen=True)
 class ConditioningConfig:
@@ -100,6 +105,11 @@ class ConditioningConfig:
     kernel: int = 3
     jitter: float = 0.0  # probability that a code is replaced by a neighbour's (Chorowski et al. 2019)
     mels: int = 80
+
+    @property
+    def reach(self) -> int:
+        """Frames before and after its own that a frame of conditioning depends on."""
+        return self.kernel // 2 * (1 + self.layers)
 
 
 @dataclass(frozen=True)
@@ -114,6 +124,16 @@ class WaveNetConfig:
     output: Literal["logistic", "mulaw"] = "logistic"
     mixtures: int = 4
 
+    @property
+    def receptive_steps(self) -> int:
+        """Steps before its own that a distribution depends on."""
+        return 1 + (self.kernel - 1) * sum(self.dilations)
+
+    @property
+    def sample_parameters(self) -> int:
+        """Numbers that describe the distribution of one sample."""
+        return 3 * self.mixtures if self.output == "logistic" else MU + 1
+
 
 @dataclass(frozen=True)
 class SpectralConfig:
@@ -125,6 +145,28 @@ class SpectralConfig:
     kernel: int = 3
     dilations: tuple[int, ...] = (1, 2, 4, 8) * 2
     fft_size: int = 512
+
+    @property
+    def heard(self) -> int:
+        """Frames before and after its own that the head's numbers of a frame depend on."""
+        return (self.kernel - 1) * sum(self.dilations) // 2
+
+    def margin(self, hop: int) -> int:
+        """Samples before and after its own `hop` that a frame's piece of waveform has."""
+        return (self.fft_size - hop) // 2
+
+    def overlap(self, hop: int) -> int:
+        """Frames before and after its own into which a frame's piece of waveform reaches, at `hop` samples each."""
+        return -(-self.margin(hop) // hop)
+
+    def context(self, hop: int) -> int:
+        """Frames before and after its own, at `hop` samples each, of whose numbers a frame of the waveform is made, but
+        for the phase of its voice."""
+        return 2 * self.overlap(hop)
+
+    def look_ahead(self, hop: int) -> int:
+        """Samples after a frame of `hop` that the decoder waits for before it gives the frame."""
+        return (self.heard + self.overlap(hop)) * hop + self.margin(hop)
 
 
 @dataclass(frozen=True)

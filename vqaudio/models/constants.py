@@ -19,6 +19,7 @@ LOG_MAGNITUDE = -3.6  # natural log of the magnitudes of an FFT of 512, over bin
 
 # WaveNet: root mean square of each sub-band of LibriSpeech, by the number of bands.
 LEVELS = {1: (0.054,), 4: (0.052, 0.013, 0.0067, 0.0032)}
+MU = 255  # mu-law levels but one
 
 # Mixtures of discretised logistics.
 BINS = 1 << 16

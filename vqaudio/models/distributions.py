@@ -2,8 +2,8 @@
 
 The mixture follows PixelCNN++ (Salimans et al. 2017, arXiv 1701.05517, section 2.1) and Parallel WaveNet (van den Oord
 et al. 2017, arXiv 1711.10433, section 2.1), the softmax WaveNet (van den Oord et al. 2016, arXiv 1609.03499, section
-2.2). Both have one interface, in which parameters are (B, bands, P) or (B, bands, P, T), samples (B, bands) or
-(B, bands, T), and all arithmetic is in float32, under autocast too.
+2.2). Both have one interface, in which parameters are (B, bands, P) or (B, bands, P, T), P of them for each sample,
+samples (B, bands) or (B, bands, T), and all arithmetic is in float32, under autocast too.
 """
 
 from __future__ import annotations
@@ -15,18 +15,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vqaudio.models.constants import FLOOR, HALF_BIN, LAST_BIN, LOG_SCALES
+from vqaudio.models.constants import FLOOR, HALF_BIN, LAST_BIN, LOG_SCALES, MU
 
 
 class Distribution(ABC):
     """The distribution of single samples in [-1, 1], given its parameters.
 
     Attributes:
-        parameters: P, how many numbers describe the distribution of one sample.
         dither: half the width of the uniform noise that training should add to samples, in units of their level.
     """
 
-    parameters: int
     dither: float = 0.0
 
     @abstractmethod
@@ -62,9 +60,6 @@ class LogisticMixture(Distribution):
     """
 
     dither = math.exp(FLOOR)  # keeps the scales of a constant signal near their floor
-
-    def __init__(self, mixtures: int = 4) -> None:
-        self.parameters = 3 * mixtures
 
     def log_likelihood(self, parameters: Tensor, samples: Tensor) -> Tensor:
         """As the base says. With a = (x - h - m) / s and b = (x + h - m) / s, the edges of the bin of half-width h,
@@ -106,20 +101,16 @@ class MuLaw(Distribution):
     logits; at 0 the likeliest level is taken.
     """
 
-    def __init__(self, levels: int = 256) -> None:
-        self.parameters = levels
-        self.mu = levels - 1
-
     def encode(self, samples: Tensor) -> Tensor:
-        """Samples, clipped to [-1, 1], to the integers of their levels in [0, levels)."""
+        """Samples, clipped to [-1, 1], to the integers of their levels in [0, `MU`]."""
         samples = samples.float().clamp(-1.0, 1.0)
-        companded = samples.sign() * torch.log1p(self.mu * samples.abs()) / math.log1p(self.mu)
-        return ((companded + 1) / 2 * self.mu + 0.5).long()
+        companded = samples.sign() * torch.log1p(MU * samples.abs()) / math.log1p(MU)
+        return ((companded + 1) / 2 * MU + 0.5).long()
 
     def decode(self, indices: Tensor) -> Tensor:
-        """Levels in [0, levels) to the samples in the middle of them."""
+        """Levels in [0, `MU`] to the samples in the middle of them."""
         companded = self._scalar(indices)
-        return companded.sign() * torch.expm1(companded.abs() * math.log1p(self.mu)) / self.mu
+        return companded.sign() * torch.expm1(companded.abs() * math.log1p(MU)) / MU
 
     def log_likelihood(self, parameters: Tensor, samples: Tensor) -> Tensor:
         """As the base says."""
@@ -139,7 +130,7 @@ class MuLaw(Distribution):
         return numbers
 
     def _scalar(self, indices: Tensor) -> Tensor:
-        return indices.float() * (2 / self.mu) - 1
+        return indices.float() * (2 / MU) - 1
 
 
 def _split(parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import cast
 
@@ -35,12 +34,6 @@ class Encoder(nn.Module):
     The waveform enters pre-emphasised and scaled: at its natural level, where high frequencies are faint and everything
     is far below unit variance, training does not leave the mean. What the strided convolutions make of it is compressed
     to a nearly logarithmic scale, so that faint sounds are heard beside loud ones. Beyond both ends there is silence.
-
-    Attributes:
-        hop: samples per latent.
-        receptive_field: samples that one latent depends on.
-        look_ahead: samples after the end of its own frame that a latent depends on.
-        look_back: samples before the start of its own frame.
     """
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -53,9 +46,6 @@ class Encoder(nn.Module):
         self.strided = cast(Sequence[nn.Conv1d], nn.ModuleList(strided))
         self.residual = nn.ModuleList(ResidualLayer(widths[-1], config.kernel, d) for d in config.dilations)
         self.output = nn.Conv1d(widths[-1], config.latent_channels, 1)
-        self.hop = math.prod(config.strides)
-        self.look_back, self.look_ahead = config.reach
-        self.receptive_field = self.look_back + self.hop + self.look_ahead
 
     def forward(self, waveform: Tensor) -> Tensor:
         """(B, 1, T) in [-1, 1] to latents (B, D, T / hop)."""

@@ -1,4 +1,4 @@
-"""The gated dilated convolution stack that WaveNet, the spectral decoder and the conditioning share.
+"""The gated dilated convolution stack that WaveNet, the spectral decoder, the conditioning and the prior share.
 
 z = tanh(W_f * x + V_f c) . sigmoid(W_g * x + V_g c), with residual and skip connections (van den Oord et al. 2016,
 arXiv 1609.03499, sections 2.3 to 2.5); c is the conditioning, local at code rate, global per item, or both.
@@ -73,7 +73,6 @@ class GatedStack(nn.Module):
         gates = 2 * channels * len(dilations)
         self.local = nn.Conv1d(local_channels, gates, 1) if local_channels else None
         self.speaker = nn.Linear(speaker_channels, gates) if speaker_channels else None
-        self.receptive_field = 1 + sum(layer.reach for layer in self.layers)  # steps
 
     def conditions(self, local: Tensor | None, speaker: Tensor | None, repeat: int = 1) -> list[Tensor | None]:
         """What each layer adds to its gates, computed once per code frame.
@@ -113,7 +112,7 @@ class GatedStack(nn.Module):
         weight = self.layers[0].dilated.weight
         return [weight.new_zeros(batch, layer.channels, layer.reach) for layer in self.layers]
 
-    def step(self, x: Tensor, conditions: list[Tensor | None], past: list[Tensor]) -> Tensor:
+    def step(self, x: Tensor, conditions: Sequence[Tensor | None], past: list[Tensor]) -> Tensor:
         """One step (B, C, 1) of a causal stack, to (B, S, 1) as `forward` gives it.
 
         Args:

@@ -25,9 +25,6 @@ class CodePrior(nn.Module):
         config: the architecture.
         alphabet: the codes.
 
-    Attributes:
-        receptive_field: frames before its own that a distribution depends on.
-
     Raises:
         ModelError: for an architecture of which no network can be built.
     """
@@ -62,7 +59,6 @@ class CodePrior(nn.Module):
                 layer.output.weight[: config.channels].zero_()
             for output in self.output:
                 output.weight.zero_()
-        self.receptive_field = self.stack.receptive_field
 
     def forward(self, codes: Tensor, speaker: Tensor | None = None) -> Tensor:
         """Unnormalised log probabilities of every code.

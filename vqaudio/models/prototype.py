@@ -11,8 +11,14 @@ DESIGN_ROUNDS = 40
 
 
 def pqmf_delay(bands: int) -> int:
-    """Samples that analysis and synthesis together wait; a filter has one tap more."""
-    return 16 * bands - 2
+    """Samples that analysis and synthesis together wait, none where there is one band; a filter has one tap more."""
+    return 16 * bands - 2 if bands > 1 else 0
+
+
+def pqmf_reach(bands: int) -> tuple[int, int]:
+    """Steps before and after its own of which the synthesis makes the samples of a step."""
+    half = pqmf_delay(bands) // 2
+    return half // bands, -(-half // bands)
 
 
 def pqmf_analysis(bands: int) -> NDArray[np.float64]:

@@ -19,15 +19,11 @@ class Speaker(nn.Module):
 
     Args:
         latent_channels: D of the encoder's latents, which the reference encoder listens to.
-
-    Attributes:
-        channels: length S of a speaker vector, 0 without one.
     """
 
     def __init__(self, config: SpeakerConfig, latent_channels: int) -> None:
         super().__init__()
         self.config = config
-        self.channels = 0 if config.kind == "none" else config.channels
         if config.kind != "none":
             self.null = nn.Parameter(torch.zeros(config.channels))
         if config.kind == "lookup":
@@ -77,7 +73,7 @@ class Speaker(nn.Module):
     def indices(self, total: Tensor, squares: Tensor, count: int) -> Tensor:
         """What is sent of a reference, (B, dims) integers, from the sums that `pool` gives."""
         coordinates = self._coordinates(_statistics(total, squares, count))
-        return self._round(coordinates.nan_to_num()).long()  # as in `vqaudio.runtime.encoder`
+        return self._round(coordinates.nan_to_num()).long()  # as in `vqaudio.runtime.speaker`
 
     def decode(self, indices: Tensor | None, batch: int = 1) -> Tensor | None:
         """Speaker vectors (B, S) of indices (B, 1 or dims), the null speaker for None; None without speakers."""

@@ -59,12 +59,6 @@ class SpectralDecoder(nn.Module):
         speaker_channels: S, 0 for none.
         hop: samples per code frame; the FFT spans two hops or more, and an even number of samples beyond one.
         sample_rate: Hz.
-
-    Attributes:
-        heard: frames before and after its own on which the head's numbers of a frame depend.
-        overlap: frames before and after its own into which a frame's piece of waveform reaches.
-        context: frames before and after its own of whose numbers a frame of the waveform is made, but for the phase of
-            its voice.
     """
 
     window: Tensor
@@ -75,7 +69,7 @@ class SpectralDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.hop, self.sample_rate = hop, sample_rate
-        self.fft_size = config.fft_size
+        self.fft_size, self.margin = config.fft_size, config.margin(hop)
         self.input = nn.Conv1d(conditioning_channels, config.channels, 1)
         self.stack = GatedStack(
             config.channels,
@@ -89,9 +83,6 @@ class SpectralDecoder(nn.Module):
         self.register_buffer("window", torch.hann_window(config.fft_size), persistent=False)
         low = torch.arange(bins) * sample_rate / config.fft_size < VOICED_BELOW
         self.register_buffer("favour", low.float()[:, None], persistent=False)
-        self.heard = (self.stack.receptive_field - 1) // 2
-        self.overlap = -(-(config.fft_size - hop) // (2 * hop))
-        self.context = 2 * self.overlap
 
     def forward(self, conditioning: Tensor, speaker: Tensor | None) -> Tensor:
         """(B, C, frames) and (B, S) to (B, 1, frames * hop), at the pitch that the head gives."""
@@ -131,8 +122,7 @@ class SpectralDecoder(nn.Module):
 
         Frame i is centred on the middle of samples [i * hop, (i + 1) * hop).
         """
-        margin = (self.fft_size - self.hop) // 2
-        padded = F.pad(sound, (margin, margin)).to(self.window.dtype)
+        padded = F.pad(sound, (self.margin, self.margin)).to(self.window.dtype)
         spectrum = torch.stft(padded, self.fft_size, self.hop, window=self.window, center=False, return_complex=True)
         return spectrum * (4 / self.fft_size)
 
@@ -154,10 +144,9 @@ class SpectralDecoder(nn.Module):
         pieces = (torch.fft.irfft(spectrum.transpose(1, 2), n=self.fft_size) * self.window).transpose(1, 2)
         weights = self.window.square()[None, :, None].expand(1, -1, frames)
         length = (frames - 1) * self.hop + self.fft_size
-        cut = (self.fft_size - self.hop) // 2
+        own = slice(self.margin, self.margin + frames * self.hop)
         wave, envelope = (
-            F.fold(x, (1, length), (1, self.fft_size), stride=(1, self.hop))[:, :, 0, cut : cut + frames * self.hop]
-            for x in (pieces, weights)
+            F.fold(x, (1, length), (1, self.fft_size), stride=(1, self.hop))[:, :, 0, own] for x in (pieces, weights)
         )
         return wave / envelope.clamp(min=1e-3)
 

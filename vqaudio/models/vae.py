@@ -5,7 +5,6 @@ nothing; it is there to show whether a WaveNet listens to continuous latents.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -78,14 +77,6 @@ class VAE(Autoencoder):
 
     def bound(self, nats: Tensor, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"bound": nats + losses["kl"].detach()} if "kl" in losses else {}
-
-    def load_weights(self, state: Mapping[str, Tensor]) -> None:
-        """Take over the weights of a saved model.
-
-        Raises:
-            RuntimeError: for weights of another architecture.
-        """
-        self.load_state_dict(state)
 
     def part(self, name: str) -> nn.Module | None:
         """One of `PARTS`, in which the bottleneck has the quantiser's name."""

@@ -9,26 +9,19 @@ reference for faster ones.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vqaudio.errors import ModelError, UsageError
+from vqaudio.errors import UsageError
 from vqaudio.models.config import WaveNetConfig
 from vqaudio.models.constants import LEVELS
 from vqaudio.models.distributions import Distribution, LogisticMixture, MuLaw
 from vqaudio.models.filterbank import PQMF
 from vqaudio.models.gated import GatedStack
 from vqaudio.models.random import uniforms
-
-
-@dataclass
-class State:
-    """What the incremental pass remembers: for each layer its last inputs (B, C, reach), oldest first."""
-
-    past: list[Tensor]
 
 
 class WaveNet(nn.Module):
@@ -38,28 +31,20 @@ class WaveNet(nn.Module):
     one sample of each band: there are T / bands of them, and step k stands for the samples around `bands * k`.
 
     Args:
-        conditioning_channels: C; with 0 the conditioning says nothing but how long the waveform is.
+        conditioning_channels: C.
         speaker_channels: S, 0 for none.
         hop: samples per code frame, a multiple of the bands.
 
     Attributes:
         distribution: what the parameters mean.
-        receptive_field: samples that one step's parameters depend on. With four bands, those that reach it through the
-            analysis filters of `stack.receptive_field` steps, half a filter of which lies after the step.
-
-    Raises:
-        ModelError: for a hop that is no multiple of the bands.
     """
 
     levels: Tensor
 
     def __init__(self, config: WaveNetConfig, conditioning_channels: int, speaker_channels: int, hop: int) -> None:
         super().__init__()
-        if hop % config.bands:
-            raise ModelError(f"A hop of {hop} samples cannot be split into {config.bands} bands.")
-        self.bands = config.bands
-        self.hop = hop
-        self.distribution: Distribution = LogisticMixture(config.mixtures) if config.output == "logistic" else MuLaw()
+        self.config, self.bands, self.hop = config, config.bands, hop
+        self.distribution: Distribution = LogisticMixture() if config.output == "logistic" else MuLaw()
         self.bank = PQMF(config.bands) if config.bands > 1 else None
         self.input = nn.Conv1d(config.bands, config.channels, 1)
         self.stack = GatedStack(
@@ -72,10 +57,8 @@ class WaveNet(nn.Module):
             causal=True,
         )
         self.hidden = nn.Conv1d(config.skip_channels, config.skip_channels, 1)
-        self.output = nn.Conv1d(config.skip_channels, config.bands * self.distribution.parameters, 1)
+        self.output = nn.Conv1d(config.skip_channels, config.bands * config.sample_parameters, 1)
         self.register_buffer("levels", torch.tensor(LEVELS[config.bands]), persistent=False)
-        filter_reach = self.bank.delay if self.bank is not None else 0
-        self.receptive_field = config.bands * (self.stack.receptive_field - 1) + 1 + filter_reach
 
     def loss(self, waveform: Tensor, conditioning: Tensor, speaker: Tensor | None) -> Tensor:
         """Negative log-likelihood (B,) in nats per sample of the waveform, the mean over T.
@@ -88,12 +71,13 @@ class WaveNet(nn.Module):
         if self.training:
             noise = 2 * torch.rand_like(signal) - 1
             signal = signal + self.distribution.dither * self.levels[:, None] * noise
-        likelihood = self.distribution.log_likelihood(self._predict(signal, conditioning, speaker), signal)
+        likelihood = self.distribution.log_likelihood(self.predict(signal, conditioning, speaker), signal)
         return 0.5 * math.log(self.bands) - likelihood.mean(dim=(1, 2))
 
-    def parameters_of(self, waveform: Tensor, conditioning: Tensor, speaker: Tensor | None) -> Tensor:
-        """The distribution parameters (B, bands, P, T / bands) of every step given the true ones before it."""
-        return self._predict(self.split(waveform), conditioning, speaker)
+    def predict(self, signal: Tensor, conditioning: Tensor, speaker: Tensor | None) -> Tensor:
+        """The parameters (B, bands, P, T / bands) of every step of what `split` gives, given the true ones before."""
+        before = F.pad(signal, (1, -1))
+        return self._head(self.stack(self._embed(before), conditioning, speaker, repeat=self.hop // self.bands))
 
     def split(self, waveform: Tensor) -> Tensor:
         """(B, 1, T) to what the network models, (B, bands, T / bands)."""
@@ -103,31 +87,24 @@ class WaveNet(nn.Module):
         """(B, bands, T / bands) to the waveform (B, 1, T)."""
         return signal if self.bank is None else self.bank.synthesis(signal)
 
-    def initial_state(self, batch: int) -> State:
-        """The state before the first step, in which everything before it is silent."""
-        return State(self.stack.silent_past(batch))
-
-    def step(self, previous: Tensor, conditions: list[Tensor | None], state: State) -> Tensor:
+    def step(self, previous: Tensor, conditions: list[Tensor], past: list[Tensor]) -> Tensor:
         """One step of the incremental pass.
 
         Args:
             previous: (B, bands), the samples of the step before, zeros at the first.
-            conditions: of `conditions`, per layer (B, 2C, 1) or None.
-            state: moved on by one step, in place.
+            conditions: of `conditions`, per layer (B, 2C, 1).
+            past: of `stack.silent_past` before the first step, moved on by one step in place.
 
         Returns:
             the parameters (B, bands, P) of this step.
         """
-        hidden = self.stack.step(self._embed(previous.unsqueeze(2)), conditions, state.past)
+        hidden = self.stack.step(self._embed(previous.unsqueeze(2)), conditions, past)
         return self._head(hidden).squeeze(3)
 
-    def conditions(self, conditioning: Tensor, speaker: Tensor | None) -> list[list[Tensor | None]]:
-        """What `step` takes in each of the code frames, per frame and layer (B, 2C, 1) or None."""
-        layers = self.stack.conditions(conditioning, speaker)
-        return [
-            [c if c is None or c.shape[2] == 1 else c[:, :, frame : frame + 1] for c in layers]
-            for frame in range(conditioning.shape[2])
-        ]
+    def conditions(self, conditioning: Tensor, speaker: Tensor | None) -> list[list[Tensor]]:
+        """What `step` takes in each of the code frames, per frame and layer (B, 2C, 1)."""
+        layers = cast(list[Tensor], self.stack.conditions(conditioning, speaker))  # none is None: there is conditioning
+        return [[c[:, :, frame : frame + 1] for c in layers] for frame in range(conditioning.shape[2])]
 
     @torch.no_grad()
     def generate(
@@ -144,20 +121,16 @@ class WaveNet(nn.Module):
         if not 0 <= temperature < math.inf:
             raise UsageError(f"The temperature {temperature} is not a number of zero or more.")
         batch, steps = conditioning.shape[0], self.hop // self.bands
-        state = self.initial_state(batch)
+        past = self.stack.silent_past(batch)
         previous = torch.zeros(batch, self.bands, device=conditioning.device)
         signal = []
         for frame, conditions in enumerate(self.conditions(conditioning, speaker)):
             drawn = torch.from_numpy(uniforms(seed, frame * steps, steps, self.bands, range(batch)))
             for numbers in drawn.to(conditioning.device).unbind(dim=1):
-                parameters = self.step(previous, conditions, state)
+                parameters = self.step(previous, conditions, past)
                 previous = self.distribution.sample(parameters, numbers, temperature)
                 signal.append(previous)
         return self.join(torch.stack(signal, dim=2))
-
-    def _predict(self, signal: Tensor, conditioning: Tensor, speaker: Tensor | None) -> Tensor:
-        before = F.pad(signal, (1, -1))
-        return self._head(self.stack(self._embed(before), conditioning, speaker, repeat=self.hop // self.bands))
 
     def _embed(self, signal: Tensor) -> Tensor:
         """(B, bands, T) to the network's input (B, channels, T): speech at its own level is far below unit variance."""

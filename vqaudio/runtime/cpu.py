@@ -16,11 +16,14 @@ import numpy as np
 
 from vqaudio.models.config import CodecConfig
 from vqaudio.runtime import layers
-from vqaudio.runtime.encoder import Encoder, Quantizer, Reference, SpeakerVectors
+from vqaudio.runtime.conditioning import Conditioning
+from vqaudio.runtime.encoder import Encoder
 from vqaudio.runtime.layers import Weights
 from vqaudio.runtime.product import PAIRED, Floats, announce
+from vqaudio.runtime.quantizer import Quantizer
 from vqaudio.runtime.segments import Sampler
-from vqaudio.runtime.spectral import Conditioning, Spectral
+from vqaudio.runtime.speaker import Reference, SpeakerVectors
+from vqaudio.runtime.spectral import Spectral
 from vqaudio.runtime.wavenet import WaveNet
 
 BLOCK_SECONDS = 10.0  # at most, between two stretches of context
@@ -95,10 +98,10 @@ class CpuNetworks:
 
     def decode_spectral(self, codes: np.ndarray, speaker: list[int] | None) -> Iterator[Floats]:
         """Codes (quantizers, frames) to samples, block by block (m,)."""
-        spectral, vector, hop = self.spectral, self.speakers.vector(speaker), self.config.hop
-        assert spectral is not None
+        own, spectral, vector, hop = self.config.spectral, self.spectral, self.speakers.vector(speaker), self.config.hop
+        assert own is not None and spectral is not None
         announce(layers.gated_layer)
-        heard, context, frames = self.conditioning.reach + spectral.heard, spectral.context, codes.shape[1]
+        heard, context, frames = self.config.conditioning.reach + own.heard, own.context(hop), codes.shape[1]
 
         def numbers(start: int, end: int, past: Floats) -> Floats:
             begin, until = max(0, start - heard), min(end + heard, frames)

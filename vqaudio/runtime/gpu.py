@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vqaudio.errors import ModelError
 from vqaudio.models.config import CodecConfig
 from vqaudio.models.vqvae import VQVAE
 from vqaudio.runtime.cpu import BLOCK_SECONDS, blocks, grid
-from vqaudio.runtime.encoder import Quantizer
 from vqaudio.runtime.gpu_wavenet import TorchWaveNet
 from vqaudio.runtime.layers import Weights, pad
 from vqaudio.runtime.product import Floats
+from vqaudio.runtime.quantizer import Quantizer
 from vqaudio.runtime.segments import Sampler
 
 
@@ -35,7 +34,7 @@ class TorchNetworks:
 
     def __init__(self, config: CodecConfig, state: Mapping[str, np.ndarray], device: str) -> None:
         self.config = config
-        self.model = torch_networks(config, state).to(device)
+        self.model = VQVAE.from_arrays(config, state).to(device)
         self.device = next(self.model.parameters()).device  # with its number, which "cuda" leaves to the thread
         self.quantizer = Quantizer(config, Weights(state, paired=False))
         self.wavenet = TorchWaveNet(self.model.wavenet) if self.model.wavenet else None
@@ -68,11 +67,11 @@ class TorchNetworks:
     @torch.inference_mode()
     def decode_spectral(self, codes: np.ndarray, speaker: list[int] | None) -> Iterator[np.ndarray]:
         """Codes (quantizers, frames) to samples, block by block (m,)."""
-        spectral = self.model.spectral
-        assert spectral is not None
+        own, spectral = self.config.spectral, self.model.spectral
+        assert own is not None and spectral is not None
         hop, vector, frames = self.config.hop, self._vector(speaker), codes.shape[1]
         latents, phase = self._latents(codes), 0
-        around, context = self.model.conditioning.reach + spectral.heard, spectral.context
+        around, context = self.config.conditioning.reach + own.heard, own.context(hop)
         for start, first, stop, end in grid(frames, self._block, context, context):
             begin, until = max(0, start - around), min(end + around, frames)
             with self._exact():
@@ -97,7 +96,7 @@ class TorchNetworks:
         spoken = None if vector is None else vector[0].cpu().numpy()
         levels, rate = self._levels if in_pieces else None, self.config.frame_rate
         sampler = Sampler(self.wavenet, levels, rate, spoken, seed=seed, temperature=temperature)
-        latents, reach = self._latents(codes), self.model.conditioning.reach
+        latents, reach = self._latents(codes), self.config.conditioning.reach
         for start, first, stop, end in grid(frames, self._block, reach, reach):
             with self._exact():
                 conditioning = self.model.conditioning(latents[:, :, start:end], vector)[0]
@@ -133,17 +132,3 @@ class TorchNetworks:
         rows = torch.from_numpy(conditioning).to(self.device)
         with self._exact():
             return self.model.conditioning.log_mel(rows.T[None])[0].logsumexp(dim=0).cpu().numpy()
-
-
-def torch_networks(config: CodecConfig, state: Mapping[str, np.ndarray]) -> VQVAE:
-    """The networks of a codec in torch, in evaluation mode.
-
-    Raises:
-        ModelError: where the weights do not fit the configuration.
-    """
-    model = VQVAE(config)
-    try:
-        model.load_weights({name: torch.from_numpy(array) for name, array in state.items()})
-    except RuntimeError as error:
-        raise ModelError("The weights do not fit the configuration beside them, or this version of vqaudio.") from error
-    return model.eval().requires_grad_(False)

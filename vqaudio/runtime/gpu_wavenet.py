@@ -21,8 +21,9 @@ from torch.nn import functional as F
 
 from vqaudio.models.random import KEY_STEPS, MULTIPLIERS, ROUNDS
 from vqaudio.models.wavenet import WaveNet
+from vqaudio.runtime.filterbank import Bank
 from vqaudio.runtime.product import Floats
-from vqaudio.runtime.wavenet import Bank, Piece
+from vqaudio.runtime.wavenet import Piece
 
 SIZES = (8, 64, 256, 1024)  # streams of a graph; a few idle ones cost nothing, but every graph costs its capture
 CHUNK = 512  # steps, or a frame, after which the host looks which streams have ended
@@ -39,7 +40,7 @@ class TorchWaveNet:
     Attributes:
         bands: samples per step.
         steps: steps per code frame.
-        receptive_steps: steps that one step's distribution depends on, its own among them.
+        receptive_steps: steps before its own that a distribution depends on.
         group: pieces of one file that are worth waiting for; more of them would hold minutes of it.
     """
 
@@ -49,7 +50,7 @@ class TorchWaveNet:
         stack, layers = module.stack, module.stack.layers
         assert stack.local is not None
         self.bands, self.steps = module.bands, module.hop // module.bands
-        self.receptive_steps, self.group = stack.receptive_field, SIZES[-2]
+        self.receptive_steps, self.group = module.config.receptive_steps, SIZES[-2]
         self.bank = Bank(module.bands)
         self.distribution, self.levels = module.distribution, module.levels
         self.device = module.levels.device

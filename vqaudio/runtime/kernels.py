@@ -22,7 +22,6 @@ from vqaudio.runtime.product import Floats, Pairs, accumulate, entry, inner, put
 LOWEST_SCALE, HIGHEST_SCALE = LOG_SCALES
 FIRST_MULTIPLIER, SECOND_MULTIPLIER = (np.uint64(m) for m in MULTIPLIERS)
 FIRST_KEY_STEP, SECOND_KEY_STEP = (np.uint64(k) for k in KEY_STEPS)
-MU = 255  # mu-law levels but one
 WORD, HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 

@@ -22,9 +22,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 from llvmlite import ir
-from numba import config, njit, types
+from numba import njit, types
 from numba.core import cgutils
 from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic, overload, register_jitable
@@ -36,19 +37,14 @@ Floats = NDArray[np.float32]
 Integers = NDArray[np.int32]
 Pairs = NDArray[np.int32]  # two bfloat16 or two int16 in each, the first one in the lower half
 
-CACHE, PROCESSOR, CHOSEN = (
-    "CACHE_DIR",
-    "CPU_NAME",
-    "CPU_FEATURES",
-)  # settings of numba's, which NUMBA_CACHE_DIR, ... fill
 LANES = 16  # widths of weights are multiples of this
-_chosen = getattr(config, CHOSEN)
-FEATURES: str = get_host_cpu_features() if _chosen is None else _chosen  # what numba compiles for
-WIDE = "+avx512f" in FEATURES.split(",")
-PAIRED = WIDE and "+avx512bf16" in FEATURES.split(",")  # whether `accumulate` takes pairs of bfloat16
-INTEGER_PAIRED = WIDE and "+avx512vnni" in FEATURES.split(
-    ","
-)  # whether one instruction adds products of pairs of int16
+settings: Any = numba.config  # which NUMBA_CACHE_DIR, ... fill
+# What numba compiles for.
+FEATURES: str = get_host_cpu_features() if settings.CPU_FEATURES is None else settings.CPU_FEATURES
+_has = FEATURES.split(",")
+WIDE = "+avx512f" in _has
+PAIRED = WIDE and "+avx512bf16" in _has  # whether `accumulate` takes pairs of bfloat16
+INTEGER_PAIRED = WIDE and "+avx512vnni" in _has  # whether one instruction adds products of pairs of int16
 VECTOR = 16 if WIDE else 8
 # Rows of a block of totals, and how many vectors wide it may be: nearly all of the 32 or 16 registers hold totals.
 TALL, MIDDLE, SINGLE = (
@@ -67,14 +63,14 @@ _announced: set[Any] = set()
 
 def entry(function: Callable[..., Any]) -> Any:
     """Compile a function that Python calls, and keep the result on disk where there is a place for it."""
-    chosen = getattr(config, CACHE)
+    chosen = settings.CACHE_DIR
     try:
-        setattr(config, CACHE, str(_cache_folder()))
+        settings.CACHE_DIR = str(_cache_folder())
         compiled = njit(cache=True, **OPTIONS)(function)
     except RuntimeError:  # there is no home, or numba finds no folder that it may write to
         return njit(**OPTIONS)(function)
     finally:
-        setattr(config, CACHE, chosen)
+        settings.CACHE_DIR = chosen
     save = compiled._cache.save_overload
 
     def save_if_possible(*arguments: Any) -> None:
@@ -96,10 +92,10 @@ def sources() -> bytes:
 def _cache_folder() -> Path:
     """Where compiled code is kept: a folder for each processor and each state of the sources, of which numba itself
     sees only the file of an entry, and not those of the functions that it calls."""
-    processor = f"{getattr(config, PROCESSOR)} {FEATURES}".encode()
+    processor = f"{settings.CPU_NAME} {FEATURES}".encode()
     state = hashlib.sha256(processor + sources()).hexdigest()[:12]
     beside = Path(__file__).parent / "__pycache__"
-    if chosen := getattr(config, CACHE):
+    if chosen := settings.CACHE_DIR:
         kept = Path(chosen)
     elif os.access(beside if beside.exists() else beside.parent, os.W_OK):
         kept = beside

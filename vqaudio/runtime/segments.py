@@ -16,8 +16,9 @@ from typing import Protocol
 
 import numpy as np
 
+from vqaudio.runtime.filterbank import Bank
 from vqaudio.runtime.product import Floats
-from vqaudio.runtime.wavenet import Bank, Piece, Streams, WaveNet
+from vqaudio.runtime.wavenet import Piece, Streams, WaveNet
 
 SHORTEST = 0.6  # seconds between two cuts
 LONGEST = 1.5

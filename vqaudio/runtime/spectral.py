@@ -1,5 +1,4 @@
-"""From codes to conditioning and from conditioning to samples on the CPU, in chunks of any size: the networks of
-`vqaudio.models.conditioning` and `vqaudio.models.spectral`."""
+"""From conditioning to samples on the CPU, as `vqaudio.models.spectral`, in chunks of any size."""
 
 from __future__ import annotations
 
@@ -8,57 +7,9 @@ import math
 import numpy as np
 
 from vqaudio.models.config import CodecConfig
-from vqaudio.models.constants import (
-    LOG_MAGNITUDE,
-    MEL_MEAN,
-    MEL_SPREAD,
-    OCTAVES,
-    PITCH,
-    TURN,
-    UNLIKELY,
-    VOICED_BELOW,
-)
-from vqaudio.runtime.layers import Convolution, GatedStack, GatedState, Past, Weights
+from vqaudio.models.constants import LOG_MAGNITUDE, OCTAVES, PITCH, TURN, UNLIKELY, VOICED_BELOW
+from vqaudio.runtime.layers import Convolution, GatedStack, GatedState, Weights
 from vqaudio.runtime.product import Floats, entry
-
-
-def speaker_channels(config: CodecConfig) -> int:
-    """S of the speaker vector, 0 without one."""
-    return 0 if config.speaker.kind == "none" else config.speaker.channels
-
-
-class Conditioning:
-    """Quantised latents to conditioning."""
-
-    def __init__(self, config: CodecConfig, weights: Weights) -> None:
-        own = config.conditioning
-        self.mels = own.mels
-        self.input = Convolution(
-            weights, "conditioning.input", config.encoder.latent_channels, own.channels, own.kernel, exact=False
-        )
-        shape = (own.channels, own.channels, own.kernel, (1,) * own.layers, speaker_channels(config))
-        self.stack = GatedStack(weights, "conditioning.stack", *shape)
-        self.mel = Convolution(weights, "conditioning.mel", own.channels, own.mels)
-        self.reach = own.kernel // 2 * (1 + own.layers)  # frames before and after its own that one depends on
-
-    def start(self, speaker: Floats | None) -> ConditioningState:
-        """The state of a new stream of a speaker (S,) or None."""
-        return ConditioningState(self.input.start(), self.stack.start(speaker))
-
-    def push(self, state: ConditioningState, latents: Floats, last: bool) -> Floats:
-        """The next latents (n, D) to the conditioning that they complete (m, C)."""
-        return self.stack.push(state.stack, self.input(state.input.push(latents, last)), last)
-
-    def levels(self, conditioning: Floats) -> Floats:
-        """How loud frames of conditioning (n, C) are going to be: the log of the sum of their mel spectrum (n,)."""
-        return np.log(np.exp(MEL_MEAN + MEL_SPREAD * self.mel(conditioning)[:, : self.mels]).sum(axis=1))
-
-
-class ConditioningState:
-    """What a stream of conditioning remembers."""
-
-    def __init__(self, input_: Past, stack: GatedState) -> None:
-        self.input, self.stack = input_, stack
 
 
 class Spectral:
@@ -68,10 +19,11 @@ class Spectral:
         assert config.spectral is not None
         own = config.spectral
         self.hop, self.fft_size, self.sample_rate = config.hop, own.fft_size, config.sample_rate
+        self.margin = own.margin(config.hop)
         bins = np.arange(own.fft_size // 2 + 1)
         self.bins = len(bins)
         self.input = Convolution(weights, "spectral.input", config.conditioning.channels, own.channels, exact=False)
-        shape = (own.channels, own.skip_channels, own.kernel, own.dilations, speaker_channels(config))
+        shape = (own.channels, own.skip_channels, own.kernel, own.dilations, config.speaker.width)
         self.stack = GatedStack(weights, "spectral.stack", *shape)
         self.head = Convolution(weights, "spectral.head", own.skip_channels, 4 * self.bins + 2, exact=False)
         self.window = (0.5 - 0.5 * np.cos(2 * np.pi / own.fft_size * np.arange(own.fft_size))).astype(np.float32)
@@ -79,11 +31,6 @@ class Spectral:
         steady = (bins * positions[:, None] % own.fft_size).astype(np.float32)
         self.steady = steady * np.float32(2 * np.pi / own.fft_size)  # phases (positions, bins) of steady tones
         self.favour = (bins * config.sample_rate / own.fft_size < VOICED_BELOW).astype(np.float32)
-        overlap = -(-(own.fft_size - config.hop) // (2 * config.hop))
-        self.heard = sum(layer.reach for layer in self.stack.layers) // 2
-        self.context = 2 * overlap  # frames before and after its own whose numbers a frame of samples depends on
-        self.margin = (own.fft_size - config.hop) // 2  # samples of a frame's piece before and after its own hop
-        self.look_ahead = (self.heard + overlap) * config.hop + self.margin  # samples
 
     def start(self, speaker: Floats | None) -> SpectralState:
         """The state of a new stream of a speaker (S,) or None."""

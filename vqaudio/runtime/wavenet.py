@@ -15,16 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from vqaudio.models.config import CodecConfig, WaveNetConfig
-from vqaudio.models.constants import LEVELS
-from vqaudio.models.prototype import pqmf_delay, pqmf_synthesis
+from vqaudio.models.constants import LEVELS, MU
 from vqaudio.runtime import kernels
-from vqaudio.runtime.kernels import MU, Network
-from vqaudio.runtime.layers import Past, Weights, add_convolution, pad, pad_gates
+from vqaudio.runtime.filterbank import Bank
+from vqaudio.runtime.kernels import Network
+from vqaudio.runtime.layers import Weights, pad, pad_gates
 from vqaudio.runtime.product import Floats, announce
-from vqaudio.runtime.spectral import speaker_channels
 
 GROUP = 8  # streams that a thread advances together: a weight from the cache serves all of them
 CHUNK = 250  # frames after which a thread sees whether it should stop
@@ -53,7 +51,7 @@ class WaveNet:
     Attributes:
         bands: samples per step.
         steps: steps per code frame.
-        receptive_steps: steps that one step's distribution depends on, its own among them.
+        receptive_steps: steps before its own that a distribution depends on.
         group: streams that a thread advances together.
     """
 
@@ -62,7 +60,7 @@ class WaveNet:
 
     def __init__(self, config: CodecConfig, weights: Weights) -> None:
         assert config.wavenet is not None
-        own, channels = config.wavenet, speaker_channels(config)
+        own, channels = config.wavenet, config.speaker.width
         self.bands, self.steps = own.bands, config.hop // own.bands
         self.network = pack(own, config.conditioning.channels, weights)
         gates = len(own.dilations) * 2 * own.channels
@@ -77,7 +75,7 @@ class WaveNet:
         self.channels = own.channels
         self.silence = float(compand(np.zeros(1, np.float32))[0]) if own.output == "mulaw" else 0.0
         self.bank = Bank(own.bands)
-        self.receptive_steps = (own.kernel - 1) * sum(own.dilations) + 1
+        self.receptive_steps = own.receptive_steps
 
     def gates(self, speaker: Floats | None) -> Floats:
         """What speaker (S,) and biases add to the gates of all layers (layers * 2C,)."""
@@ -195,7 +193,7 @@ def pack(config: WaveNetConfig, conditioning_channels: int, weights: Weights) ->
     """The weights as the kernels take them."""
     channels, skips, layers, bands = config.channels, config.skip_channels, len(config.dilations), config.bands
     logistic = config.output == "logistic"
-    parameters = 3 * config.mixtures if logistic else MU + 1
+    numbers = bands * config.sample_parameters
     levels = np.array(LEVELS[bands], np.float32)
     heard_levels = levels if logistic else compand(levels)
     name = "wavenet.stack.layers"
@@ -218,12 +216,12 @@ def pack(config: WaveNetConfig, conditioning_channels: int, weights: Weights) ->
         skip_bias=pad(biases[:, channels:].sum(0), 0),
         hidden=pad(weights.take("wavenet.hidden.weight", skips, skips, 1)[:, :, 0].T, 0, 1),
         hidden_bias=pad(weights.take("wavenet.hidden.bias", skips), 0),
-        output=pad(weights.take("wavenet.output.weight", bands * parameters, skips, 1)[:, :, 0].T, 0, 1),
-        output_bias=pad(weights.take("wavenet.output.bias", bands * parameters), 0),
+        output=pad(weights.take("wavenet.output.weight", numbers, skips, 1)[:, :, 0].T, 0, 1),
+        output_bias=pad(weights.take("wavenet.output.bias", numbers), 0),
         dilations=np.array(config.dilations),
         offsets=np.cumsum(reaches) - reaches,
         levels=levels,
-        parameters=parameters,
+        parameters=config.sample_parameters,
         mixtures=config.mixtures if logistic else 0,
     )
 
@@ -232,29 +230,3 @@ def compand(samples: Floats) -> Floats:
     """The companded values of the mu-law levels of samples in [-1, 1], as `vqaudio.models.distributions.MuLaw`."""
     companded = np.copysign(np.log1p(MU * np.abs(samples)) / math.log1p(MU), samples)
     return (((companded + 1) / 2 * MU + 0.5).astype(np.int64) * (2 / MU) - 1).astype(np.float32)
-
-
-class Bank:
-    """The synthesis of `vqaudio.models.filterbank`: sub-bands to samples, in chunks of any size."""
-
-    def __init__(self, bands: int) -> None:
-        self.bands = bands
-        half = pqmf_delay(bands) // 2 if bands > 1 else 0
-        self.back, self.ahead = half // bands, (half + bands - 1) // bands
-        place = np.arange(bands) + half - bands * np.arange(-self.back, self.ahead + 1)[:, None]  # (taps, samples)
-        filters = pqmf_synthesis(bands) if bands > 1 else np.ones((1, 1))
-        inside = (place >= 0) & (place < filters.shape[1])
-        taps = np.where(inside, filters[:, np.where(inside, place, 0)], 0)  # (bands, taps, samples of a step)
-        self.weights = pad(taps.transpose(1, 0, 2).reshape(1, -1, bands).astype(np.float32), 2)
-
-    def start(self) -> Past:
-        """The past of a new stream."""
-        return Past(self.back, self.ahead, self.bands)
-
-    def push(self, past: Past, signal: Floats, last: bool) -> Floats:
-        """The next sub-bands (bands, steps) to the samples that they complete (m,)."""
-        held = past.push(np.ascontiguousarray(signal.T), last)
-        totals = np.zeros((max(0, len(held) - self.back - self.ahead), self.weights.shape[2]), np.float32)
-        windows = as_strided(held, (len(totals), self.weights.shape[1]), held.strides)
-        add_convolution(totals, self.weights, windows, 1)
-        return totals[:, : self.bands].reshape(-1)

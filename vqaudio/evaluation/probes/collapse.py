@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqaudio.errors import ModelError, UsageError
+from vqaudio.errors import UsageError
 from vqaudio.evaluation.probes.likelihood import Likelihood, excerpt, likelihood
 from vqaudio.models.quantizer import histogram, perplexity
 from vqaudio.models.vae import VAE, Posterior
@@ -106,12 +106,7 @@ def load_vae(path: str | os.PathLike[str], device: str = "cpu") -> VAE:
         ModelError: where the file is missing, damaged, or not a VAE.
     """
     file = load_model(path, VAE_FORMAT)
-    model = VAE(file.config)
-    try:
-        model.load_weights({name: torch.from_numpy(array) for name, array in file.state.items()})
-    except RuntimeError as error:
-        raise ModelError(f"The weights in '{path}' do not fit the configuration beside them.") from error
-    return model.eval().requires_grad_(False).to(device)
+    return VAE.from_arrays(file.config, file.state).to(device)
 
 
 def collapse(name: str, model: VQVAE | VAE, waveforms: Sequence[np.ndarray]) -> Collapse:
