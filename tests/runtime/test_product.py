@@ -15,7 +15,18 @@ from hypothesis import strategies as st
 from numba import njit
 
 from vqaudio.runtime import product
-from vqaudio.runtime.product import LANES, PAIRED, accumulate, paired_weights, pairs, strip
+from vqaudio.runtime.product import (
+    LANES,
+    MIDDLE,
+    PAIRED,
+    SINGLE,
+    TALL,
+    VECTOR,
+    accumulate,
+    paired_weights,
+    pairs,
+    strip,
+)
 
 paired = pytest.mark.skipif(not PAIRED, reason="the processor does not multiply pairs of bfloat16")
 
@@ -135,6 +146,13 @@ def test_no_instructions_are_used_that_numba_does_not_compile_for(setting):
     command = [sys.executable, "-c", asked]
     said = subprocess.run(command, env=os.environ | setting, capture_output=True, text=True, check=True)
     assert said.stdout == "False False False\n"
+
+
+def test_blocks_that_differ_have_names_that_differ():
+    """By which code from the caches of several processes is linked: another block of that name would be called."""
+    made = [(r, w[i:], lanes) for r, w in (TALL, MIDDLE, SINGLE) for i in range(len(w)) for lanes in (VECTOR, 4)]
+    names = {strip(*block).py_func.__qualname__ for block in made}
+    assert len(names) == len(made) == 2 * sum(len(widths) for _, widths in (TALL, MIDDLE, SINGLE))
 
 
 def test_it_is_said_once_that_it_compiles(caplog):

@@ -211,7 +211,6 @@ def strip(rows: int, widths: tuple[int, ...], lanes: int) -> Any:
     add_products, width = block(rows, widths[0], lanes), widths[0] * lanes
     narrower = strip(rows, widths[1:], lanes) if len(widths) > 1 else None
 
-    @inner
     def add(totals: Floats, weights: Floats, inputs: Floats, row: int, column: int) -> None:
         while column + width <= totals.shape[1]:
             add_products(totals, weights, inputs, row, column)
@@ -219,7 +218,9 @@ def strip(rows: int, widths: tuple[int, ...], lanes: int) -> Any:
         if narrower is not None:
             narrower(totals, weights, inputs, row, column)
 
-    return add
+    # What is loaded from the cache of several processes is linked by name: functions that differ must not share one.
+    add.__qualname__ = f"add_{rows}_rows_of_{'_'.join(map(str, widths))}_times_{lanes}"
+    return inner(add)
 
 
 _tall, _middle, _single = (strip(rows, widths, VECTOR) for rows, widths in (TALL, MIDDLE, SINGLE))
