@@ -155,6 +155,23 @@ def test_blocks_that_differ_have_names_that_differ():
     assert len(names) == len(made) == 2 * sum(len(widths) for _, widths in (TALL, MIDDLE, SINGLE))
 
 
+def double(x):
+    return 2 * x
+
+
+def test_a_result_in_the_cache_that_is_of_other_arguments_is_not_taken(tmp_path, monkeypatch):
+    """As two processes may leave behind that save at once."""
+    monkeypatch.setattr(product, "_cache_folder", lambda: tmp_path)
+    first = product.entry(double)
+    assert repr((first(2), first(2.0))) == "(4, 4.0)"
+    one, other = sorted(tmp_path.glob("**/*.nbc"))
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+    again = product.entry(double)
+    assert repr((again(2), again(2.0))) == "(4, 4.0)"
+
+
 def test_it_is_said_once_that_it_compiles(caplog):
     kernel = product.entry(lambda x: x + 3)
     kernel._cache._cache_path = "nowhere"
