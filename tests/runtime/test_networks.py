@@ -260,6 +260,19 @@ def test_a_device_codes_alike_beside_training_in_lower_precision(reference):
         np.testing.assert_array_equal(np.concatenate(list(networks.decode_wavenet(codes, speaker, 7, 1.0))), sounds[1])
 
 
+def test_what_a_caller_makes_while_a_device_codes_is_fit_for_training(reference):
+    model, _ = reference
+    made = []
+
+    def parts():
+        for _ in range(3):
+            made.append(torch.zeros(1600))
+            yield made[-1].numpy()
+
+    TorchNetworks(CONFIG, model.arrays(), "cpu").encode(parts(), 1, True)
+    assert not any(tensor.is_inference() for tensor in made)
+
+
 @settings(max_examples=20)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=10))
 def test_samples_are_the_same_bits_in_any_chunks(reference, sizes):

@@ -39,7 +39,6 @@ class TorchNetworks:
         self.quantizer = Quantizer(config, Weights(state, paired=False))
         self.wavenet = TorchWaveNet(self.model.wavenet) if self.model.wavenet else None
 
-    @torch.inference_mode()
     def encode(self, parts: Iterable[np.ndarray], quantizers: int, refer: bool) -> tuple[np.ndarray, list[int] | None]:
         """Samples in parts (n,) to codes (quantizers, frames), uint16, and if wanted to the numbers of a reference.
 
@@ -48,9 +47,9 @@ class TorchNetworks:
         """
         codes, sums, search = [], [], self.quantizer.start_search()
         for block, first, stop in blocks(self.config, parts, 1):
-            samples = torch.from_numpy(block).to(self.device)
-            samples = F.pad(samples, (0, -len(samples) % self.config.hop))
-            with self._exact():
+            with torch.inference_mode(), self._exact():  # not while the caller makes the next part
+                samples = torch.from_numpy(block).to(self.device)
+                samples = F.pad(samples, (0, -len(samples) % self.config.hop))
                 latents = self.model.encoder(samples[None, None])[:, :, first:stop]
                 if refer and self.config.speaker.kind == "reference":
                     sums.append(self.model.speaker.pool(latents))
@@ -60,7 +59,7 @@ class TorchNetworks:
         indices = None
         if sums:
             totals, squares, counts = zip(*sums, strict=True)
-            with self._exact():
+            with torch.inference_mode(), self._exact():
                 indices = self.model.speaker.indices(sum(totals), sum(squares), sum(counts))[0].tolist()
         return np.concatenate(codes, axis=1), indices
 
