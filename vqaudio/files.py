@@ -128,8 +128,15 @@ def writing(target: str | os.PathLike[str] | BinaryIO, force: bool = False) -> I
 
 
 def user_cache(kind: str) -> Path:
-    """The folder in the user's cache for things of one kind; it need not be there yet."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vqaudio" / kind
+    """The folder in the user's cache for things of one kind; it need not be there yet.
+
+    Raises:
+        VqaudioError: where the user has no home.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vqaudio" / kind
+    except RuntimeError as error:
+        raise VqaudioError("There is no home for a cache; XDG_CACHE_HOME has to name a folder for it.") from error
 
 
 def reason(problem: OSError) -> str:

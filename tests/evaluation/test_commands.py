@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -157,6 +159,15 @@ def test_evaluate_refuses_what_cannot_be_meant(model: Path, directory: Path, tmp
     assert decoder.exit_code == 2 and "horn" in decoder.output
     voices = evaluate(directory, "--model", model, "--metrics", "stoi", "--conversion", 2)
     assert voices.exit_code == 2 and "takes no voice from a recording" in voices.output
+
+
+def test_evaluate_without_its_packages_is_refused(directory: Path) -> None:
+    """In a process of its own, in which nothing has been imported yet."""
+    bare = (
+        f"import sys; sys.modules['scipy'] = None; from vqaudio.cli import main; main(['evaluate', {str(directory)!r}])"
+    )
+    result = subprocess.run([sys.executable, "-c", bare], capture_output=True, text=True)
+    assert result.returncode == 2 and result.stderr.startswith("Error: The evaluation needs scipy")
 
 
 def test_probe_prints_four_likelihoods(model: Path, directory: Path) -> None:

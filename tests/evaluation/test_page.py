@@ -85,10 +85,10 @@ def test_the_same_figure_is_the_same_svg() -> None:
     assert page.svg(plot(), "name", "") == page.svg(plot(), "name", "")
 
 
-@pytest.mark.parametrize("package", page.NEEDED)
-def test_a_missing_package_is_named(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("module", "package"), page.NEEDED.items())
+def test_a_missing_package_is_named(module: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     page.check()
-    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UsageError, match=rf"{package}; pip install 'vqaudio\[eval\]'"):
         page.check()
 

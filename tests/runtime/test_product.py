@@ -172,6 +172,19 @@ def test_a_result_in_the_cache_that_is_of_other_arguments_is_not_taken(tmp_path,
     assert repr((again(2), again(2.0))) == "(4, 4.0)"
 
 
+@pytest.mark.parametrize("pattern", ["**/*.nbi", "**/*.nbc"])
+@pytest.mark.parametrize("left", [0, 40])
+def test_a_file_of_the_cache_that_is_torn_is_replaced(tmp_path, monkeypatch, pattern, left):
+    monkeypatch.setattr(product, "_cache_folder", lambda: tmp_path)
+    product.entry(double)(2)
+    (torn,) = tmp_path.glob(pattern)
+    whole = torn.stat().st_size
+    torn.write_bytes(torn.read_bytes()[:left])
+    assert product.entry(double)(2) == 4
+    assert sum(file.stat().st_size for file in tmp_path.glob(pattern)) >= whole - 100
+    assert product.entry(double)(2) == 4
+
+
 def test_it_is_said_once_that_it_compiles(caplog):
     kernel = product.entry(lambda x: x + 3)
     kernel._cache._cache_path = "nowhere"

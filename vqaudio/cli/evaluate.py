@@ -87,6 +87,9 @@ def evaluate(
     from rich.console import Console
 
     import vqaudio
+    from vqaudio.evaluation.registry import need
+
+    need("The evaluation", {"scipy": "scipy"})  # which all of what follows imports
     from vqaudio.cli import comparison
     from vqaudio.evaluation import baselines, conversion, figures, page, rate_quality, records
     from vqaudio.evaluation import evaluate as harness

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TEMPLATES = Path(__file__).with_name("templates")
-NEEDED = ("jinja2", "matplotlib", "librosa")  # packages, the last for spectrograms
+NEEDED = {"jinja2": "jinja2", "matplotlib": "matplotlib", "librosa.feature.spectral": "librosa"}  # packages by module
 
 
 def check() -> None:
@@ -34,7 +34,7 @@ def check() -> None:
     Raises:
         UsageError: where a package is missing.
     """
-    need("A page", {package: package for package in NEEDED})
+    need("A page", NEEDED)
 
 
 def render(template: str, **values: Any) -> Markup:

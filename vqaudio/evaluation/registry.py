@@ -40,13 +40,15 @@ def need(what: str, packages: Mapping[str, str]) -> None:
         packages: the name of each, as pip calls it, by a module of it.
 
     Raises:
-        UsageError: for the first that is missing.
+        UsageError: for the first that is missing or cannot be used.
     """
     for module, package in packages.items():
         try:
             importlib.import_module(module)
         except ImportError as error:
             raise UsageError(f"{what} needs {package}; pip install 'vqaudio[eval]' brings it.") from error
+        except Exception as error:  # librosa compiles, which wants a place to write to
+            raise UsageError(f"{what} needs {package}, which cannot be used here: {error}.") from error
 
 
 def select(registry: Mapping[str, Kind], what: str, names: Iterable[str]) -> tuple[Kind, ...]:

@@ -2,8 +2,9 @@
 
 A block of totals stays in vector registers while the weights run by, as in Goto and van de Geijn 2008 ("Anatomy of
 high-performance matrix multiplication"); LLVM is given the vectors directly, because it does not find them in loops.
-Every total is one chain of fused multiply-adds in the order of the inputs, however many rows there are and wherever
-they stand: a frame's result depends neither on the chunk that it comes in nor on the vectors of the machine.
+Every total is one chain of multiply-adds, fused where the processor has that, in the order of the inputs, however many
+rows there are and wherever they stand: a frame's result depends neither on the chunk that it comes in nor on the
+vectors of the machine.
 
 Where the processor multiplies pairs of bfloat16 (AVX512_BF16), weights and inputs may also be such pairs, which takes
 half the steps: sums are float32 still, and each step of a chain adds two products.
@@ -31,6 +32,7 @@ from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic, overload, register_jitable
 from numpy.typing import NDArray
 
+from vqaudio.errors import VqaudioError
 from vqaudio.files import user_cache
 
 Floats = NDArray[np.float32]
@@ -67,16 +69,20 @@ def entry(function: Callable[..., Any]) -> Any:
     try:
         settings.CACHE_DIR = str(_cache_folder())
         compiled = njit(cache=True, **OPTIONS)(function)
-    except RuntimeError:  # there is no home, or numba finds no folder that it may write to
+    except (RuntimeError, VqaudioError):  # numba finds no folder that it may write to, or there is no home
         return njit(**OPTIONS)(function)
     finally:
         settings.CACHE_DIR = chosen
     load, save = compiled._cache.load_overload, compiled._cache.save_overload
 
     def load_if_right(signature: Any, context: Any) -> Any:
-        found = load(
-            signature, context
-        )  # of two processes that save at once one may name the other's result as its own
+        try:
+            found = load(signature, context)
+        except Exception:  # a file that a crash of the machine left torn fails in many ways
+            with contextlib.suppress(OSError):
+                compiled._cache.flush()
+            return None
+        # of two processes that save at once one may name the other's result as its own
         return found if found and tuple(found.signature.args) == tuple(signature) else None
 
     def save_if_possible(*arguments: Any) -> None:
@@ -120,7 +126,8 @@ def announce(kernel: Any) -> None:
         and not (cache and any(Path(cache).glob(f"{module}.{name}-*.nbi")))
     ):
         _announced.add(kernel)  # or every thread would say so
-        log.warning("Compiling for this machine; this happens once and takes about ten seconds.")
+        how_often = "once" if cache else "at every start, unless NUMBA_CACHE_DIR names a folder that can be written to,"
+        log.warning(f"Compiling for this machine; this happens {how_often} and takes about ten seconds.")
 
 
 def block(rows: int, vectors: int, lanes: int) -> Any:
@@ -172,7 +179,7 @@ def block(rows: int, vectors: int, lanes: int) -> Any:
                 elif paired:
                     name, operands = f"llvm.x86.avx512bf16.dpbf16ps.{32 * lanes}", [total, weight, number]
                 else:
-                    name, operands = f"llvm.fma.v{lanes}f32", [weight, number, total]
+                    name, operands = f"llvm.fmuladd.v{lanes}f32", [weight, number, total]
                 kind = ir.FunctionType(vector, [operand.type for operand in operands])
                 return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), operands)
 

@@ -37,7 +37,8 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             progress = json.loads((file.metadata() or {})["progress"])
-            return progress, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # copies, for the file itself stays in use otherwise, and is replaced by the next checkpoint
+            return progress, {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise TrainingError(f"There is no usable checkpoint at '{path}' to resume from.") from error
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vqaudio.errors import RecipeError
+from vqaudio.extras import torchaudio
 from vqaudio.models.autoencoder import PARTS, Output
 from vqaudio.models.objective import Objective
 from vqaudio.models.quantizer import histogram, perplexity
@@ -38,8 +39,9 @@ def prepare(recipe: Recipe, device: torch.device, quiet: bool) -> tuple[Recipe, 
 
     Raises:
         RecipeError: where the corpus does not fit the recipe.
-        TrainingError: for a corpus without audio.
+        TrainingError: for a corpus without audio, or where torchaudio does not load.
     """
+    torchaudio()  # or its lack would be found out only when the corpus is packed
     corpus = pack(recipe.corpus, recipe.codec.sample_rate, quiet=quiet)
     resolved = resolve(recipe, corpus)
     return resolved, lambda: CodecTask(resolved, corpus, device)

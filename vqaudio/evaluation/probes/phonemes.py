@@ -20,7 +20,11 @@ from vqaudio.evaluation.probes.labelled import Labelled
 from vqaudio.evaluation.registry import need
 from vqaudio.evaluation.speech import Item, few
 
-PACKAGES = {"pocketsphinx": "pocketsphinx", "librosa": "librosa", "sklearn": "scikit-learn"}  # by module
+PACKAGES = {
+    "pocketsphinx": "pocketsphinx",
+    "librosa.feature.spectral": "librosa",
+    "sklearn": "scikit-learn",
+}  # by module
 COEFFICIENTS = 13  # of the cepstrum
 WINDOW_SECONDS = 0.025  # of it, or a whole frame where that is longer
 PRIOR_FRAMES = 50.0  # that the phonemes of all frames are worth, where those of one code are counted

@@ -22,7 +22,7 @@ from vqaudio.evaluation.probes.speaker_features import TITLES, Speech, Utterance
 from vqaudio.evaluation.registry import need
 
 FOLDS = 5  # of the cross-validation, where a speaker has as many utterances
-PACKAGES = {"librosa": "librosa", "sklearn": "scikit-learn"}  # by module
+PACKAGES = {"librosa.feature.spectral": "librosa", "sklearn": "scikit-learn"}  # by module
 
 
 @dataclass(frozen=True)
