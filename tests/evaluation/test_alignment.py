@@ -37,7 +37,7 @@ def reshaped(waveform: np.ndarray) -> np.ndarray:
 @given(st.integers(-1500, 1500), st.sampled_from([0.05, 1.0, -1.0]))
 def test_a_delay_is_found_to_a_millisecond_at_any_level(samples: int, gain: float) -> None:
     found = delay(WAVEFORM, delayed(WAVEFORM, samples) * np.float32(gain), RATE)
-    assert abs(found - samples) <= (24 if found == 0 else 16)  # a millisecond is none
+    assert abs(found - samples) <= (32 if found == 0 else 16)  # a millisecond off, of lags of which one more is none
     assert found % 16 == 0
 
 
