@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import math
 import pickle
 import sys
@@ -209,6 +210,20 @@ def test_metrics_are_selected_by_name_in_one_order() -> None:
 def test_an_unknown_metric_names_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean 'estoi'"):
         metrics.select(["pesq", "esto"])
+
+
+def test_what_cannot_be_loaded_of_a_package_leaves_out_the_metrics_that_need_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "librosa.feature.spectral", None)
+    kept, notes = metrics.usable(metrics.select(["mel", "mcd", "f0", "voicing"]))
+    assert [m.name for m in kept] == ["f0", "voicing"]
+    assert all("its package librosa cannot be used" in note for note in notes)
+
+
+@pytest.mark.parametrize("each", metrics.METRICS.values(), ids=metrics.METRICS)
+def test_packages_are_called_as_they_are_installed(each: metrics.Metric) -> None:
+    assert importlib.metadata.version(each.package)
 
 
 def test_a_package_that_is_missing_leaves_its_metric_out_with_a_note(monkeypatch: pytest.MonkeyPatch) -> None:

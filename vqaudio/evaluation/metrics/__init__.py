@@ -88,24 +88,18 @@ class Metric:
         return 1.0 if self.words is None else self.words(reference, sample_rate, text)
 
 
+SPECTRA, PITCH = "librosa.feature.spectral", "librosa.core.pitch"  # librosa itself loads them, and fails, at their use
+
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
         Metric("pesq", "PESQ", "MOS", True, "pesq", "pesq", pesq),
         Metric("estoi", "ESTOI", "", True, "pystoi", "pystoi", functools.partial(stoi, extended=True)),
         Metric("stoi", "STOI", "", True, "pystoi", "pystoi", stoi),
-        Metric("mel", "log-mel distance", "dB", False, "librosa.feature.spectral", "librosa", log_mel_distance),
-        Metric(
-            "mcd",
-            "mel-cepstral distortion",
-            "dB",
-            False,
-            "librosa.feature.spectral",
-            "librosa",
-            mel_cepstral_distortion,
-        ),
-        Metric("f0", "F0 error", "cents", False, "librosa.core.pitch", "librosa", pitch_error),
-        Metric("voicing", "voicing error", "%", False, "librosa.core.pitch", "librosa", voicing_error),
+        Metric("mel", "log-mel distance", "dB", False, "librosa", SPECTRA, log_mel_distance),
+        Metric("mcd", "mel-cepstral distortion", "dB", False, "librosa", SPECTRA, mel_cepstral_distortion),
+        Metric("f0", "F0 error", "cents", False, "librosa", PITCH, pitch_error),
+        Metric("voicing", "voicing error", "%", False, "librosa", PITCH, voicing_error),
         Metric("dnsmos", "DNSMOS", "MOS", True, "speechmos", "speechmos.dnsmos", dnsmos, judges_decoded_alone=True),
         Metric("speaker", "speaker similarity", "", True, "resemblyzer", "resemblyzer", speaker_similarity),
         Metric(
