@@ -63,6 +63,19 @@ def test_long_codes_are_scored_in_spans_to_the_same(
     np.testing.assert_allclose(prior.score(codes).bits, whole, atol=1e-4)
 
 
+def test_scores_do_not_depend_on_what_torch_is_set_to(tiny_prior: Path, prior: Prior, codes: Codes) -> None:
+    expected, drawn = prior.score(codes).bits, torch.get_rng_state()
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)
+        with torch.device("meta"), torch.autocast("cpu", torch.bfloat16):
+            bits = Prior.load(tiny_prior).score(codes).bits
+    finally:
+        torch.set_default_dtype(before)
+    np.testing.assert_array_equal(bits, expected)
+    assert torch.equal(torch.get_rng_state(), drawn)
+
+
 def test_what_files_cost_is_what_the_network_says(prior: Prior, codes: Codes) -> None:
     (payload,) = prior.encode([codes.numpy().T], codes.speaker)
     assert 8 * len(payload) == pytest.approx(prior.score(codes).bits.sum(), rel=0.01)

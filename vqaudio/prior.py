@@ -125,7 +125,8 @@ class Prior:
 
         from vqaudio.models.prior import CodePrior
 
-        network = CodePrior(self.config, self.alphabet)
+        with torch.device("cpu"), torch.random.fork_rng(devices=[]):  # a caller's own choice and draws stay outside
+            network = CodePrior(self.config, self.alphabet).float()
         try:
             network.load_state_dict({name: torch.from_numpy(self.state[name]) for name in network.state_dict()})
         except (KeyError, TypeError, RuntimeError) as error:
@@ -143,11 +144,11 @@ class Prior:
         self.check(codes)
         array = torch.from_numpy(codes.numpy().astype(np.int64))[None]
         indices = self._indices(codes.speaker)
-        speaker = None if indices is None else torch.tensor([indices])
+        speaker = None if indices is None else torch.tensor([indices], device="cpu")
         reach, spans = self.config.receptive_field, []
         for start in range(0, codes.frames, SPAN):
             first = max(0, start - reach)
-            with torch.no_grad():
+            with torch.no_grad(), torch.autocast("cpu", enabled=False):
                 nats = self.network.loss(array[:, :, first : start + SPAN], speaker)[0, :, start - first :]
             spans.append(nats.double().numpy() / math.log(2))
         return Score(np.concatenate(spans, axis=1), codes.sample_rate / codes.hop)

@@ -173,7 +173,8 @@ class Autoencoder(nn.Module, ABC):
         Raises:
             ModelError: where the weights do not fit the configuration.
         """
-        model = cls(config)
+        with torch.device("cpu"), torch.random.fork_rng(devices=[]):  # a caller's own choice and draws stay outside
+            model = cls(config).float()
         try:
             model.load_weights({name: torch.from_numpy(array) for name, array in arrays.items()})
         except RuntimeError as error:
