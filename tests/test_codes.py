@@ -63,6 +63,8 @@ def test_files_under_a_prior(tmp_path):
     assert (tmp_path / "speech.codes").read_bytes() == EXAMPLE.to_bytes(coder) != EXAMPLE.to_bytes()
     assert Codes.load(tmp_path / "speech.codes", coder={coder.fingerprint: coder}.__getitem__) == EXAMPLE
     assert Codes.load(tmp_path / "speech.codes", coder=coder) == EXAMPLE
+    with pytest.raises(ModelError, match="prior"):  # none that comes with vqaudio
+        Codes.load(tmp_path / "speech.codes", coder=None)
     with pytest.raises(ModelError, match=r"under the prior 0174626c, and at hand is .*--prior FILE"):
         Codes.load(tmp_path / "speech.codes")
     coder.fingerprint = b"else"

@@ -162,7 +162,7 @@ class Codes:
         *,
         conceal: bool = False,
         name: str = "'<bytes>'",
-        coder: Coder | Callable[[bytes], Coder] = at_hand,
+        coder: Coder | Callable[[bytes], Coder] | None = None,
         span: tuple[float, float] | None = None,
     ) -> Codes:
         """Read the content of a `.codes` file.
@@ -184,6 +184,8 @@ class Codes:
             UsageError: for a span that is none of these codes.
             ModelError: where the coder is of another prior, or none is found.
         """
+        if coder is None:
+            coder = at_hand
         finder = coder if callable(coder) else functools.partial(_same, coder)
         blocks = BlockReader(io.BytesIO(data), name, conceal, finder, TOGETHER)
         header = blocks.header
@@ -225,7 +227,7 @@ class Codes:
         path: str | os.PathLike[str],
         *,
         conceal: bool = False,
-        coder: Coder | Callable[[bytes], Coder] = at_hand,
+        coder: Coder | Callable[[bytes], Coder] | None = None,
         span: tuple[float, float] | None = None,
     ) -> Codes:
         """Read a `.codes` file, or a span of one; everything as in `from_bytes`.

@@ -14,7 +14,7 @@ from vqaudio.codec import Codec, pack_indices
 from vqaudio.codes import Codes
 from vqaudio.errors import AudioError
 from vqaudio.evaluation import context, generated
-from vqaudio.evaluation.context import octave_bounds
+from vqaudio.evaluation.context import CHECKSUM, octave_bounds
 from vqaudio.evaluation.counted import Bigram, Counted, Unigram
 from vqaudio.evaluation.estimates import Estimate
 from vqaudio.evaluation.generated import Plan
@@ -111,6 +111,11 @@ def test_longer_blocks_cost_less_and_end_at_what_no_blocks_cost(speech: list[Cod
     assert 5 < half.overhead < 10
     assert half.rate == pytest.approx(result.rate + half.price)
     assert half.per_code == pytest.approx(half.rate * 1000 / 500)
+
+
+def test_every_code_of_a_frame_lacks_context() -> None:
+    whole = context.Context(5.0, np.array([1.0, 0.5]), [], 4.0, 2, 100.0)
+    assert whole.block(0.02).per_code == pytest.approx((4 * 5 + 2 * (1 + 0.5) + 4 + 8 * (1 + CHECKSUM)) / 4)
 
 
 def test_the_price_of_a_block_is_that_of_real_ones(codec: Codec, prior: Prior) -> None:

@@ -1,10 +1,14 @@
 """Discriminators: they learn to tell noise from tones, and their losses have the right sign."""
 
+import pytest
 import torch
 
 from vqaudio.models.discriminators import (
+    COMPRESSION,
+    FFT_SIZES,
     BandDiscriminator,
     Discriminators,
+    SpectrogramDiscriminator,
     adversarial_loss,
     discriminator_loss,
     feature_loss,
@@ -34,6 +38,19 @@ def test_features_of_the_same_sound_are_alike():
     real, other = 0.1 * torch.randn(1, 1, 2048), 0.1 * torch.randn(1, 1, 2048)
     assert feature_loss(networks(real), networks(real)) == 0
     assert feature_loss(networks(real), networks(other)) > 0.1
+
+
+def test_every_resolution_and_the_lowest_band_are_judged():
+    judgements = Discriminators()(0.1 * torch.randn(1, 1, 2048))
+    assert len({score.shape for score, _ in judgements}) == len(judgements) == len(FFT_SIZES) + 1
+
+
+def test_levels_are_compressed():
+    judge, heard = SpectrogramDiscriminator(512), []
+    judge.layers[0].register_forward_pre_hook(lambda _, given: heard.append(given[0]))
+    sound = torch.randn(1, 1, 4096)
+    judge(sound), judge(10 * sound)
+    assert float(heard[1].norm() / heard[0].norm()) == pytest.approx(10**COMPRESSION, rel=1e-3)
 
 
 def test_the_lowest_band_is_judged_without_the_others():

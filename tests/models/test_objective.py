@@ -7,7 +7,8 @@ import torch
 pytest.importorskip("torchaudio")
 librosa = pytest.importorskip("librosa")
 
-from vqaudio.models.objective import FLOOR, LogMel, Objective  # noqa: E402
+from vqaudio.models.intelligibility import Intelligibility  # noqa: E402
+from vqaudio.models.objective import FLOOR, RESOLUTIONS, LogMel, Objective  # noqa: E402
 
 
 def test_log_mel_is_librosas():
@@ -43,6 +44,19 @@ def test_a_waveform_has_no_distance_to_itself_and_more_noise_is_farther():
         assert values[0] == 0.0 < values[1] < values[2]
 
 
+def test_distances_are_means_over_items_and_resolutions():
+    objective = Objective(16000, 128, 80)
+    waveform = 10 * torch.randn(2, 1, 16000, generator=torch.Generator().manual_seed(0))
+    half = objective.spectral(0.5 * waveform, waveform)
+    assert float(half["log_magnitude"]) == pytest.approx(np.log(2), rel=0.01)
+    assert float(half["log_mel"]) == pytest.approx(np.log(2), rel=0.01)
+    assert float(half["convergence"]) == pytest.approx(0.5, rel=1e-3)
+    quieter = torch.tensor([1.0, 0.1])[:, None, None] * waveform
+    unlike = torch.tensor([1.0, 0.5])[:, None, None] * quieter  # all is there of one, half of the quiet one
+    assert float(objective.spectral(unlike, quieter)["convergence"]) == pytest.approx(0.25, rel=1e-2)
+    assert [(own.fft_size, len(own.filters)) for own in objective.resolutions] == list(RESOLUTIONS)
+
+
 def test_the_log_mel_and_the_intelligibility_of_a_waveform_lack_nothing_of_its_own():
     objective = Objective(16000, 128, 80)
     rng = torch.Generator().manual_seed(0)
@@ -54,6 +68,11 @@ def test_the_log_mel_and_the_intelligibility_of_a_waveform_lack_nothing_of_its_o
     lacking = [float(objective.intelligibility(waveform + level * noise, waveform)) for level in (0.0, 0.03, 0.3)]
     assert lacking[0] == pytest.approx(0, abs=1e-4)
     assert 0.01 < lacking[1] < lacking[2] < 1
+    paused, filled = waveform.clone(), waveform.clone()
+    paused[..., 4000:12000] = 0  # what counts is what the original says, and not the pause that noise fills
+    expected = 1 - Intelligibility(16000)(filled[:, 0], paused[:, 0]).mean()
+    assert float(objective.intelligibility(filled, paused)) == pytest.approx(float(expected))
+    assert float(objective.intelligibility(paused, filled)) != pytest.approx(float(expected), abs=0.01)
 
 
 def test_gradients_are_finite_in_silence():

@@ -97,6 +97,15 @@ class TestSpeaker:
             difference = (prior(codes, torch.tensor(other)) - prior(codes, self.voices)).abs().amax((1, 2, 3))
             assert difference[0] > 1e-6 and difference[1] == 0
 
+    def test_indices_of_one_place_are_not_those_of_another(self) -> None:
+        prior = random_prior()
+        rows = prior.speakers.weight
+        rows.data.copy_(torch.arange(len(rows))[:, None].expand_as(rows))
+        vectors = prior._voice(self.voices, 2)
+        assert vectors is not None
+        first = prior.alphabet.speaker[0]
+        assert vectors[:, 0].tolist() == [0 + first + 1, 3 + first + 0]
+
     def test_is_dropped_in_training_only(self) -> None:
         always = random_prior(dataclasses.replace(CONFIG, speaker_dropout=1.0))
         codes = random_codes(4)

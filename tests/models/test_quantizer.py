@@ -72,6 +72,26 @@ def test_moving_average_by_hand():
     torch.testing.assert_close(stage.codebook, sums / counts[:, None])
 
 
+@torch.no_grad()
+def test_moving_averages_of_predictive_codes_by_hand():
+    torch.manual_seed(0)
+    config = QuantizerConfig(codebook_size=4, code_dim=3, predictive=True, decay=0.9, restart_below=0.0)
+    stage = identity(config)
+    stage.initialize(walks(rows=8, dim=3, frames=20))
+    latents, old = walks(rows=8, dim=3, frames=20), copy.deepcopy(stage)
+    points = latents.transpose(1, 2)
+    codes = old.search(points)
+    vectors = old.codebook[codes]
+    predicted = predict(vectors, old.prediction)
+    quantized = F.normalize(predicted + vectors, dim=2)
+    stage.train()(latents)
+    sums = torch.stack([(points - predicted)[codes == code].sum(0) for code in range(4)])
+    torch.testing.assert_close(stage.sums, 0.9 * old.sums + 0.1 * sums)
+    own, cross = correlations(quantized[:, :-1], points[:, 1:])
+    torch.testing.assert_close(stage.autocorrelation, 0.9 * old.autocorrelation + 0.1 * own)
+    torch.testing.assert_close(stage.crosscorrelation, 0.9 * old.crosscorrelation + 0.1 * cross)
+
+
 @pytest.mark.parametrize("normalize", [False, True])
 def test_codebook_moves_only_while_training(normalize):
     stage = VectorQuantizer(QuantizerConfig(codebook_size=8, code_dim=4, normalize=normalize), 6)
@@ -194,21 +214,22 @@ def test_several_paths_are_for_one_predictive_quantiser():
 def test_a_weight_on_the_rate_saves_bits_for_little_distance():
     torch.manual_seed(0)
     losses, bits = {}, {}
-    for weight in (0.0, 0.01):
+    for weight in (0.0, 0.018):
         config = QuantizerConfig(codebook_size=16, code_dim=8, predictive=True, rate_weight=weight, decay=0.9)
         stage = identity(config)
         torch.manual_seed(1)
         stage.initialize(walks(rows=64, dim=8, frames=50))
         for _ in range(60):
             stage.train()(walks(rows=64, dim=8, frames=50))
-        _, codes, _, commitment = stage.eval()(walks(rows=256, dim=8, frames=50))
+        _, codes, _, commitment = stage.eval()(walks(rows=1024, dim=8, frames=50))
         share = np.bincount(codes.flatten(), minlength=16) / codes.numel()
         losses[weight], bits[weight] = commitment.item(), scipy.stats.entropy(share, base=2)
         if weight:
             told = stage.bits.exp2().reciprocal().numpy()
-            assert np.abs(told - share).sum() < 0.25 * np.abs(1 / 16 - share).sum()
-    assert bits[0.01] < bits[0.0] - 0.05
-    assert losses[0.01] < 1.05 * losses[0.0]
+            assert np.abs(told - share).sum() < 0.35 * np.abs(1 / 16 - share).sum()
+    # over seeds, processors and threads: 0.19 to 0.66 bits, 1.09 to 1.26 times the distance, a ratio of 0.08 to 0.19
+    assert bits[0.018] < bits[0.0] - 0.1
+    assert losses[0.018] < 1.3 * losses[0.0]
 
 
 def test_an_average_starts_from_the_bits_of_the_codes():
@@ -279,15 +300,16 @@ def test_the_compiler_is_told_what_the_search_gives(paths, delay):
 
 
 def test_what_is_lost_is_forgotten():
-    """Two decoders of the same codes agree soon, whatever they have heard before."""
+    """Two decoders of the same codes agree soon, whatever they have heard before: most pairs, for how many depends on
+    what the start from the data finds."""
     torch.manual_seed(0)
     stage = identity(QuantizerConfig(codebook_size=16, code_dim=8, predictive=True))
     stage.initialize(walks(rows=64, dim=8, frames=50))
     codes = stage.codes(walks(rows=32, dim=8, frames=100))
     whole, late = stage.decode(codes), stage.decode(codes[:, 50:])
-    distance = (whole[:, :, 50:] - late).square().sum(1).mean(0)
+    distance = (whole[:, :, 50:] - late).square().sum(1).median(0).values
     assert distance[0] > 0.1
-    assert distance[40] < 0.05 * distance[0]
+    assert distance[40] < 0.005 * distance[0]
 
 
 def test_a_start_from_what_is_not_finite_leaves_codebook_and_prediction():
@@ -356,6 +378,24 @@ def test_dead_codes_restart_from_the_data(codebook):
     torch.testing.assert_close(stage.codebook.norm(dim=1), torch.ones(16))
 
 
+@pytest.mark.parametrize("codebook", ["ema", "loss"])
+def test_a_code_that_restarts_counts_as_one_in_even_use(codebook):
+    config = QuantizerConfig(codebook_size=2, code_dim=2, normalize=False, restart_below=0.1, codebook=codebook)
+    stage = identity(config).train()
+    stage.codebook.data.copy_(torch.tensor([[0.0, 0.0], [100.0, 100.0]]))
+    stage.counts.copy_(torch.tensor([10.0, 0.0]))
+    stage(torch.ones(1, 2, 10))
+    assert stage.counts[1] == pytest.approx(5, rel=0.05)
+    torch.testing.assert_close(stage.codebook[1].detach(), torch.ones(2))
+
+
+def test_a_start_from_the_data_is_where_the_averages_begin():
+    torch.manual_seed(0)
+    stage = identity(QuantizerConfig(codebook_size=8, code_dim=4))
+    stage.initialize(torch.randn(4, 4, 64))
+    torch.testing.assert_close(stage.sums / stage.counts[:, None], stage.codebook)
+
+
 def test_start_from_the_data_finds_the_clusters():
     torch.manual_seed(0)
     centres = F.normalize(torch.randn(6, 8), dim=1)
@@ -374,6 +414,18 @@ def test_residual_quantisers_add_up():
     torch.testing.assert_close(quantizer.decode(result.codes), result.latents)
     last = quantizer.stages[2].decode(result.codes[:, 2])
     torch.testing.assert_close(quantizer.decode(result.codes[:, :2]) + last, result.latents)
+
+
+def test_losses_are_those_of_all_residual_quantisers():
+    torch.manual_seed(0)
+    config = QuantizerConfig(quantizers=3, codebook_size=8, code_dim=4, codebook="loss")
+    quantizer = ResidualQuantizer(config, 6).eval()
+    rest, wanted = torch.randn(2, 6, 10), torch.zeros(2)
+    result = quantizer(rest)
+    for stage in quantizer.stages:
+        part, _, codebook, commitment = stage(rest)
+        rest, wanted = rest - part, wanted + torch.stack([codebook, commitment])
+    torch.testing.assert_close(torch.stack([result.codebook_loss, result.commitment_loss]), wanted)
 
 
 def test_more_quantisers_code_better_after_a_start_from_the_data():

@@ -331,6 +331,41 @@ def test_trains_what_is_no_codec(tmp_path):
         loop.run_plan(dataclasses.replace(plan, slope=3.0), prepare, tmp_path / "run", resume=True, quiet=True)
 
 
+def test_every_micro_batch_has_a_place_of_its_own_and_the_best_model_stays_the_best(tmp_path, monkeypatch):
+    plan = Slopes(
+        name="slope",
+        corpus=CorpusConfig(),
+        stages=(Steps("up", 6, learning_rate=0.1),),
+        optimizer=OptimizerConfig(warmup_steps=1, accumulate=2),
+        schedule=ScheduleConfig(validate_every=2, checkpoint_every=1),
+        slope=2.0,
+    )
+    places, judged = [], iter([1.0, 3.0, 2.0])
+
+    class Placed(SlopeTask):
+        def losses(self, forward, index, within):
+            places.append(index)
+            return super().losses(forward, index, within)
+
+        def validate(self, steps):
+            return {"total": next(judged)}
+
+    def prepare(given, *_):
+        return given, lambda: Placed(given)
+
+    def stop(run):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "Run", stop_before(loop.Run, 3, stop))
+        loop.run_plan(plan, prepare, tmp_path / "run", quiet=True)
+    assert len(places) < 12
+    best = (tmp_path / "run" / "best.safetensors").read_text()
+    loop.run_plan(plan, prepare, tmp_path / "run", resume=True, quiet=True)
+    assert places == list(range(12))
+    assert (tmp_path / "run" / "best.safetensors").read_text() == best
+
+
 def test_rates_averages_and_the_best_model_are_as_planned(tmp_path, monkeypatch):
     plan = Slopes(
         name="slope",

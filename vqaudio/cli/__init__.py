@@ -21,8 +21,7 @@ from vqaudio.cli.info import info
 from vqaudio.cli.probe import probe
 from vqaudio.cli.report import report
 from vqaudio.cli.sample import sample
-from vqaudio.cli.train import train
-from vqaudio.cli.train_prior import train_prior
+from vqaudio.cli.train import train, train_prior
 from vqaudio.errors import VqaudioError
 from vqaudio.files import reason
 from vqaudio.processes import handling

@@ -12,31 +12,20 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vqaudio.runtime.filterbank import Bank
 from vqaudio.runtime.product import Floats
 from vqaudio.runtime.wavenet import Piece, Streams, WaveNet
+
+if TYPE_CHECKING:
+    from vqaudio.runtime.gpu_wavenet import TorchWaveNet
 
 SHORTEST = 0.6  # seconds between two cuts
 LONGEST = 1.5
 BLEND = 0.008
 PAUSE = 0.15  # a pause is fainter than all but this share of the frames since the last cut, at first
-
-
-class PieceSampler(Protocol):
-    """A WaveNet that samples pieces side by side, on whatever device; the attributes are those of `WaveNet` there."""
-
-    bands: int
-    steps: int
-    receptive_steps: int
-    group: int
-    bank: Bank
-
-    def generate(self, pieces: Sequence[Piece], *, seed: int, temperature: float, threads: int) -> list[Floats]:
-        """Sample pieces, each to its signal (bands, frames * steps)."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +69,7 @@ class Sampler:
 
     def __init__(
         self,
-        wavenet: PieceSampler,
+        wavenet: WaveNet | TorchWaveNet,
         levels: Callable[[Floats], Floats] | None,
         frame_rate: float,
         speaker: Floats | None,

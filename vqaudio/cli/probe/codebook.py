@@ -46,6 +46,7 @@ def codebook(
     from vqaudio.evaluation import figures, records
     from vqaudio.evaluation.probes import alignment, codebook_figure, labelled
     from vqaudio.evaluation.probes import codebook as probe
+    from vqaudio.evaluation.registry import need
     from vqaudio.evaluation.speech import items
     from vqaudio.evaluation.versions import versions
     from vqaudio.files import check_target
@@ -55,7 +56,7 @@ def codebook(
             check_target(path, force)
     if figure is not None:
         figures.check(figure)
-    probe.check()
+    need("The probe", {"sklearn": "scikit-learn"})
     found = items(directory, limit)
     codec = vqaudio.load(model)
     note = alignment.missing() or labelled.untold(found)

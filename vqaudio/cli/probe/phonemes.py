@@ -44,6 +44,7 @@ def phonemes(
     from vqaudio.evaluation import figures, records
     from vqaudio.evaluation.probes import labelled, phonemes_figure
     from vqaudio.evaluation.probes import phonemes as probe
+    from vqaudio.evaluation.registry import need
     from vqaudio.evaluation.speech import items
     from vqaudio.evaluation.versions import versions
     from vqaudio.files import check_target
@@ -53,7 +54,7 @@ def phonemes(
             check_target(path, force)
     if figure is not None:
         figures.check(figure)
-    probe.check()
+    need("The probe", probe.PACKAGES)
     found = probe.transcribed(items(directory), limit)
     codec = vqaudio.load(model)
     load = functools.partial(vqaudio.load, model, threads=1)

@@ -44,6 +44,7 @@ def speakers(
     from vqaudio.evaluation.probes import speakers as probe
     from vqaudio.evaluation.probes import speakers_figure
     from vqaudio.evaluation.probes.speaker_features import TITLES, listen
+    from vqaudio.evaluation.registry import need
     from vqaudio.evaluation.speech import items
     from vqaudio.evaluation.versions import versions
     from vqaudio.files import check_target
@@ -53,7 +54,7 @@ def speakers(
             check_target(path, force)
     if figure is not None:
         figures.check(figure)
-    probe.check()
+    need("The probe", probe.PACKAGES)
     found = items(directory, limit)
     codec = vqaudio.load(model)
     with progress("listen", len(found), quiet=False) as advance:

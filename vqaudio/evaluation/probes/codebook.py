@@ -17,7 +17,6 @@ from vqaudio.codec import Codec
 from vqaudio.evaluation.probes.alignment import CLASS_OF, PHONES, UNKNOWN
 from vqaudio.evaluation.probes.labelled import Labelled
 from vqaudio.evaluation.probes.phonemes import count, most_frequent
-from vqaudio.evaluation.registry import need
 from vqaudio.evaluation.results import perplexity
 
 PACKAGES = ("scikit-learn", "pocketsphinx")
@@ -139,15 +138,6 @@ class Codebook:
             "projection": self.projection.tolist(),
             "phonemes": self.phonemes,
         }
-
-
-def check() -> None:
-    """See that what the probe stands on is there; phonemes can be done without.
-
-    Raises:
-        UsageError: where scikit-learn is missing.
-    """
-    need("The probe", {"sklearn": "scikit-learn"})
 
 
 def probe(codec: Codec, utterances: Sequence[Labelled]) -> Codebook:

@@ -17,7 +17,6 @@ from vqaudio.errors import UsageError
 from vqaudio.evaluation.estimates import Estimate
 from vqaudio.evaluation.probes.alignment import PHONES, SILENCE, UNKNOWN
 from vqaudio.evaluation.probes.labelled import Labelled
-from vqaudio.evaluation.registry import need
 from vqaudio.evaluation.speech import Item, few
 
 PACKAGES = {
@@ -82,15 +81,6 @@ class Phonemes:
             if row.sum()
         ]
         return record
-
-
-def check() -> None:
-    """See that what the probe stands on is there.
-
-    Raises:
-        UsageError: where pocketsphinx, librosa or scikit-learn is missing.
-    """
-    need("The probe", PACKAGES)
 
 
 def transcribed(items: Sequence[Item], limit: int | None = None) -> list[Item]:

@@ -19,7 +19,6 @@ import numpy as np
 from vqaudio.errors import UsageError
 from vqaudio.evaluation.estimates import Estimate
 from vqaudio.evaluation.probes.speaker_features import TITLES, Speech, Utterance
-from vqaudio.evaluation.registry import need
 
 FOLDS = 5  # of the cross-validation, where a speaker has as many utterances
 PACKAGES = {"librosa.feature.spectral": "librosa", "sklearn": "scikit-learn"}  # by module
@@ -92,15 +91,6 @@ class Report:
                 for i, utterance in enumerate(self.utterances)
             ],
         }
-
-
-def check() -> None:
-    """See that the packages of the probe are there.
-
-    Raises:
-        UsageError: where one is missing.
-    """
-    need("The probe", PACKAGES)
 
 
 def probe(speech: Speech, advance: Callable[[], None] = lambda: None) -> Report:
