@@ -226,8 +226,8 @@ def test_a_weight_on_the_rate_saves_bits_for_little_distance():
         losses[weight], bits[weight] = commitment.item(), scipy.stats.entropy(share, base=2)
         if weight:
             told = stage.bits.exp2().reciprocal().numpy()
-            assert np.abs(told - share).sum() < 0.35 * np.abs(1 / 16 - share).sum()
-    # over seeds, processors and threads: 0.19 to 0.66 bits, 1.09 to 1.26 times the distance, a ratio of 0.08 to 0.19
+            assert np.abs(told - share).sum() < 0.25 * np.abs(1 / 16 - share).sum()
+    # what the start finds differs by seed and threads: 0.19 to 0.66 bits for 1.09 to 1.26 times the distance, six seeds
     assert bits[0.018] < bits[0.0] - 0.1
     assert losses[0.018] < 1.3 * losses[0.0]
 
@@ -307,7 +307,9 @@ def test_what_is_lost_is_forgotten():
     stage.initialize(walks(rows=64, dim=8, frames=50))
     codes = stage.codes(walks(rows=32, dim=8, frames=100))
     whole, late = stage.decode(codes), stage.decode(codes[:, 50:])
-    distance = (whole[:, :, 50:] - late).square().sum(1).median(0).values
+    distances = (whole[:, :, 50:] - late).square().sum(1)
+    assert distances.mean(0)[40] < 0.5 * distances.mean(0)[0]
+    distance = distances.median(0).values
     assert distance[0] > 0.1
     assert distance[40] < 0.005 * distance[0]
 
