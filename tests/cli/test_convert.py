@@ -190,6 +190,7 @@ def test_every_mistake_is_one_sentence(run, wav: Path, voice: Path, codec: Codec
         (("out.wav", "--to", "0", "--model", none), "its codes alone", 2),
         (("out.xyz", "--to", voice), "which name a format", 2),
         (("there.wav", "--to", voice), "--force replaces it", 2),
+        ((tmp_path, "--to", voice, "--force"), "read and written at once", 2),
         (("no/out.wav", "--to", voice), "is not there", 2),
         (("out.wav", "--to", voice, "--temperature", "nan"), "temperature", 2),
         (("out.wav",), "Missing option '--to'", 2),

@@ -247,7 +247,46 @@ def test_a_tree_needs_audio_and_a_directory(run, tree: Path, wav: Path, tmp_path
     assert run("encode", "empty", "codes").exit_code == 1
     assert run("encode", tree, "-").exit_code == 2
     assert run("encode", tree, wav).exit_code == 2
-    assert run("encode", tree, tree).exit_code == 2
+
+
+def test_codes_may_lie_beside_the_audio(run, tree: Path) -> None:
+    before = files(tree)
+    assert run("encode", tree, tree).exit_code == 0
+    assert set(files(tree)) == {*before, "one.codes", "speaker/chapter/TWO.codes"}
+    assert "2 were there already" in run("encode", tree, tree).stdout
+
+
+def test_several_files_go_into_a_directory(run, tree: Path, codes_file: Path, tmp_path: Path) -> None:
+    one, two = tree / "one.wav", tree / "speaker" / "chapter" / "TWO.WAV"
+    (tmp_path / "codes").mkdir()
+    assert "2 files, 1.00 s" in run("encode", one, two, "codes").stdout
+    assert files(tmp_path / "codes") == ["TWO.codes", "one.codes"]
+    assert (tmp_path / "codes" / "one.codes").read_bytes() == codes_file.read_bytes()
+    assert "1 files, 0.50 s" in run("decode", codes_file, "codes").stdout
+    assert files(tmp_path / "codes") == ["TWO.codes", "in.wav", "one.codes"]
+    assert "1 were there already" in run("encode", one, "codes").stdout
+
+
+def test_several_files_and_what_cannot_be_meant(run, tree: Path, wav: Path, tmp_path: Path) -> None:
+    (tmp_path / "codes").mkdir()
+    before = files(tmp_path)
+    for words in (
+        ("encode", wav),
+        ("encode", wav, tree / "one.wav", "nowhere"),
+        ("encode", wav, tree / "one.wav", "-"),
+        ("encode", wav, "-", "codes"),
+        ("encode", wav, tree, "codes"),
+        ("encode", wav, tmp_path / "speech" / ".." / "in.wav", "codes"),
+        ("encode", wav, "codes", "--live"),
+    ):
+        result = run(*words)
+        assert result.exit_code == 2, words
+        assert result.stderr.splitlines()[-1].startswith("Error: ")
+        assert files(tmp_path) == before
+    result = run("encode", "missing.wav", wav, "codes")
+    assert result.exit_code == 1
+    assert "missing.wav" in result.stderr
+    assert files(tmp_path / "codes") == ["in.codes"]
 
 
 def test_real_speech_there_and_back(run, speech: Path, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""What `encode`, `decode` and `convert` share: a file, pipe or tree goes through a codec; one line tells what it cost.
+"""What `encode`, `decode` and `convert` share: a file, pipe, list or tree goes through a codec; one line tells what it
+cost.
 
-A tree is mirrored file by file. What is there already is skipped, so that a run that was cut short goes on where it
-stopped, and a bad file is named while the rest goes on.
+The files of a list go into a directory, where a tree is mirrored. What is there already is skipped, so that a run that
+was cut short goes on where it stopped, and a bad file is named while the rest goes on.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TextIO
@@ -90,24 +91,30 @@ class Conversion:
             return str(error) if str(source) in str(error) else f"'{source}': {error}"
 
 
-def run(conversion: Conversion, source: str, target: str, jobs: int, quiet: bool) -> None:
-    """Turn the file, directory or pipe `source` into `target` and print one line about it.
+def several(sources: tuple[str, ...], target: str) -> bool:
+    """Whether `target` is the directory of what `sources` become, and not one file or pipe."""
+    if len(sources) == 1 and PIPE in (*sources, target):
+        return sources[0] != PIPE and os.path.isdir(sources[0])
+    return len(sources) > 1 or os.path.isdir(sources[0]) or os.path.isdir(target)
+
+
+def run(conversion: Conversion, sources: tuple[str, ...], target: str, jobs: int, quiet: bool) -> None:
+    """Turn a file or pipe into `target`, or files or a directory into the directory `target`, and print one line.
 
     Raises:
         VqaudioError: for anything that cannot be read, coded or written.
     """
-    if PIPE not in (source, target) and os.path.realpath(source) == os.path.realpath(target):
-        raise UsageError(f"'{source}' cannot be read and written at once: SRC and DST are the same.")
-    if source != PIPE and os.path.isdir(source):
-        line = _tree(conversion, Path(source), Path(target), jobs, quiet)
+    if several(sources, target):
+        line = _many(conversion, sources, target, jobs, quiet)
     else:
-        line = _single(conversion, source, target, quiet)
+        line = _single(conversion, sources[0], target, quiet)
     if not quiet:
         click.echo(conversion.note + line, err=target == PIPE)
 
 
 def _single(conversion: Conversion, source: str, target: str, quiet: bool) -> str:
     if target != PIPE:
+        _check_apart([source], [target])
         check_target(target, conversion.force)
     read_from = _binary(sys.stdin, "input") if source == PIPE else Path(source)
     write_to = _binary(sys.stdout, "output") if target == PIPE else Path(target)
@@ -138,12 +145,22 @@ def _output_errors() -> Iterator[None]:
         raise VqaudioError(f"Standard output cannot be written: {reason(error)}.") from error
 
 
-def _tree(conversion: Conversion, source: Path, target: Path, jobs: int, quiet: bool) -> str:
-    if str(target) == PIPE:
-        raise UsageError(f"The directory '{source}' cannot go to standard output; name a directory as DST.")
-    if os.path.exists(target) and not os.path.isdir(target):
-        raise UsageError(f"'{target}' is a file, but the directory '{source}' needs a directory as DST.")
-    pairs = _pairs(conversion, source, target)
+def _check_apart(sources: Iterable[str | Path], targets: Iterable[str | Path]) -> None:
+    """Refuse to write what is read."""
+    read = {os.path.realpath(source) for source in sources}
+    for target in targets:
+        if os.path.realpath(target) in read:
+            raise UsageError(f"'{target}' cannot be read and written at once.")
+
+
+def _many(conversion: Conversion, sources: tuple[str, ...], target: str, jobs: int, quiet: bool) -> str:
+    if target == PIPE:
+        raise UsageError("Several files cannot go to standard output; name a directory as DST.")
+    if not os.path.isdir(target) and (len(sources) > 1 or os.path.exists(target)):
+        raise UsageError(f"'{target}' is no directory, which several files need as DST.")
+    pairs = _pairs(conversion, sources, Path(target))
+    if conversion.force:
+        _check_apart(*zip(*pairs, strict=True))
     todo = pairs if conversion.force else [pair for pair in pairs if not os.path.exists(pair[1])]
     skipped = f"; {len(pairs) - len(todo)} were there already" if len(todo) < len(pairs) else ""
     if not todo:
@@ -164,25 +181,42 @@ def _tree(conversion: Conversion, source: Path, target: Path, jobs: int, quiet: 
                 click.echo(f"Error: {result}", err=True)
             advance()
     if failed:
-        raise VqaudioError(f"{failed} of {len(todo)} files failed to {conversion.verb}; the others are done.")
+        others = "; the others are done" if failed < len(todo) else ""
+        raise VqaudioError(f"{failed} of {len(todo)} files failed to {conversion.verb}{others}.")
     return f"{len(todo)} files, {total.line(time.perf_counter() - started)}{skipped}"
 
 
-def _pairs(conversion: Conversion, source: Path, target: Path) -> list[tuple[Path, Path]]:
-    """The files of the directory `source`, sorted, each with its place in `target`, which may lie in there itself."""
+def _pairs(conversion: Conversion, sources: tuple[str, ...], target: Path) -> list[tuple[Path, Path]]:
+    """The files that `sources` are, or that are in a directory, each with its place in the directory `target`."""
+    tree = len(sources) == 1 and os.path.isdir(sources[0])
+    found = _below(conversion, Path(sources[0]), target) if tree else _listed(sources, target)
     pairs: dict[Path, Path] = {}
+    for path, beside in found:
+        place = beside.with_suffix(conversion.suffix)
+        if pairs.setdefault(place, path) != path:
+            raise UsageError(f"'{pairs[place]}' and '{path}' would both become '{place}'; rename one of them.")
+    if not pairs:
+        raise VqaudioError(f"There is nothing to {conversion.verb} in the directory '{sources[0]}'.")
+    return [(path, place) for place, path in pairs.items()]
+
+
+def _listed(sources: tuple[str, ...], target: Path) -> Iterator[tuple[Path, Path]]:
+    """Files with their names in `target`."""
+    for source in sources:
+        if source == PIPE or os.path.isdir(source):
+            raise UsageError(f"'{source}' is not a file, which each of several sources has to be.")
+        yield Path(source), target / Path(source).name
+
+
+def _below(conversion: Conversion, source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
+    """The files of the directory `source`, sorted, with their paths in `target`, which may lie in there itself."""
     root, made = Path(os.path.abspath(source)), Path(os.path.abspath(target))
     for path in files_below(source):
-        if root in made.parents and made in (root / path.relative_to(source)).parents:
+        name = path.relative_to(source)
+        if root in made.parents and made in (root / name).parents:
             continue
         if path.suffix.lower() in conversion.suffixes:
-            place = target / path.relative_to(source).with_suffix(conversion.suffix)
-            if place in pairs:
-                raise UsageError(f"'{pairs[place]}' and '{path}' would both become '{place}'; rename one of them.")
-            pairs[place] = path
-    if not pairs:
-        raise VqaudioError(f"There is nothing to {conversion.verb} in the directory '{source}'.")
-    return [(path, place) for place, path in pairs.items()]
+            yield path, target / name
 
 
 def _results(conversion: Conversion, pairs: list[tuple[Path, Path]], jobs: int) -> Iterator[Tally | str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from vqaudio.cli import options
-from vqaudio.cli.conversion import PIPE, Conversion, Tally, loaded, run
+from vqaudio.cli.conversion import PIPE, Conversion, Tally, loaded, run, several
 from vqaudio.cli.progress import Watch, unwatched
 from vqaudio.errors import UsageError
 from vqaudio.files import check_target
@@ -26,7 +26,7 @@ CODES = ".codes"
 
 
 @click.command()
-@click.argument("src")
+@options.sources
 @click.argument("dst")
 @click.option(
     "--to",
@@ -46,7 +46,7 @@ CODES = ".codes"
 @options.force
 @options.quiet
 def convert(
-    src: str,
+    src: tuple[str, ...],
     dst: str,
     to: str,
     model: str | None,
@@ -63,14 +63,14 @@ def convert(
 
     With the models that come with vqaudio most of the voice stays, because their codes carry it.
 
-    SRC is an audio or .codes file, a directory of them, or - for audio on standard input. DST is an audio or .codes
-    file, whose suffix gives the format, a directory, which gets WAV files, or - for WAV on standard output. The voice
-    need not have been heard in training; its recording takes a second at least, and five seconds tell much more. Codes
-    are those of --model.
+    SRC is an audio or .codes file, several, a directory of them, or - for audio on standard input. DST is an audio or
+    .codes file, whose suffix gives the format, a directory, which gets WAV files, or - for WAV on standard output. The
+    voice need not have been heard in training; its recording takes a second at least, and five seconds tell much more.
+    Codes are those of --model.
     """
     from vqaudio import audio
 
-    if dst != PIPE and not os.path.isdir(src):
+    if dst != PIPE and not several(src, dst):
         check_target(dst, force)
         if not _codes_file(Path(dst)):
             audio.check_suffix(dst)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from vqaudio.cli import options
-from vqaudio.cli.conversion import Conversion, Tally, loaded, run
+from vqaudio.cli.conversion import Conversion, Tally, loaded, run, several
 from vqaudio.cli.progress import Watch, unwatched
 from vqaudio.errors import FormatError, ModelError, UsageError
 from vqaudio.files import reason
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("src")
+@options.sources
 @click.argument("dst")
 @options.model
 @options.device
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 @options.force
 @options.quiet
 def decode(
-    src: str,
+    src: tuple[str, ...],
     dst: str,
     model: str | None,
     device: str,
@@ -60,13 +60,13 @@ def decode(
 ) -> None:
     """Decode codes, SRC, to audio, DST.
 
-    SRC is a .codes file, a directory of them, or - for standard input; DST is an audio file, whose suffix gives the
-    format, a directory, which gets WAV files, or - for WAV on standard output. Of a directory the tree is mirrored, and
-    what is there already is left as it is. Codes in a pipe are decoded as they come. Without --model each file is
-    decoded by the one that made it, of those that come with vqaudio.
+    SRC is a .codes file, several, a directory of them, or - for standard input; DST is an audio file, whose suffix
+    gives the format, a directory, which gets WAV files, or - for WAV on standard output. Of a directory the tree is
+    mirrored; what is in a directory already is left as it is. Codes in a pipe are decoded as they come. Without --model
+    each file is decoded by the one that made it, of those that come with vqaudio.
     """
-    if raw and os.path.isdir(src):
-        raise UsageError("--raw is for one file of codes, not for a directory.")
+    if raw and several(src, dst):
+        raise UsageError("--raw is for one file of codes and one of samples, not for directories.")
     settings = {"decoder": decoder, "seed": seed, "temperature": temperature}
     turn = functools.partial(
         decode_one, raw=raw, conceal=conceal, prior=prior, settings=settings, any_model=model is None

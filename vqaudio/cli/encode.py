@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from vqaudio.cli import options
-from vqaudio.cli.conversion import Conversion, Tally, run
+from vqaudio.cli.conversion import Conversion, Tally, run, several
 from vqaudio.cli.progress import Watch, unwatched
 from vqaudio.errors import UsageError
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("src")
+@options.sources
 @click.argument("dst")
 @options.model
 @options.device
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 @options.force
 @options.quiet
 def encode(
-    src: str,
+    src: tuple[str, ...],
     dst: str,
     model: str | None,
     device: str,
@@ -51,16 +50,16 @@ def encode(
 ) -> None:
     """Encode speech, SRC, as codes, DST.
 
-    SRC is an audio file, a directory of them, or - for standard input; DST is a .codes file, a directory, or - for
-    standard output. Of a directory the tree is mirrored, and what is there already is left as it is.
+    SRC is an audio file, several, a directory of them, or - for standard input; DST is a .codes file, a directory, or -
+    for standard output. Of a directory the tree is mirrored; what is in a directory already is left as it is.
 
     With --live, codes leave while the sound still comes, so the header cannot carry the speaker's voice; SRC is then
     WAV or, with --raw, plain samples: arecord -f S16_LE -r 16000 -t raw | vqaudio encode - - --live --raw 16000
     """
     from vqaudio.audio import SUFFIXES
 
-    if (live or raw is not None) and os.path.isdir(src):
-        raise UsageError("--live and --raw are for one recording, not for a directory.")
+    if (live or raw is not None) and several(src, dst):
+        raise UsageError("--live and --raw are for one recording and one file of codes, not for directories.")
     if row is not None and (live or not speaker):
         raise UsageError("--row says who speaks, which --live and --no-speaker leave out.")
     voice = speaker if row is None else row

@@ -29,12 +29,20 @@ def _hush(context: click.Context, parameter: click.Parameter, quiet: bool) -> bo
     return quiet
 
 
+def _some(context: click.Context, parameter: click.Parameter, sources: tuple[str, ...]) -> tuple[str, ...]:
+    """One source at least: where a single word is given, that is taken for DST."""
+    if not sources:
+        raise click.UsageError("Name what to read, SRC, and then where it goes, DST.", context)
+    return sources
+
+
 def _cores() -> int:
     from vqaudio.runtime.cpu import cores
 
     return cores()
 
 
+sources = click.argument("src", nargs=-1, metavar="SRC...", callback=_some)
 model = click.option(
     "--model",
     metavar="FILE|NAME",
