@@ -265,6 +265,8 @@ def test_several_files_go_into_a_directory(run, tree: Path, codes_file: Path, tm
     assert "1 files, 0.50 s" in run("decode", codes_file, "codes").stdout
     assert files(tmp_path / "codes") == ["TWO.codes", "in.wav", "one.codes"]
     assert "1 were there already" in run("encode", one, "codes").stdout
+    assert run("encode", one, two, "new/codes/").exit_code == 0
+    assert files(tmp_path / "new") == ["codes/TWO.codes", "codes/one.codes"]
 
 
 def test_several_files_and_what_cannot_be_meant(run, tree: Path, wav: Path, tmp_path: Path) -> None:
@@ -274,6 +276,7 @@ def test_several_files_and_what_cannot_be_meant(run, tree: Path, wav: Path, tmp_
         ("encode", wav),
         ("encode", wav, tree / "one.wav", "nowhere"),
         ("encode", wav, tree / "one.wav", "-"),
+        ("encode", wav, tree / "one.wav", wav),
         ("encode", wav, "-", "codes"),
         ("encode", wav, tree, "codes"),
         ("encode", wav, tmp_path / "speech" / ".." / "in.wav", "codes"),

@@ -95,7 +95,12 @@ def several(sources: tuple[str, ...], target: str) -> bool:
     """Whether `target` is the directory of what `sources` become, and not one file or pipe."""
     if len(sources) == 1 and PIPE in (*sources, target):
         return sources[0] != PIPE and os.path.isdir(sources[0])
-    return len(sources) > 1 or os.path.isdir(sources[0]) or os.path.isdir(target)
+    return len(sources) > 1 or os.path.isdir(sources[0]) or _is_directory(target)
+
+
+def _is_directory(target: str) -> bool:
+    """Whether `target` is a directory, or will be, as the slash behind it says."""
+    return os.path.isdir(target) or target.endswith(("/", os.sep))
 
 
 def run(conversion: Conversion, sources: tuple[str, ...], target: str, jobs: int, quiet: bool) -> None:
@@ -156,8 +161,9 @@ def _check_apart(sources: Iterable[str | Path], targets: Iterable[str | Path]) -
 def _many(conversion: Conversion, sources: tuple[str, ...], target: str, jobs: int, quiet: bool) -> str:
     if target == PIPE:
         raise UsageError("Several files cannot go to standard output; name a directory as DST.")
-    if not os.path.isdir(target) and (len(sources) > 1 or os.path.exists(target)):
-        raise UsageError(f"'{target}' is no directory, which several files need as DST.")
+    if not _is_directory(target) and (len(sources) > 1 or os.path.exists(target)):
+        remedy = "" if os.path.exists(target) else "; end it in / to make one"
+        raise UsageError(f"'{target}' is no directory, which several files need as DST{remedy}.")
     pairs = _pairs(conversion, sources, Path(target))
     if conversion.force:
         _check_apart(*zip(*pairs, strict=True))
