@@ -36,12 +36,10 @@ CODES = ".codes"
 )
 @options.model
 @options.device
-@click.option(
-    "--decoder", type=click.Choice(["spectral", "wavenet"]), help="By default the one that the model prefers."
-)
+@options.decoder
 @options.prior
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the WaveNet's samples.")
-@click.option("--temperature", type=float, default=1.0, show_default=True, help="Of the WaveNet's samples.")
+@options.seed
+@options.temperature
 @options.jobs
 @options.force
 @options.quiet

@@ -32,12 +32,10 @@ if TYPE_CHECKING:
 @click.argument("dst")
 @options.model
 @options.device
-@click.option(
-    "--decoder", type=click.Choice(["spectral", "wavenet"]), help="By default the one that the model prefers."
-)
+@options.decoder
 @options.prior
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the WaveNet's samples.")
-@click.option("--temperature", type=float, default=1.0, show_default=True, help="Of the WaveNet's samples.")
+@options.seed
+@options.temperature
 @click.option("--raw", is_flag=True, help="Write 16-bit samples without a header.")
 @click.option("--conceal", is_flag=True, help="Bridge damaged blocks of a file instead of refusing it.")
 @options.jobs

@@ -58,6 +58,13 @@ prior = click.option(
     metavar="FILE|NAME",
     help="The file of a prior, or the name of a model whose prior comes with vqaudio; by default that of the model.",
 )
+decoder = click.option(
+    "--decoder", type=click.Choice(["spectral", "wavenet"]), help="By default the one that the model prefers."
+)
+seed = click.option("--seed", type=int, default=0, show_default=True, help="Of the WaveNet's samples.")
+temperature = click.option(
+    "--temperature", type=float, default=1.0, show_default=True, help="Of the WaveNet's samples."
+)
 device = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 force = click.option("--force", is_flag=True, help="Replace files that exist.")
 quiet = click.option("--quiet", is_flag=True, callback=_hush, help="Print nothing but errors.")
