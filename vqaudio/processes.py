@@ -31,6 +31,13 @@ def handling(handler: Callable[[int, FrameType | None], None], *numbers: signal.
             signal.signal(number, handled)
 
 
+def ends() -> list[signal.Signals]:
+    """The signals that ask a process to end: SIGTERM, and that of a closed terminal unless nohup has it ignored."""
+    hang_up = getattr(signal, "SIGHUP", None)  # which Windows has not
+    heard = hang_up is not None and signal.getsignal(hang_up) is not signal.SIG_IGN
+    return [signal.SIGTERM, *([hang_up] if heard else [])]
+
+
 @contextlib.contextmanager
 def pool(jobs: int, start: Callable[..., None], *arguments: Any) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
     """Processes that work for this one and end with the body, at once where that does not come to its end.
@@ -54,8 +61,9 @@ def pool(jobs: int, start: Callable[..., None], *arguments: Any) -> Iterator[con
 
 
 def _begin(start: Callable[..., None], *arguments: Any) -> None:
-    """Leave Ctrl-C to the process that started this one, and end when that has ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Leave Ctrl-C and a closed terminal to the process that started this one, and end when that has ended."""
+    for number in {signal.SIGINT, *ends()} - {signal.SIGTERM}:
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     start(*arguments)
 

@@ -127,6 +127,8 @@ def load_prior_file(path: str | os.PathLike[str]) -> PriorFile:
 
 def is_prior(path: str | os.PathLike[str]) -> bool:
     """Whether a file is that of a prior, for all that its first bytes say; a file that cannot be read is none."""
+    if not os.path.isfile(path):  # a named pipe would be waited for, and Ctrl-C with it
+        return False
     try:
         with safe_open(path, framework="np") as file:
             return bool((file.metadata() or {}).get("format") == PRIOR_FORMAT)

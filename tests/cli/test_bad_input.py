@@ -314,7 +314,7 @@ def test_interrupted_while_it_reads(start: Start, tiny_codec: Path, tmp_path: Pa
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_interrupted_while_it_decodes(
     start: Start, tiny_codec: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
@@ -339,6 +339,7 @@ def test_interrupted_while_it_decodes(
         (1, signal.SIGINT, 130, b"Interrupted.\n"),
         (2, signal.SIGINT, 130, b"Interrupted.\n"),
         (2, signal.SIGTERM, 143, b""),
+        (2, signal.SIGHUP, 129, b""),
     ],
 )
 def test_interrupted_within_a_tree(

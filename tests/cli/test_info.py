@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+import os
 import re
 import shutil
 from pathlib import Path
@@ -94,3 +96,18 @@ def test_a_prior(run, tiny_codec: Path, tiny_prior: Path) -> None:
     assert facts["card"] == "An untrained prior for tests."
     assert facts["receptive_field_frames"] == 8
     assert facts["receptive_field_seconds"] == 8 * 64 / 16000
+
+
+def test_a_file_does_not_steer_the_terminal(run, tiny_codec: Path, tmp_path: Path) -> None:
+    codec = vqaudio.load(tiny_codec)
+    red = vqaudio.Codec(dataclasses.replace(codec.config, name="\x1b[31mred"), codec.state, "One.\n\x1b[2JTwo\x07: ä.")
+    red.save(tmp_path / "red.safetensors")
+    text = run("info", "red.safetensors").stdout
+    assert r"\x1b[31mred" in text
+    assert text.endswith("One.\n\\x1b[2JTwo\\x07: ä.\n")
+    assert r"'\x1b[31m.codes'" in run("info", "\x1b[31m.codes").stderr
+
+
+def test_a_pipe_is_not_waited_for(run, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    assert "is not there" in run("info", "pipe.safetensors").stderr

@@ -21,12 +21,13 @@ from vqaudio.cli.info import info
 from vqaudio.cli.probe import probe
 from vqaudio.cli.report import report
 from vqaudio.cli.sample import sample
+from vqaudio.cli.tables import plain
 from vqaudio.cli.train import train, train_prior
 from vqaudio.errors import VqaudioError
 from vqaudio.files import reason
-from vqaudio.processes import handling
+from vqaudio.processes import ends, handling
 
-INTERRUPTED, TERMINATED = 130, 143  # what shells expect of a command that Ctrl-C or SIGTERM ended
+INTERRUPTED = 130  # what shells expect of a command that Ctrl-C ended; for other signals too it is 128 and their number
 
 
 class Verbs(click.Group):
@@ -46,20 +47,21 @@ class Verbs(click.Group):
     def invoke(self, context: click.Context) -> object:
         """Run the chosen verb."""
         try:
-            with handling(_end, signal.SIGTERM):
+            with handling(_end, *ends()):
                 return super().invoke(context)
         except VqaudioError as error:
-            click.echo(f"Error: {error}", err=True)
+            click.echo(plain(f"Error: {error}"), err=True)
             context.exit(error.exit_code)
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
             context.exit(INTERRUPTED)
 
 
-def _end(*_: object) -> None:
-    """End at SIGTERM as at an error, so that nothing half-written stays behind."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.exit(TERMINATED)
+def _end(number: int, _: object) -> None:
+    """End at a signal as at an error, so that nothing half-written stays behind."""
+    for also in ends():
+        signal.signal(also, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, BinaryIO, TextIO
 import click
 
 from vqaudio.cli.progress import progress, unwatched, watching
+from vqaudio.cli.tables import plain
 from vqaudio.errors import UsageError, VqaudioError
 from vqaudio.files import check_target, files_below, reason
 from vqaudio.processes import pool, tidily
@@ -184,7 +185,7 @@ def _many(conversion: Conversion, sources: tuple[str, ...], target: str, jobs: i
                 total += result
             else:
                 failed += 1
-                click.echo(f"Error: {result}", err=True)
+                click.echo(plain(f"Error: {result}"), err=True)
             advance()
     if failed:
         others = "; the others are done" if failed < len(todo) else ""

@@ -1,7 +1,8 @@
-"""Tables of measurements, as the terminal shows them."""
+"""What the terminal shows: tables of measurements, and text that comes from files."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -27,3 +28,8 @@ def table(title: str, words: Sequence[str], figures: Sequence[str], rows: Iterab
 def figure(value: float | None) -> str:
     """Three significant digits, or all whole ones."""
     return "" if value is None else f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def plain(text: str) -> str:
+    """Text with names or a card of somebody else's file in it, whose control characters would steer a terminal."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: ascii(found[0])[1:-1], text)
