@@ -103,6 +103,8 @@ def test_an_open_recording_is_a_waveform_too(codec):
         lambda codec, noise: codec.decoder_stream("x"),
         lambda codec, noise: codec.codes(torch.zeros((2, 5), requires_grad=True)),
         lambda codec, noise: codec.codes(torch.zeros((2, 5), dtype=torch.bfloat16)),
+        lambda codec, noise: codec.encode(torch.zeros(5, device="meta"), 16000),
+        lambda codec, noise: codec.encode(torch.zeros(5).to_sparse(), 16000),
         lambda codec, noise: codec.codes(5),
         lambda codec, noise: codec.codes([[1, 2], [3]]),
         lambda codec, noise: Codec(codec.config, codec.state, threads=1.5),  # type: ignore[arg-type]
@@ -302,6 +304,8 @@ class TestShippedModel:
 def test_a_name_that_is_none_of_those_that_come_with_vqaudio():
     with pytest.raises(ModelError, match=r"no file 'speech16k-lo', and .* are speech16k and speech16k-low\.$"):
         vqaudio.load("speech16k-lo")
+    with pytest.raises(ModelError, match="no file"):
+        vqaudio.load("x" * 300)  # longer than any name of a file
     for path in ("gone.safetensors", "models/gone"):
         with pytest.raises(ModelError, match=rf"'{path}' is not there\.$"):
             vqaudio.load(path)

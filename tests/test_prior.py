@@ -6,7 +6,9 @@ import dataclasses
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -158,6 +160,13 @@ def test_codes_of_another_codec(prior: Prior, codes: Codes) -> None:
     for use in (prior.score, lambda c: c.to_bytes(prior)):
         with pytest.raises(ModelError, match=r"quantisers|not those"):
             use(single)
+
+
+def test_what_are_no_codes(prior: Prior, codes: Codes) -> None:
+    uses: tuple[Callable[[Any], object], ...] = (prior.score, lambda c: prior.sample(1, prompt=c))
+    for use in uses:
+        with pytest.raises(UsageError, match="not ndarray"):
+            use(codes.numpy())
 
 
 def test_choice_of_a_coder(tiny_codec: Path, tiny_prior: Path) -> None:

@@ -225,12 +225,12 @@ def as_numpy(numbers: ArrayLike | Tensor) -> np.ndarray:
     Raises:
         UsageError: for what is no array.
     """
-    if hasattr(numbers, "detach"):
-        tensor = numbers.detach().cpu()
-        return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
     try:
+        if hasattr(numbers, "detach"):
+            tensor = numbers.detach().cpu()
+            return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
         return np.asarray(numbers)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # the last of tensors that are sparse, or on "meta"
         raise UsageError(f"An array of numbers is needed, but this {type(numbers).__name__} is none.") from error
 
 

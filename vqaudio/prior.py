@@ -243,8 +243,10 @@ class Prior:
         """See that codes are of the prior's codec, with all of its quantisers.
 
         Raises:
-            ModelError: where they are not.
+            ModelError: where they are not; UsageError: for what are no codes.
         """
+        if not isinstance(codes, Codes):
+            raise UsageError(f"Codes are needed, not {type(codes).__name__}; `Codec.codes` makes them of an array.")
         alphabet = self.alphabet
         if codes.model != self.model:
             raise ModelError(

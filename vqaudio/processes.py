@@ -32,10 +32,9 @@ def handling(handler: Callable[[int, FrameType | None], None], *numbers: signal.
 
 
 def ends() -> list[signal.Signals]:
-    """The signals that ask a process to end: SIGTERM, and that of a closed terminal unless nohup has it ignored."""
-    hang_up = getattr(signal, "SIGHUP", None)  # which Windows has not
-    heard = hang_up is not None and signal.getsignal(hang_up) is not signal.SIG_IGN
-    return [signal.SIGTERM, *([hang_up] if heard else [])]
+    """The signals that ask a process to end and are not ignored, as nohup has it for that of a closed terminal."""
+    known = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has no second
+    return [number for number in known if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 @contextlib.contextmanager

@@ -57,7 +57,7 @@ def _file(name_or_path: str | os.PathLike[str] | None, suffix: str) -> Path:
     if not name:
         raise ModelError("A model has a name or a file, and this is empty.")
     path = Path(name)
-    if path.name == name and not path.suffix and not path.exists():
+    if path.name == name and not path.suffix and not os.path.exists(path):
         raise ModelError(
             f"There is no file '{name}', and the models that come with vqaudio are {' and '.join(MODELS)}."
         )

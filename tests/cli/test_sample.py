@@ -45,6 +45,7 @@ def test_several_samples_differ_and_come_again(sample, tmp_path: Path) -> None:
         assert result.exit_code == 2
     assert "a-1.wav" in result.stderr
     assert "--force" in result.stderr
+    assert sample("c.wav", "--count", str(10**12)).exit_code == 2  # whose names alone would fill the memory
 
 
 def test_a_prompt_comes_first(sample, wav: Path, tmp_path: Path) -> None:

@@ -50,6 +50,8 @@ def test_a_prior(run, calls: list[dict[str, Any]]) -> None:
         (["train", "missing.py"], "missing.py"),
         (["train", "folder", "--set", "seeed=1"], "seed"),
         (["train", "folder", "--set", "seed"], "key=value"),
+        (["train", "folder", "--set", "seed=" + 9999 * "["], "seed"),
+        (["train", "folder", "--set", f"stages.{9999 * '1'}.steps=1"], "stages"),
         (["train", "speech16k_prior"], "'vqaudio train-prior'"),
         (["train-prior", "speech16k"], "'vqaudio train'"),
         (["train-prior", "speech16k_prior", "--set", "prior.chanels=8"], "prior.channels"),

@@ -21,7 +21,7 @@ from vqaudio import audio
 from vqaudio.errors import ModelError, RecipeError, TrainingError
 from vqaudio.evaluation import run_log, run_report
 from vqaudio.training import codec_task, loop
-from vqaudio.training.checkpoint import load_checkpoint
+from vqaudio.training.checkpoint import load_checkpoint, save_checkpoint
 from vqaudio.training.corpus import Crops
 from vqaudio.training.recipe import CorpusConfig, OptimizerConfig, Plan, ScheduleConfig, Steps
 from vqaudio.training.samples import find_samples
@@ -236,6 +236,17 @@ class TestResume:
             loop.train(further, tmp_path / "run", quiet=True)
         saved.unlink()
         assert loop.train(further, tmp_path / "run", resume=True, quiet=True).exists()
+
+    def test_a_checkpoint_of_something_else_is_an_error(self, recipe, tmp_path):
+        recipe = dataclasses.replace(recipe, stages=(dataclasses.replace(recipe.stages[0], steps=3),))
+        loop.train(recipe, tmp_path / "run", quiet=True)
+        path = tmp_path / "run" / "last.safetensors"
+        progress, tensors = load_checkpoint(path)
+        fewer = {name: tensor for name, tensor in tensors.items() if not name.startswith("model.")}
+        for other in (({"step": 1}, tensors), (progress | {"step": None}, tensors), ([], tensors), (progress, fewer)):
+            save_checkpoint(path, *other)
+            with pytest.raises(TrainingError, match="does not fit the run"):
+                loop.train(recipe, tmp_path / "run", resume=True, quiet=True)
 
     def test_a_missing_or_damaged_checkpoint_is_an_error(self, recipe, tmp_path):
         recipe = dataclasses.replace(recipe, stages=(dataclasses.replace(recipe.stages[0], steps=3),))

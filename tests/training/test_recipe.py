@@ -84,6 +84,7 @@ class TestLoad:
             ("X = 1\n", "exactly one Recipe, and it declares 0"),
             (SOURCE + "OTHER = RECIPE\n", "declares 2"),
             ("def broken(:\n", "SyntaxError"),
+            ("raise SystemExit(7)\n", "SystemExit: 7"),
             ("import nothing_of_this_name\n", "nothing_of_this_name"),
             ("from vqaudio.training.recipe import Stage\nStage(depth=3)\n", "TypeError"),
         ],

@@ -13,7 +13,9 @@ from vqaudio.cli import options
 @click.command()
 @click.argument("dst")
 @click.option("--seconds", type=float, default=10.0, show_default=True, help="Of each sample; at most 600.")
-@click.option("--count", type=click.IntRange(min=1), default=1, show_default=True, help="Samples, each of its own.")
+@click.option(
+    "--count", type=click.IntRange(1, 1_000_000), default=1, show_default=True, help="Samples, each of its own."
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same samples.")
 @click.option("--temperature", type=float, default=1.0, show_default=True, help="Below 1, what is likely is likelier.")
 @click.option("--top-k", type=int, metavar="N", help="Draw from the N likeliest codes only.")

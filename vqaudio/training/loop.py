@@ -134,7 +134,11 @@ def run_plan(
     if distributed.rank() == 0:
         _start_folder(folder)
     if resume:
-        run.restore(*load_checkpoint(folder / "last.safetensors"))
+        path = folder / "last.safetensors"
+        try:
+            run.restore(*load_checkpoint(path))
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:  # of another version, for example
+            raise TrainingError(f"The checkpoint '{path}' does not fit the run.") from error
     elif distributed.rank() == 0:
         run.save()
         _take_folder(folder, plan)

@@ -279,7 +279,7 @@ def load_recipe(name_or_path: str | Path, kind: type[Plan] = Recipe) -> Plan:
         raise RecipeError(f"The recipe '{path}' is not there.")
     try:
         declared = runpy.run_path(str(path), run_name="vqaudio_recipe").values()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise RecipeError(f"The recipe '{path}' fails with {type(error).__name__}: {error}.") from error
     plans = [value for value in declared if isinstance(value, Plan)]
     found = [plan for plan in plans if isinstance(plan, kind)]
@@ -396,13 +396,13 @@ def _place(items: tuple[Any, ...], key: str) -> int | None:
     names = [getattr(item, "name", None) for item in items]
     if key in names:
         return names.index(key)
-    return int(key) if key.isdecimal() and int(key) < len(items) else None
+    return int(key) if key in map(str, range(len(items))) else None
 
 
 def _parsed(hint: Any, text: str, path: str) -> Any:
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = text
     for candidate in (value, text):  # a folder may well be called 2024
         try:
