@@ -200,22 +200,23 @@ class TestResume:
         assert vqaudio.load(tmp_path / "run" / "model.safetensors").config == recipe.codec
         assert signal.getsignal(signal.SIGINT) is handler
 
-    def test_sigterm_again_while_it_saves(self, recipe, tmp_path, monkeypatch):
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+    def test_a_signal_again_while_it_saves(self, recipe, tmp_path, monkeypatch, number):
         """As Slurm and torchrun send it, each for itself."""
 
         class Ended(loop.Run):
             def save(self):
                 if self.step:
-                    os.kill(os.getpid(), signal.SIGTERM)
+                    os.kill(os.getpid(), number)
                 super().save()
 
         monkeypatch.setattr(loop, "Run", Ended)
-        handler = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("nobody took the signal"))
+        handler = signal.signal(number, lambda *_: pytest.fail("nobody took the signal"))
         try:
             with pytest.raises(KeyboardInterrupt):
                 loop.train(recipe, tmp_path / "run", quiet=True)
         finally:
-            signal.signal(signal.SIGTERM, handler)
+            signal.signal(number, handler)
         assert load_checkpoint(tmp_path / "run" / "last.safetensors")[0]["step"] == 2
         assert vqaudio.load(tmp_path / "run" / "model.safetensors").config == recipe.codec
 

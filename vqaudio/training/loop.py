@@ -28,7 +28,7 @@ from vqaudio.codec import check_device
 from vqaudio.errors import RecipeError, TrainingError, VqaudioError
 from vqaudio.extras import tensorboard
 from vqaudio.files import reason, remove_torn, replacing
-from vqaudio.processes import handling
+from vqaudio.processes import ends, handling
 from vqaudio.training import codec_task, distributed, prior_task
 from vqaudio.training.checkpoint import (
     load_checkpoint,
@@ -82,7 +82,7 @@ def train(
         the path of the trained model.
 
     Raises:
-        KeyboardInterrupt: after Ctrl-C or SIGTERM, when everything is saved.
+        KeyboardInterrupt: after Ctrl-C, SIGTERM or a closed terminal, when everything is saved.
         RecipeError: for a run folder that is in use, or another recipe than the one to resume.
         TrainingError: for a corpus without audio, losses that are not finite ten times in a row, a disk that is full.
     """
@@ -208,7 +208,7 @@ class Run:
     def train(self, log: Log | None) -> Path:
         """Step until the end or an interruption; save then. Returns the path of the model."""
         path = self.folder / "model.safetensors"
-        with handling(self._interrupt, signal.SIGINT, signal.SIGTERM):
+        with handling(self._interrupt, signal.SIGINT, *ends()):
             if self.step < self.plan.total_steps:  # a run at its end may have been stopped before it wrote its model
                 try:
                     self._advance(log)
@@ -423,8 +423,8 @@ class Run:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.bf16)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        """Finish the step at Ctrl-C or SIGTERM. Ctrl-C again stops at once; SIGTERM may come twice, from Slurm and from
-        torchrun."""
+        """Finish the step at Ctrl-C, SIGTERM or a closed terminal. Ctrl-C again stops at once; SIGTERM may come twice,
+        from Slurm and from torchrun."""
         if self.interrupted and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.interrupted = True
