@@ -153,6 +153,17 @@ def test_loud_waveforms_are_clipped(tmp_path):
     assert soundfile.read(tmp_path / "a.wav", dtype="int16")[0].tolist() == [-32768, -32768, 0, 32767, 32767]
 
 
+def test_samples_go_to_the_nearest_of_sixteen_bits(tmp_path):
+    audio.write(tmp_path / "a.wav", np.array([0.6, -0.6, 1.4, -1.4]) / 32768, 16000)
+    assert soundfile.read(tmp_path / "a.wav", dtype="int16")[0].tolist() == [1, -1, 1, -1]
+
+
+def test_a_stream_longer_than_its_header_can_state():
+    stream = io.BytesIO()
+    audio.write(stream, iter([noise(10)]), 16000, samples=1 << 31)
+    assert stream.getvalue()[40:44] == b"\xff" * 4 and len(stream.getvalue()) == 44 + 2 * 10
+
+
 def test_file_objects_and_pipes(tmp_path):
     signal = noise(3000)
     stream = io.BytesIO()

@@ -200,6 +200,14 @@ def test_seed_and_temperature_of_the_wavenet(codec):
     assert not np.array_equal(same[0], same[2])
 
 
+def test_the_decoder_that_the_model_prefers_is_its_first(codec):
+    codes = codec.encode(np.full(256, 0.1, np.float32), 16000)
+    other = Codec(dataclasses.replace(codec.config, decoder="wavenet"), codec.state)
+    assert (codec.decoders, other.decoders) == (("spectral", "wavenet"), ("wavenet", "spectral"))
+    for chosen, decoder in ((codec, "spectral"), (other, "wavenet")):
+        np.testing.assert_array_equal(chosen.decode(codes), codec.decode(codes, decoder=decoder))
+
+
 def test_a_saved_codec_is_the_same_codec(codec, noise, tmp_path):
     codec.save(tmp_path / "copy.safetensors")
     copy = vqaudio.load(tmp_path / "copy.safetensors")
@@ -221,6 +229,8 @@ class TestWrongUse:
             codec.decode(dataclasses.replace(codes, codebook_size=64))
         with pytest.raises(ModelError):
             codec.decode(dataclasses.replace(codes, sample_rate=8000))
+        with pytest.raises(ModelError):
+            codec.decode(dataclasses.replace(codes, codes=np.zeros((3, codes.frames), int)))
 
     @pytest.mark.parametrize("speaker", [b"\0", b"\0\0\0", b"\xff" * 8])
     def test_a_speaker_that_the_model_does_not_know(self, codec, speaker):
@@ -309,6 +319,12 @@ def test_a_name_that_is_none_of_those_that_come_with_vqaudio():
     for path in ("gone.safetensors", "models/gone"):
         with pytest.raises(ModelError, match=rf"'{path}' is not there\.$"):
             vqaudio.load(path)
+
+
+@pytest.mark.usefixtures("tiny_default")
+def test_a_model_that_has_been_left_out_has_no_name(codec):
+    assert name_of(codec.fingerprint) == MODELS[0]
+    assert name_of(b"else") is None
 
 
 @pytest.mark.parametrize(
@@ -437,6 +453,9 @@ class TestVoices:
     def test_references_that_tell_no_voice(self, codec, reference, hint):
         with pytest.raises(AudioError, match=hint):
             codec.voice(reference.astype(np.float32), 16000)
+
+    def test_a_second_is_enough_and_what_points_down_is_no_silence(self, codec):
+        assert len(codec.voice(np.full(16000, -0.1, np.float32), 16000)) == 2
 
     def test_a_voice_is_what_the_header_has_room_for(self, codec, noise):
         codes = codec.encode(noise, 16000)

@@ -127,6 +127,16 @@ def test_damage_outside_a_span_is_an_error_and_its_concealment_the_same(tmp_path
             assert part == whole.slice(*span)
 
 
+def test_a_span_within_a_damaged_block_holds_the_frame_before_the_block():
+    codes, coder = make(25), TableCoder(2, 512)
+    for content in (codes.to_bytes(), codes.to_bytes(coder)):
+        data = bytearray(content)
+        data[len(data) // 2] ^= 1
+        with pytest.warns(UserWarning, match="Block 1"):
+            part = Codes.from_bytes(bytes(data), conceal=True, span=(12, 14), coder=coder)
+        assert part.numpy().tolist() == codes.numpy()[:, 1249:1250].repeat(250, 1).tolist()
+
+
 @pytest.mark.parametrize("span", [(-1, 1), (0.5, 0.5), (float("nan"), 1), (0, float("inf")), (0, 1e305), (0, 1.1)])
 def test_a_span_that_is_none(span):
     with pytest.raises(UsageError, match=r"\.$"):
@@ -153,6 +163,8 @@ def test_a_span_within_a_frame_is_none_under_a_prior_either():
         {"codes": [[1, 2], [3]]},
         {"codes": np.full((2, 4), 512)},
         {"codes": np.full((2, 4), -1)},
+        {"codes": np.zeros((256, 4), int)},
+        {"codes": np.zeros((2, 0), int), "samples": 0},
         {"codebook_size": 1},
         {"codebook_size": 65537},
         {"hop": 0},
@@ -162,6 +174,7 @@ def test_a_span_within_a_frame_is_none_under_a_prior_either():
         {"samples": 0},
         {"samples": 384},
         {"samples": 513},
+        {"samples": 1 << 63, "hop": 1 << 61},  # as many frames as there are
         {"model": b"abc"},
         {"model": "abcd"},
         {"speaker": bytes(256)},
@@ -170,6 +183,24 @@ def test_a_span_within_a_frame_is_none_under_a_prior_either():
 def test_what_cannot_be_is_refused(change):
     with pytest.raises(UsageError, match=r"\.$"):
         dataclasses.replace(EXAMPLE, **change)
+
+
+def test_the_largest_numbers_that_a_header_holds_come_back():
+    largest = (1 << 63) - 1
+    codes = Codes(np.full((255, 1), 65535), 65536, largest, largest, largest, b"abcd", bytes(range(255)))
+    assert Codes.from_bytes(codes.to_bytes()) == codes
+
+
+def test_numbers_of_numpy_do_not_overflow():
+    codes = dataclasses.replace(EXAMPLE, hop=np.uint8(128), samples=np.int16(500), sample_rate=np.int16(16000))
+    assert codes == EXAMPLE and codes.to_bytes() == EXAMPLE.to_bytes()
+    assert codes.slice(0.01, 0.02) == EXAMPLE.slice(0.01, 0.02)
+
+
+def test_the_array_of_codes_is_a_new_one():
+    codes = Codes.from_bytes(EXAMPLE.to_bytes())
+    codes.numpy()[:] = 0
+    assert codes == EXAMPLE
 
 
 def test_codes_that_were_written_to_are_looked_at_again(tmp_path):

@@ -204,6 +204,25 @@ def test_the_specification_of_files_under_a_prior(codes, sizes):
         assert Codes.from_bytes(data, coder=coder) == codes
 
 
+def test_blocks_of_many_codes():
+    """Only under a prior is a block shortened."""
+    codes = make(0.02, quantizers=255, hop=1)
+    found = read_by_specification(codes.to_bytes())
+    assert found["codes"] == codes.numpy().tolist()
+    coder = coder_of(codes)
+    for data, frames in ((codes.to_bytes(), [320]), (codes.to_bytes(coder), [257, 63])):
+        blocks = BlockReader(io.BytesIO(data), "'it'", coders=lambda _: coder)
+        assert [count for count, _ in blocks] == frames
+
+
+def test_the_size_of_a_file_is_known_before():
+    codes = make(25)
+    for content in (codes.to_bytes(), as_stream(codes), as_stream(codes, 100, 127, 128, 129, 1250)):
+        blocks = BlockReader(io.BytesIO(content), "'it'")
+        frames = [count for count, _ in blocks]
+        assert blocks.header.file_size(frames, blocks.samples) == len(content)
+
+
 def test_the_document_shows_the_golden_file():
     text = (ROOT / "docs" / "format.md").read_text()
     dump = re.search(r"```\n([0-9a-f \n]+)```", text)

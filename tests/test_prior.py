@@ -130,9 +130,28 @@ def test_a_prompt_is_gone_on_from(prior: Prior, codes: Codes) -> None:
     assert not np.array_equal(continued.numpy()[:, 750:], alone.numpy()[:, 750:])  # the past is heard
 
 
+def test_a_prompt_counts_whole_frames_and_may_be_gone_on_from_in_another_voice(prior: Prior, codes: Codes) -> None:
+    prompt = codes.slice(0, 0.1)
+    incomplete = dataclasses.replace(prompt, samples=prompt.samples - 10)
+    assert prior.sample(0.2, prompt=incomplete, seed=5) == prior.sample(0.2, prompt=prompt, seed=5)
+    voice = bytes(byte ^ 1 for byte in codes.speaker)
+    assert prior.sample(0.2, prompt=prompt, speaker=voice).speaker == voice
+    assert prior.sample(0.2, prompt=prompt.with_speaker(b""), speaker=voice).speaker == voice
+
+
+def test_what_was_drawn_goes_on_as_it_would_have_gone_on(prior: Prior) -> None:
+    whole = prior.sample(0.4, seed=5)
+    assert prior.sample(0.2, seed=5, prompt=whole.slice(0, 0.2)) == whole
+
+
+def test_seconds_are_rounded_to_samples(prior: Prior) -> None:
+    assert prior.sample(1.001).samples == 16016  # of which floating point makes a little less
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"seconds": 600, "top_k": 0}, "likeliest"),  # as many seconds as may be
         ({"seconds": 0}, "can be sampled"),
         ({"seconds": float("nan")}, "can be sampled"),
         ({"seconds": 601}, "can be sampled"),
@@ -160,6 +179,10 @@ def test_codes_of_another_codec(prior: Prior, codes: Codes) -> None:
     for use in (prior.score, lambda c: c.to_bytes(prior)):
         with pytest.raises(ModelError, match=r"quantisers|not those"):
             use(single)
+    larger = dataclasses.replace(codes, codes=codes.numpy() + 32, codebook_size=64)
+    for use in (prior.score, lambda c: prior.sample(1, prompt=c), lambda c: c.to_bytes(prior)):
+        with pytest.raises(ModelError, match=r"of 32 codes|not those"):
+            use(larger)
 
 
 def test_what_are_no_codes(prior: Prior, codes: Codes) -> None:
@@ -183,6 +206,8 @@ def test_choice_of_a_coder(tiny_codec: Path, tiny_prior: Path) -> None:
     assert find(found.fingerprint, path) is found
     with pytest.raises(UsageError, match="all 2 quantisers"):
         coder_for(codec, "prior", path, quantizers=1)
+    with pytest.raises(UsageError, match="all 2 quantisers"):
+        coder_for(codec, None, path, quantizers=1)
     with pytest.raises(ModelError, match="is a prior for tiny"):
         for_codec(default, path)
 

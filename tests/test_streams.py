@@ -283,7 +283,9 @@ class TestWrongUse:
         with pytest.raises(ModelError, match="speaker"):
             codec.decoder_stream(b"too long for this model")
 
-    @pytest.mark.parametrize("codes", [np.zeros(3, int), np.zeros((3, 3), int), np.zeros((1, 3)), np.full((1, 1), 32)])
+    @pytest.mark.parametrize(
+        "codes", [np.zeros(3, int), np.zeros((3, 3), int), np.zeros((1, 3)), np.full((1, 1), 32), np.full((1, 1), -1)]
+    )
     def test_codes_that_are_none(self, codec, codes):
         with pytest.raises(UsageError, match="code"):
             codec.decoder_stream().push(codes)

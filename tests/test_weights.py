@@ -65,8 +65,16 @@ def test_the_fingerprint_survives_saving_and_names_what_gives_codes_their_meanin
     assert fingerprint(other, state) != fingerprint(model.config, state)
     searched = dataclasses.replace(other, quantizer=dataclasses.replace(predictive, paths=4))
     assert fingerprint(searched, state) == fingerprint(other, state)
+    assert fingerprint(dataclasses.replace(model.config, sample_rate=8000), state) != fingerprint(model.config, state)
     longer = dataclasses.replace(model.config.encoder, gain=1.0)
     assert fingerprint(dataclasses.replace(model.config, encoder=longer), state) != fingerprint(model.config, state)
+
+
+def test_what_only_training_needs_is_not_in_the_file(model, tmp_path):
+    network = VQVAE(model.config)
+    save_model(tmp_path / "m", model.config, network.state_dict())
+    assert network.moving_averages()
+    assert load_model(tmp_path / "m").state.keys() == network.state_dict().keys() - network.moving_averages().keys()
 
 
 def test_nothing_is_replaced_unasked(model, tiny_codec):

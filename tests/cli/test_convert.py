@@ -99,6 +99,15 @@ def test_codes_in_and_codes_out(run, wav: Path, codes_file: Path, voice: Path, c
     assert run("convert", "out.codes", "out.codes", "--to", voice, "--force").exit_code == 2
 
 
+def test_the_suffix_of_codes_may_be_in_capitals(run, wav: Path, codes_file: Path, voice: Path) -> None:
+    assert run("convert", wav, "sound.wav", "--to", voice).exit_code == 0
+    shutil.copy(codes_file, "IN.CODES")
+    assert run("convert", "IN.CODES", "OUT.CODES", "--to", voice).exit_code == 0
+    assert run("convert", wav, "again.wav", "--to", "OUT.CODES").exit_code == 0
+    assert Path("again.wav").read_bytes() == Path("sound.wav").read_bytes()
+    assert Codes.load("OUT.CODES").with_speaker(b"") == Codes.load(codes_file).with_speaker(b"")
+
+
 def test_a_file_under_a_prior_stays_under_it(run, wav: Path, voice: Path, tiny_prior: Path) -> None:
     prior = Prior.load(tiny_prior)
     run("encode", wav, "under.codes", "--prior", tiny_prior)
@@ -143,6 +152,13 @@ def test_rows_of_a_table(run, wav: Path, table: Path, tmp_path: Path) -> None:
     assert result.stdout.startswith("voice 01, ") and Codes.load("row.codes").speaker == b"\1"
 
 
+def test_a_recording_may_have_a_number_for_a_name(run, wav: Path, voice: Path) -> None:
+    assert run("convert", wav, "out.wav", "--to", voice).exit_code == 0
+    shutil.copy(voice, "1")
+    assert run("convert", wav, "number.wav", "--to", "1").exit_code == 0
+    assert Path("number.wav").read_bytes() == Path("out.wav").read_bytes()
+
+
 def test_pipes_and_trees(run, wav: Path, voice: Path, tmp_path: Path) -> None:
     assert run("convert", wav, "out.wav", "--to", voice).exit_code == 0
     piped = run("convert", "-", "-", "--to", voice, stdin=wav.read_bytes())
@@ -183,6 +199,7 @@ def test_every_mistake_is_one_sentence(run, wav: Path, voice: Path, codec: Codec
         (("out.wav", "--to", "mute.codes"), "written without a voice", 2),
         (("out.wav", "--to", "foreign.codes"), "656c7365", 1),
         (("out.wav", "--to", "unknown.codes"), "does not know", 1),
+        (("out.codes", "--to", "unknown.codes"), "does not know", 1),
         (("out.wav", "--to", voice, "--model", table), "rows 0 to 2", 2),
         (("out.wav", "--to", "3", "--model", table), "rows 0 to 2", 2),
         (("out.wav", "--to", "-1", "--model", table), "rows 0 to 2", 2),
@@ -198,7 +215,7 @@ def test_every_mistake_is_one_sentence(run, wav: Path, voice: Path, codec: Codec
         result = run("convert", wav, *words)
         assert (result.exit_code, hint in result.stderr) == (code, True), (words, result.output)
         assert result.stderr.splitlines()[-1].startswith("Error: ") and "Traceback" not in result.stderr
-        assert not Path("out.wav").exists()
+        assert not Path("out.wav").exists() and not Path("out.codes").exists()
     assert run("convert", "foreign.codes", "out.codes", "--to", voice).exit_code == 1
     assert run("convert", "foreign.codes", "out.wav", "--to", voice).exit_code == 1
     assert run("convert", "missing.wav", "out.wav", "--to", voice).exit_code == 1

@@ -60,6 +60,12 @@ def test_pipes_carry_the_same_bytes_as_files(run, wav: Path, codes_file: Path, t
     np.testing.assert_array_equal(piped, stored)
 
 
+def test_a_file_on_standard_output_states_its_length(run, codes_file: Path) -> None:
+    for source, stdin in ((codes_file, None), ("-", codes_file.read_bytes())):
+        sound = run("decode", source, "-", stdin=stdin).stdout_bytes
+        assert int.from_bytes(sound[40:44], "little") == len(sound) - 44 == 2 * 8000
+
+
 def test_quiet_prints_nothing(run, wav: Path) -> None:
     assert run("encode", wav, "a.codes", "--quiet").output == ""
 
@@ -94,6 +100,18 @@ def test_fewer_quantizers_and_no_speaker_give_fewer_bytes(run, wav: Path, codes_
     assert run("decode", "one.codes", "one.wav").exit_code == 0
     assert run("decode", "mute.codes", "mute.wav").exit_code == 0
     assert run("encode", wav, "three.codes", "--quantizers", 3).exit_code == 2
+
+
+def test_fewer_quantisers_are_written_without_the_prior_at_hand(
+    run, wav: Path, tmp_path: Path, tiny_default: Path, tiny_prior: Path
+) -> None:
+    shutil.copy(tiny_prior, tiny_default / "speech16k.prior.safetensors")
+    for words, quantizers, coder in (((), 2, 1), (("--quantizers", 1), 1, 0)):
+        assert run("encode", wav, "a.codes", "--force", *words).exit_code == 0
+        assert (tmp_path / "a.codes").read_bytes()[5] == coder
+        assert Codes.load(tmp_path / "a.codes").quantizers == quantizers
+    result = run("encode", wav, "b.codes", "--quantizers", 1, "--prior", tiny_prior)
+    assert result.exit_code == 2 and "for all 2 quantisers" in result.stderr
 
 
 @pytest.fixture
@@ -364,6 +382,12 @@ def test_a_live_file_is_a_codes_file(run, wav: Path, tmp_path: Path, tiny_codec:
     assert run("decode", "live.codes", "live.wav").exit_code == 0
     assert soundfile.info(tmp_path / "live.wav").frames == len(sound)
     assert run("encode", wav, "live.codes", "--live").exit_code == 2
+
+
+def test_fewer_quantisers_live(run, wav: Path, tmp_path: Path) -> None:
+    run("encode", wav, "one.codes", "--quantizers", 1, "--no-speaker")
+    assert run("encode", wav, "live.codes", "--live", "--quantizers", 1).exit_code == 0
+    assert Codes.load(tmp_path / "live.codes") == Codes.load(tmp_path / "one.codes")
 
 
 def test_raw_samples_in_and_out(run, wav: Path, codes_file: Path, tmp_path: Path) -> None:

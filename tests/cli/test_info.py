@@ -14,6 +14,7 @@ import pytest
 
 import vqaudio
 from vqaudio import Codes, Prior
+from vqaudio.container import STREAM, BlockWriter, Header
 
 
 def test_codes(run, codes_file: Path, tiny_codec: Path) -> None:
@@ -54,7 +55,16 @@ def test_model(run, tiny_codec: Path) -> None:
     spectral, wavenet = (facts["latency_ms"][name] for name in ("spectral", "wavenet"))
     assert spectral["all"] > wavenet["all"] > wavenet["hop"] == 1000 * codec.config.hop / 16000
     assert wavenet["all"] == pytest.approx(sum(ms for name, ms in wavenet.items() if name != "all"))
-    assert "An untrained codec for tests." in run("info", tiny_codec).stdout
+    text = run("info", tiny_codec).stdout
+    assert "An untrained codec for tests." in text
+    assert re.search(r"^predictive +no$", text, re.MULTILINE)
+
+
+def test_a_stream_that_ends_before_it_begins(run, tmp_path: Path) -> None:
+    with (tmp_path / "empty.codes").open("wb") as file:
+        BlockWriter(file, Header(b"abcd", 16000, 64, 2, 32, STREAM, b"")).finish(0)
+    result = run("info", "empty.codes")
+    assert (result.exit_code, result.stderr) == (1, "Error: 'empty.codes' holds no codes.\n")
 
 
 def test_neither(run, wav: Path) -> None:
@@ -83,7 +93,7 @@ def test_codes_under_a_prior(run, wav: Path, codes_file: Path, tmp_path: Path, t
     run("encode", wav, "fixed.codes", "--live")
     facts = json.loads(run("info", "live.codes", "--json").stdout)
     assert facts["fixed_width_bytes"] == (tmp_path / "fixed.codes").stat().st_size
-    assert facts["seconds"] == 0.5
+    assert (facts["seconds"], facts["samples"]) == (0.5, 8000)
 
 
 def test_a_prior(run, tiny_codec: Path, tiny_prior: Path) -> None:

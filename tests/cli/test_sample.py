@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import soundfile
 
 import vqaudio
-from vqaudio import Codes, Prior
+from vqaudio import Codec, Codes, Prior
 
 
 @pytest.fixture
@@ -30,6 +31,17 @@ def test_the_decoded_codes_of_the_prior(sample, tmp_path: Path, tiny_codec: Path
     assert "1 of 0.40 s" in result.stdout
     codes = Prior.load(tiny_prior).sample(0.4, seed=3, temperature=0.9, top_k=9, top_p=0.9)
     expected = vqaudio.load(tiny_codec).decode(codes, seed=3)
+    np.testing.assert_allclose(read(tmp_path / "a.wav"), np.clip(expected, -1, 1), atol=2**-15)
+
+
+def test_the_seed_is_that_of_the_wavenet_too(run, tiny_codec: Path, tiny_prior: Path, tmp_path: Path) -> None:
+    codec = vqaudio.load(tiny_codec)
+    other = Codec(dataclasses.replace(codec.config, decoder="wavenet"), codec.state)
+    other.save(tmp_path / "other.safetensors")
+    words = ("a.wav", "--model", "other.safetensors", "--prior", tiny_prior, "--seconds", "0.04", "--seed", "3")
+    assert run("sample", *words).exit_code == 0
+    codes = Prior.load(tiny_prior).sample(0.04, seed=3)
+    expected = vqaudio.load(tmp_path / "other.safetensors").decode(codes, seed=3)
     np.testing.assert_allclose(read(tmp_path / "a.wav"), np.clip(expected, -1, 1), atol=2**-15)
 
 
