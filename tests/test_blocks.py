@@ -7,7 +7,19 @@ import io
 import numpy as np
 import pytest
 
-from tests.samples import BLOCKS, EXAMPLE, MINUTE, PRIOR, as_stream, conceal, damaged_at, parts_of, raw_header, varint
+from tests.samples import (
+    BLOCKS,
+    EXAMPLE,
+    MINUTE,
+    PRIOR,
+    as_stream,
+    conceal,
+    damaged_at,
+    make,
+    parts_of,
+    raw_header,
+    varint,
+)
 from vqaudio.blocks import MOST_UNFOUND, BlockReader
 from vqaudio.codes import Codes
 from vqaudio.errors import FormatError
@@ -128,6 +140,33 @@ def test_a_damaged_length_under_a_prior_costs_its_block(length, stream):
         with pytest.raises(FormatError, match=rf"[Bb]lock {block} "):
             Codes.from_bytes(data, coder=PRIOR)
         concealed(data, block)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_length_beyond_the_end_of_the_file_costs_its_block(stream):
+    codes = make(51)
+    data = as_stream(codes, *[1250] * 5, coder=PRIOR) if stream else codes.to_bytes(PRIOR)
+    parts = parts_of(data, PRIOR)
+    at = sum(map(len, parts[:5])) + 2 * stream
+    changed = data[:at] + varint(7000) + data[at + 2 :]
+    assert at + 7000 > len(data)
+    with pytest.warns(UserWarning, match="Block 4 .* its length is wrong"):
+        blocks = BlockReader(io.BytesIO(changed), "'it'", conceal=True, coders=lambda _: PRIOR)
+        found = [codes is None for _, codes in blocks]
+    assert found == [False] * 4 + [True, False]
+    assert blocks.size == len(data)
+
+
+def test_the_end_of_a_stream_states_what_its_blocks_hold():
+    good = as_stream(BLOCKS)
+    header = BlockReader(io.BytesIO(good), "'it'").header
+    end = len(header.end(3, BLOCKS.samples))
+    for samples in (12 * BLOCKS.hop, 13 * BLOCKS.hop + 1):
+        data = good[:-end] + header.end(3, samples)
+        with pytest.raises(FormatError, match="The end of '<bytes>' is damaged"):
+            Codes.from_bytes(data)
+        codes, problems = conceal(data)
+        assert codes.samples == 13 * BLOCKS.hop and len(problems) == 1
 
 
 def test_a_block_that_is_cut_or_exchanged_or_gone_costs_itself():
