@@ -132,10 +132,21 @@ def test_activations_and_logits_beyond_their_bounds_are_those_of_the_specificati
     network = trained(ALPHABET)
     for parameter in network.parameters():
         parameter.data *= 20
+    network.speakers.weight.data.fill_(20.0)  # of three the sum is beyond what is kept of it
     codes = draw(100, ALPHABET)
     expected = by_specification(CONFIG, ALPHABET, arrays_of(network), codes, [1, 2, 3])
     assert (expected == 1).any()  # what is impossible to the network costs 24 bits
     assert np.array_equal(integers_of(network).intervals(codes, [1, 2, 3]), intervals_of(expected, codes))
+
+
+def test_rows_of_tables_beyond_the_largest_activation_are_that() -> None:
+    network = trained(ALPHABET)
+    for name in ("codes", "speakers", "earlier.0"):
+        table = network.get_parameter(f"{name}.weight").data
+        table[1], table[2] = 1000.0, -1000.0
+    arrays = arrays_of(network)
+    for name in ("codes", "speakers", "earlier"):
+        assert (arrays[f"integer.{name}"][1] == 8191).all() and (arrays[f"integer.{name}"][2] == -8191).all()
 
 
 def test_processors_without_products_of_pairs_come_to_the_same_frequencies(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,8 +74,10 @@ def pair(config: CodecConfig, paired: bool = PAIRED) -> tuple[VQVAE, CpuNetworks
     for parameter in model.parameters():
         if parameter.ndim == 1 or not parameter.any():
             parameter.copy_(0.1 * torch.randn_like(parameter))
-    if config.quantizer.predictive:
-        for stage in model.quantizer.stages:
+    for stage in model.quantizer.stages:
+        if not config.quantizer.predictive:
+            stage.codebook.mul_(torch.linspace(0.5, 2, len(stage.codebook))[:, None])
+        else:
             stage.prediction.copy_(0.3 * torch.randn_like(stage.prediction))
             stage.codebook.mul_(0.7)
             if config.quantizer.rate_weight:
@@ -130,6 +132,7 @@ def test_codes_are_those_of_the_modules(both):
         assert speaker == model.speaker.indices(*model.speaker.pool(latents))[0].tolist()
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_the_spectral_decoder_is_that_of_the_modules(both):
     model, networks = both
     codes = some_codes(model.config)
@@ -138,6 +141,17 @@ def test_the_spectral_decoder_is_that_of_the_modules(both):
     wave = np.concatenate(list(networks.decode_spectral(codes, spoken(model.config))))
     assert wave.shape == expected.shape
     np.testing.assert_allclose(wave, expected, atol=1e-4 * np.abs(expected).max())  # pitches add up to phases
+
+
+def test_magnitudes_are_limited_as_in_the_modules():
+    model, _ = exact_pair(CONFIG)
+    bins = CONFIG.spectral.fft_size // 2 + 1
+    model.spectral.head.bias.view(-1)[: 4 * bins].view(4, bins)[::2] += 20
+    networks, codes = CpuNetworks(CONFIG, model.arrays(), threads=1, paired=False), some_codes(CONFIG)
+    conditioning, vector = torch_conditioning(model, codes)
+    expected = model.spectral(conditioning, vector)[0, 0].numpy()
+    wave = np.concatenate(list(networks.decode_spectral(codes, spoken(CONFIG))))
+    np.testing.assert_allclose(wave, expected, atol=1e-3 * np.abs(expected).max())
 
 
 def test_the_wavenet_samples_what_the_modules_sample(both):
@@ -211,6 +225,27 @@ def test_latents_that_are_not_finite_are_forgotten(reference):
         latents[30] = value
         codes = networks.quantizer.codes(networks.quantizer.start_search(), latents, 1, True)
         assert np.mean(codes[0, 60:] == before[0, 60:]) > 0.9
+
+
+@pytest.mark.parametrize("predictive", [True, False])
+def test_of_equal_codes_the_first_is_chosen(predictive):
+    config = dataclasses.replace(CONFIG, quantizer=QuantizerConfig(codebook_size=40, code_dim=6, predictive=predictive))
+    weights = pair(config)[0].arrays()
+    name = "quantizer.stages.0.codebook"
+    quantizer = CpuNetworks(config, weights | {name: np.tile(weights[name][:20], (2, 1))}, threads=1).quantizer
+    latents = np.random.default_rng(2).normal(size=(300, 16)).astype(np.float32)
+    codes = quantizer.codes(quantizer.start_search(), latents, 1, True)
+    assert codes.max() < 20 and len(np.unique(codes)) > 10
+
+
+def test_the_misses_of_paths_are_told_apart_however_long_the_stream():
+    """They are counted from the best, or a sum of all frames would leave no digits for the last one."""
+    _, networks = pair(dataclasses.replace(CONFIG, quantizer=SEVERAL_PATHS))
+    search, latents = networks.quantizer.start_search(), np.random.default_rng(2).normal(size=(100, 16))
+    for rows in np.split(latents.astype(np.float32), 4):
+        networks.quantizer.codes(search, rows, 1, False)
+        missed = search.paths[0].missed
+        assert missed[0] == 0 and (missed >= 0).all()
 
 
 def test_codes_in_any_order_of_memory(reference):
@@ -311,12 +346,13 @@ def test_blocks_and_threads_change_no_bit(reference, threads, monkeypatch):
         np.testing.assert_array_equal(first, second)
 
 
-def test_blocks_of_the_modules_are_one_pass_over_everything(reference, monkeypatch):
-    model, _ = reference
-    networks = TorchNetworks(CONFIG, model.arrays(), "cpu")
-    codes, speaker = some_codes(CONFIG, 200), [3, 0, 15, 7, 8]
+@pytest.mark.parametrize("config", [variants()[0], variants()[2]], ids=["hop divides window", "hop does not"])
+def test_blocks_of_the_modules_are_one_pass_over_everything(config, monkeypatch):
+    model, _ = pair(config)
+    networks = TorchNetworks(config, model.arrays(), "cpu")
+    codes, speaker = some_codes(config, 200), spoken(config)
     (whole,) = networks.decode_spectral(codes, speaker)
-    monkeypatch.setattr("vqaudio.runtime.gpu.BLOCK_SECONDS", 0.07)  # 17 frames
+    monkeypatch.setattr("vqaudio.runtime.gpu.BLOCK_SECONDS", 17 / config.frame_rate)
     blocks = list(networks.decode_spectral(codes, speaker))
     assert len(blocks) == 12
     np.testing.assert_allclose(np.concatenate(blocks), whole, atol=1e-4 * np.abs(whole).max())

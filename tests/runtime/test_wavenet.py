@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from numba import njit
 
 from vqaudio.models.config import CodecConfig, ConditioningConfig, EncoderConfig, SpeakerConfig, WaveNetConfig
+from vqaudio.models.constants import LAST_BIN
+from vqaudio.models.distributions import LogisticMixture
 from vqaudio.models.random import uniforms
 from vqaudio.models.vqvae import VQVAE
 from vqaudio.runtime.functions import sigmoid, tanh
-from vqaudio.runtime.kernels import scratch, step, uniform_pair
+from vqaudio.runtime.kernels import draw_logistic, scratch, step, uniform_pair
 from vqaudio.runtime.layers import Weights, pad
 from vqaudio.runtime.product import PAIRED
 from vqaudio.runtime.segments import Cutter, Sampler
@@ -38,6 +40,11 @@ def applied(x):
 @njit
 def pairs(seed, start, steps, band, stream):
     return [uniform_pair(seed, np.uint64(start + k), band, stream) for k in range(steps)]
+
+
+@njit
+def drawn(numbers, mixtures, level, uniforms, temperature):
+    return draw_logistic(numbers, mixtures, level, (uniforms[0], uniforms[1]), temperature)
 
 
 def codec(
@@ -110,6 +117,20 @@ def test_random_numbers_are_those_of_the_generator(seed, start, band, stream):
     np.testing.assert_array_equal(np.array(got, np.float32), expected)
 
 
+@pytest.mark.parametrize("mean", [-100.0, -0.3, 0.5, 100.0])
+@pytest.mark.parametrize("log_scale", [-9.0, -2.0, 3.0, 20.0])
+@pytest.mark.parametrize("level", [0.0032, 0.054])
+def test_samples_of_a_mixture_keep_to_the_bounds_of_the_module(mean, log_scale, level):
+    """Of scales, below and above, and of samples."""
+    numbers = np.array([0, 1, mean, mean / 2, log_scale, log_scale - 1], np.float32)
+    module = LogisticMixture()
+    parameters = module.at_level(torch.from_numpy(numbers)[None, None, :, None], torch.tensor([level]))[..., 0]
+    for pair in ((0.3, 0.4999), (0.7, 0.9), (0.1, 0.02)):
+        expected = float(module.sample(parameters, torch.tensor(pair)[None, None], 0.7))
+        sample = drawn(numbers, 2, level, pair, 0.7)
+        assert sample == pytest.approx(expected, rel=1e-3, abs=1e-8) and -1 <= sample <= LAST_BIN
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_stream_is_the_same_alone_and_among_others(threads):
     _, packed = codec(4, "logistic")
@@ -147,6 +168,32 @@ def test_cuts_lie_in_pauses_and_are_never_too_far_apart():
     steady = Cutter(rate)
     rising = [frame for frame in range(700) if steady.cut_before(float(frame))]
     assert rising == [150, 300, 450, 600]  # no pause at all
+
+
+def test_the_longer_no_pause_comes_the_less_is_asked_of_one():
+    """Of a frame fainter than all but a third of those before it, which is none after 0.7 s and one after 1.05 s."""
+    for frames, found in ((70, False), (105, True)):
+        cutter = Cutter(100.0)
+        before = [cutter.cut_before(level) for level in range(frames)]
+        assert [*before, cutter.cut_before(frames / 3)] == [False] * frames + [found]
+
+
+@pytest.mark.parametrize("chunk", [160, 161, 162, 70])
+def test_pieces_are_the_same_whenever_they_are_sampled(chunk):
+    """One by one as soon as they are complete, which is when the blend with the next one has come too, or all at once
+    at the end."""
+    _, packed = codec(4, "logistic")
+    rows = pad(np.random.default_rng(0).normal(size=(400, 12)).astype(np.float32), 1)
+    loudness = np.linspace(1, 2, 400)
+    loudness[[160, 330]] = -1.0
+    results = []
+    for packed.group, size in ((1, chunk), (8, 400)):
+        coming = iter(loudness)
+        sampler = Sampler(packed, lambda frames, c=coming: np.array([next(c) for _ in frames]), 250.0, np.zeros(5))
+        parts = [sampler.push(rows[i : i + size], i + size >= 400) for i in range(0, 400, size)]
+        assert (sum(len(part) > 0 for part in parts) > 1) == (packed.group == 1)
+        results.append(np.concatenate(parts))
+    np.testing.assert_array_equal(*results)
 
 
 @pytest.mark.parametrize("bands", [1, 4])
