@@ -131,6 +131,29 @@ def test_levels_reach_from_faint_to_full_scale_and_nothing_is_clipped(recipe):
     assert max(peaks) == pytest.approx(1.0) and min(peaks) < 0.05 and len(set(peaks)) > len(peaks) // 3
 
 
+def test_every_crop_is_heard_at_a_level_of_its_own(recipe):
+    stages = (dataclasses.replace(recipe.stages[0], batch_size=16),)
+    recipe = dataclasses.replace(recipe, gain_range_db=(-30.0, -10.0), stages=stages)
+    task = CodecTask(recipe, pack(recipe.corpus, recipe.codec.sample_rate, quiet=True), torch.device("cpu"))
+    task.enter(0)
+    gains = task._batch(3)[0].abs().amax(2) / task.crops.batch(3, 16)[0].abs().amax(2)
+    levels = 20 * gains.log10().flatten()
+    assert levels.min() > -30.01 and levels.max() < -9.99
+    assert len(levels.unique()) == 16
+
+
+def test_the_codebook_starts_from_crops_that_no_step_hears(recipe):
+    task = CodecTask(recipe, pack(recipe.corpus, recipe.codec.sample_rate, quiet=True), torch.device("cpu"))
+    task.enter(0)
+    heard, batch = [], task.crops.batch
+    task.crops.batch = lambda index, size: heard.append(index) or batch(index, size)
+    before = [stage.codebook.clone() for stage in task.model.quantizer.stages]
+    assert not any(task.begin_step(within) for within in (0, 1, 3)) and not heard
+    assert task.begin_step(2)
+    assert len(set(heard)) == len(heard) > 1 and max(heard) < 0
+    assert not any(map(torch.equal, before, (stage.codebook for stage in task.model.quantizer.stages)))
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -152,11 +175,13 @@ def test_a_stage_that_makes_no_sense_is_an_error(recipe, tmp_path, change):
 
 def test_perplexity_is_that_of_all_steps_since_the_last_report():
     window = Window(CodecTask.figures)
-    for counts in ([4.0, 0.0, 0.0, 0.0], [0.0, 4.0, 0.0, 0.0]):  # each step by itself uses one code
+    for counts in ([8.0, 0.0, 0.0, 0.0], [0.0, 7.0, 1.0, 0.0]):
         window.add({"total": torch.tensor(counts[0]), "counts_0": torch.tensor(counts)}, torch.tensor(0.0))
     means = window.means(batch_seconds=1.0)
     assert means.pop("times_real_time") > 0
-    assert means == {"total": 2.0, "perplexity_0": pytest.approx(2.0), "used_codes_0": 2.0}
+    shares = np.array([8, 7, 1]) / 16
+    expected = np.exp(-(shares * np.log(shares)).sum())
+    assert means == {"total": 4.0, "perplexity_0": pytest.approx(expected), "used_codes_0": 3.0}
 
 
 def test_the_weight_of_the_kl_rises_once_the_bottleneck_is_in_use(recipe):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import shutil
 import sys
 import tarfile
@@ -197,6 +198,21 @@ class TestPack:
         assert 777 in changed.lengths
         assert len(pack(config, 8000).samples) == pytest.approx(len(changed.samples) / 2, abs=5)
         assert len(list((tmp_path / "cache" / "vqaudio" / "corpora").iterdir())) == 3
+
+    def test_is_another_one_for_other_speakers_and_for_files_of_the_same_size(self, make_corpus):
+        path = Path(make_corpus("manifest"))
+        config = CorpusConfig("manifest", str(path))
+        first = pack(config, 16000)
+        path.write_text(path.read_text().replace("speaker 1", "speaker 0"))
+        assert [str(name) for name in pack(config, 16000).speaker_names] == ["speaker 0", "speaker 2"]
+        file = path.parent / "audio" / "0.wav"
+        before, samples = file.stat(), first.samples[: first.lengths[0]]
+        soundfile.write(file, samples[::-1], 16000)
+        os.utime(
+            file, ns=(before.st_atime_ns, before.st_mtime_ns + 10**9)
+        )  # in another second, in case the file system tells no less
+        assert file.stat().st_size == before.st_size
+        np.testing.assert_array_equal(pack(config, 16000).samples[: len(samples)], samples[::-1])
 
     @pytest.mark.parametrize("name", ["samples.int16", "index.npz"])
     @pytest.mark.parametrize("damage", ["truncate", "remove", "scramble"])

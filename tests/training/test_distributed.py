@@ -30,6 +30,7 @@ from vqaudio.training import loop
 from vqaudio.training.checkpoint import load_checkpoint
 from vqaudio.training.distributed import start
 from vqaudio.training.recipe import to_json
+from vqaudio.training.skips import Skips
 
 ROOT = Path(__file__).parents[2]
 CONFIG = QuantizerConfig(quantizers=2, codebook_size=16, code_dim=4, restart_below=0.2)
@@ -130,6 +131,20 @@ def test_every_process_has_a_gpu_of_its_own(monkeypatch):
     assert training_distributed.own_device("cuda:1") == "cuda:1"
     monkeypatch.setenv("LOCAL_RANK", "3")
     assert training_distributed.own_device("cuda") == "cuda:3" and training_distributed.own_device("cpu") == "cpu"
+
+
+def test_a_step_is_skipped_here_that_is_broken_elsewhere(monkeypatch):
+    def reduce(tensor, op):
+        """With a process whose loss is finite, then with one whose loss is not."""
+        assert op == distributed.ReduceOp.MAX
+        tensor.clamp_(min=next(elsewhere))
+
+    elsewhere = iter([0.0, 1.0, 0.0])
+    monkeypatch.setattr(training_distributed, "world", lambda: 2)
+    monkeypatch.setattr(distributed, "all_reduce", reduce)
+    skips = Skips(torch.device("cpu"))
+    judged = [float(skips.judge([torch.tensor(loss)])) for loss in (1.0, 1.0, torch.inf)]
+    assert judged == [0.0, 1.0, 1.0] and (skips.total, skips.in_a_row) == (2, 2)
 
 
 def test_every_process_and_step_draws_for_itself(monkeypatch):

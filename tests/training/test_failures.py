@@ -172,7 +172,7 @@ class TestSkippedSteps:
         ],
     )
     def test_leave_everything_as_it_was(self, plan, tmp_path, monkeypatch, fault, codebook, bad):
-        quantizer = dataclasses.replace(plan.codec.quantizer, codebook=codebook, restart_below=0.9)
+        quantizer = dataclasses.replace(plan.codec.quantizer, codebook=codebook, restart_below=0.9999)
         plan = dataclasses.replace(plan, codec=dataclasses.replace(plan.codec, quantizer=quantizer))
         train_step, unchanged = loop.Run._train_step, set()
 

@@ -422,6 +422,14 @@ def test_rates_averages_and_the_best_model_are_as_planned(tmp_path, monkeypatch)
     assert best == pytest.approx(averages[16], rel=1e-5)
 
 
+def test_what_begins_between_two_reports_is_the_mean_of_the_steps_that_have_it():
+    window = Window(SlopeTask.figures)
+    for values in ({"total": 1.0}, {"total": 2.0, "kl": 5.0}, {"total": 6.0, "kl": 7.0}):
+        window.add({name: torch.tensor(value) for name, value in values.items()}, torch.tensor(0.0))
+    figures = window.means(1.0)
+    assert (figures["total"], figures["kl"]) == (3.0, 6.0)
+
+
 def test_speed_counts_training_alone(monkeypatch):
     clock = iter([0.0, 1.0, 8.0, 10.0, 10.0])
     monkeypatch.setattr("vqaudio.training.window.time.monotonic", lambda: next(clock))

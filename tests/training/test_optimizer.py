@@ -90,6 +90,22 @@ def test_weight_decay_shrinks_by_a_share_of_the_learning_rate():
     assert torch.allclose(weight, torch.full((16, 16), 0.95))
 
 
+def test_both_optimisers_go_by_the_recipe():
+    model = nn.Linear(32, 32)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    built = optimizers(model, OptimizerConfig(weight_decay=0.5, betas=(0.6, 0.7)))
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    update(built, 0.1, torch.tensor(0.0))
+    for parameter, old in zip(model.parameters(), before, strict=True):
+        torch.testing.assert_close(parameter.detach(), 0.95 * old)
+    model.bias.grad = torch.ones(32)
+    update(built, 0.1, torch.tensor(0.0))
+    moments = built[1].state[model.bias]
+    torch.testing.assert_close(moments["exp_avg"], torch.full((32,), 0.4))
+    torch.testing.assert_close(moments["exp_avg_sq"], torch.full((32,), 0.3))
+
+
 def test_a_skipped_step_changes_nothing_and_another_is_as_without_skips():
     torch.manual_seed(0)
     models = [nn.Sequential(nn.Linear(32, 32), nn.Linear(32, 4)) for _ in range(2)]

@@ -22,7 +22,7 @@ from vqaudio.prior import Prior
 from vqaudio.runtime.integers import quantize
 from vqaudio.training import loop
 from vqaudio.training.checkpoint import load_checkpoint
-from vqaudio.training.codes_corpus import pack_codes
+from vqaudio.training.codes_corpus import CodeCrops, pack_codes
 from vqaudio.training.corpus import pack
 from vqaudio.training.prior_task import PriorTask, prepare, start_from
 from vqaudio.weights import load_prior_file, save_prior
@@ -122,6 +122,40 @@ def test_what_an_utterance_lacks_does_not_count(prior_recipe, codec):
         with torch.no_grad():
             means.append((float(task.losses(task.model, 0, 0)["total"]), task.validate(0)["bits"]))
     assert means[0] == pytest.approx(means[1], rel=1e-5)
+
+
+def test_another_corpus_or_codec_in_the_same_place_is_an_error(prior_recipe, codec):
+    corpora = {1.0: pack_codes(pack(prior_recipe.corpus, 16000), codec)}
+    task = PriorTask(prior_recipe, Alphabet.of(codec.config, codec.fingerprint), corpora, torch.device("cpu"))
+    kept = task.tensors()
+    task.restore(kept)
+    for name in ("corpus", "codec"):
+        with pytest.raises(RecipeError, match=f"another {name}"):
+            task.restore(kept | {name: kept[name] ^ 1})
+
+
+def test_every_code_counts_alike_whichever_process_hears_it(prior_recipe, codec, monkeypatch):
+    """The mean of what two processes lose is what one loses that hears everything, though one hears more of it."""
+    corpora = {1.0: pack_codes(pack(prior_recipe.corpus, 16000), codec)}
+    recipe = dataclasses.replace(
+        prior_recipe, stages=(dataclasses.replace(prior_recipe.stages[0], crop_seconds=2.0, batch_size=2),)
+    )
+    torch.manual_seed(0)
+    task = PriorTask(recipe, Alphabet.of(codec.config, codec.fingerprint), corpora, torch.device("cpu"))
+    for parameter in task.model.parameters():
+        parameter.data.normal_(std=0.3)
+    task.model.eval()
+    task.enter(0)
+    whole = task.crops
+    index = next(i for i in range(100) if whole.batch(i, 2).mask.sum(1).unique().numel() == 2)
+    alone = float(task.losses(task.model, index, 0)["total"].detach())
+    count = whole.batch(index, 2).mask.sum() / 2
+    monkeypatch.setattr("vqaudio.training.prior_task.distributed.mean", lambda own: count)
+    shares = []
+    for rank in (0, 1):
+        task.crops = CodeCrops(whole.corpora, task.train_indices, whole.length, recipe.seed, rank=rank, world=2)
+        shares.append(float(task.losses(task.model, index, 0)["total"].detach()))
+    assert sum(shares) / 2 == pytest.approx(alone, rel=1e-5)
 
 
 class TestFits:
