@@ -81,6 +81,16 @@ def test_a_model_whose_decoder_has_learned_more_is_another(tiny_codec: Path):
     assert own_codec(learned, lambda: learned).identity != own_codec(codec, lambda: codec).identity
 
 
+def test_a_model_with_another_decoder_is_another(tiny_codec: Path):
+    codec = vqaudio.load(tiny_codec)
+    one, other = (own_codec(codec, lambda: codec, decoder) for decoder in ("spectral", "wavenet"))
+    assert one.identity != other.identity
+    assert own_codec(codec, lambda: codec).identity == one.identity
+    sound = np.random.default_rng(0).normal(size=1000).astype(np.float32) * 0.1
+    expected = codec.decode(codec.encode(sound, 16000), decoder="wavenet")
+    np.testing.assert_array_equal(other.code(sound, 16000).decoded, expected)
+
+
 def test_programs_that_are_not_there_leave_their_codecs_out(tmp_path: Path, monkeypatch):
     for program in ("opusenc", "opusdec", "speexenc"):
         (tmp_path / program).write_text("#!/bin/sh\n")

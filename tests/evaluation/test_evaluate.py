@@ -18,6 +18,7 @@ from vqaudio import audio
 from vqaudio.codec import Codec
 from vqaudio.codes import Codes
 from vqaudio.errors import AudioError, UsageError, VqaudioError
+from vqaudio.evaluation import cache as cache_module
 from vqaudio.evaluation import evaluate as harness
 from vqaudio.evaluation import records
 from vqaudio.evaluation.cache import Cache
@@ -25,6 +26,7 @@ from vqaudio.evaluation.contenders import Coded, Own
 from vqaudio.evaluation.metrics import Metric, select
 from vqaudio.evaluation.results import Evaluation, perplexity
 from vqaudio.evaluation.speech import Item, audio_files, items
+from vqaudio.runtime.product import PAIRED
 
 RATE = 16000
 CHEAP = select(["estoi", "mel"])
@@ -293,6 +295,19 @@ def test_whatever_a_measurement_depends_on_makes_it_new(
     result = harness.evaluate([Counted()], [item], (ENERGY,), cache=cache)
     assert Counted.asked == 1
     assert result.subject.utterances[0].seconds == (1.25 if change == "audio" else 0.75)
+
+
+def test_a_measurement_is_of_one_source_one_set_of_packages_and_one_arithmetic(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = Item(directory / "speaker0" / "0.wav", "a", "hello")
+    keys = {cache_module.key(item, "counted")}
+    changes = {"_source": lambda: "another", "versions": lambda _: {"numpy": "0.0"}, "PAIRED": not PAIRED}
+    for name, value in changes.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(cache_module, name, value)
+            keys.add(cache_module.key(item, "counted"))
+    assert len(keys) == 4 and cache_module.key(item, "counted") in keys
 
 
 def test_a_file_under_another_name_is_known(directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

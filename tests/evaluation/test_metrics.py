@@ -129,6 +129,20 @@ def test_dnsmos_is_the_package_s_own_value() -> None:
     assert dnsmos(waveform, waveform, RATE) == pytest.approx(package.run(waveform, RATE)["ovrl_mos"], abs=1e-4)
 
 
+@pytest.mark.parametrize("name", ["stoi", "estoi"])
+def test_intelligibility_is_the_package_s_own_value_of_the_decoded_speech(name: str) -> None:
+    measured = metric(name)
+    import pystoi
+
+    waveform = syllables(2.0)
+    decoded = noisy(waveform, 5)
+    expected, swapped = (
+        pystoi.stoi(*pair, RATE, extended=name == "estoi") for pair in ((waveform, decoded), (decoded, waveform))
+    )
+    assert measured(waveform, decoded, RATE) == pytest.approx(expected)
+    assert swapped != pytest.approx(expected)
+
+
 def test_log_mel_distance_equals_a_computation_by_hand() -> None:
     rng = np.random.default_rng(3)
     one, other = (rng.standard_normal(4000).astype(np.float32) * scale for scale in (0.1, 0.02))
