@@ -26,7 +26,7 @@ from vqaudio.evaluation.contenders import Coded, Own
 from vqaudio.evaluation.metrics import Metric, select
 from vqaudio.evaluation.results import Evaluation, perplexity
 from vqaudio.evaluation.speech import Item, audio_files, items
-from vqaudio.runtime.product import PAIRED
+from vqaudio.runtime.product import FASTER_PAIRED
 
 RATE = 16000
 CHEAP = select(["estoi", "mel"])
@@ -302,7 +302,7 @@ def test_a_measurement_is_of_one_source_one_set_of_packages_and_one_arithmetic(
 ) -> None:
     item = Item(directory / "speaker0" / "0.wav", "a", "hello")
     keys = {cache_module.key(item, "counted")}
-    changes = {"_source": lambda: "another", "versions": lambda _: {"numpy": "0.0"}, "PAIRED": not PAIRED}
+    changes = {"_source": lambda: "another", "versions": lambda _: {"numpy": "0.0"}, "FASTER_PAIRED": not FASTER_PAIRED}
     for name, value in changes.items():
         with monkeypatch.context() as patch:
             patch.setattr(cache_module, name, value)

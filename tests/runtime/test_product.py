@@ -148,6 +148,21 @@ def test_no_instructions_are_used_that_numba_does_not_compile_for(setting):
     assert said.stdout == "False False False\n"
 
 
+@pytest.mark.parametrize(
+    ("name", "features", "faster"),
+    [
+        ("znver5", "+avx512f,+avx512bf16", True),
+        ("emeraldrapids", "+avx512f,+avx512bf16", False),
+        ("znver3", "+avx2", False),
+    ],
+)
+def test_pairs_of_bfloat16_are_used_where_they_are_faster(name, features, faster):
+    command = [sys.executable, "-c", "from vqaudio.runtime import layers; print(layers.Weights({}).paired)"]
+    setting = {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features}
+    said = subprocess.run(command, env=os.environ | setting, capture_output=True, text=True, check=True)
+    assert said.stdout == f"{faster}\n"
+
+
 def test_blocks_that_differ_have_names_that_differ():
     """By which code from the caches of several processes is linked: another block of that name would be called."""
     made = [(r, w[i:], lanes) for r, w in (TALL, MIDDLE, SINGLE) for i in range(len(w)) for lanes in (VECTOR, 4)]

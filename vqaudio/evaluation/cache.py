@@ -21,7 +21,7 @@ from vqaudio.evaluation.results import Utterance
 from vqaudio.evaluation.speech import Item
 from vqaudio.evaluation.versions import versions
 from vqaudio.files import reason, replacing, user_cache
-from vqaudio.runtime.product import PAIRED
+from vqaudio.runtime.product import FASTER_PAIRED
 
 SCALARS = ("seconds", "size", "encode_seconds", "decode_seconds", "delay")
 
@@ -84,7 +84,7 @@ def key(item: Item, identity: str) -> str:
         OSError: where the file cannot be read.
     """
     digest = hashlib.sha256(item.path.read_bytes())
-    digest.update(json.dumps([item.text, identity, _source(), versions(()), PAIRED]).encode())
+    digest.update(json.dumps([item.text, identity, _source(), versions(()), FASTER_PAIRED]).encode())
     return digest.hexdigest()
 
 

@@ -19,7 +19,7 @@ from vqaudio.runtime import layers
 from vqaudio.runtime.conditioning import Conditioning
 from vqaudio.runtime.encoder import Encoder
 from vqaudio.runtime.layers import Weights
-from vqaudio.runtime.product import PAIRED, Floats, announce
+from vqaudio.runtime.product import FASTER_PAIRED, Floats, announce
 from vqaudio.runtime.quantizer import Quantizer
 from vqaudio.runtime.segments import Sampler
 from vqaudio.runtime.speaker import Reference, SpeakerVectors
@@ -52,14 +52,14 @@ class CpuNetworks:
     Args:
         state: the weights by name, float32.
         threads: to use, by default `available_threads()`.
-        paired: whether to multiply pairs of bfloat16, by default where the processor does.
+        paired: whether to multiply pairs of bfloat16, by default where the processor gains by it.
 
     Raises:
         ModelError: where the weights do not fit the configuration.
     """
 
     def __init__(
-        self, config: CodecConfig, state: Mapping[str, Floats], threads: int | None = None, paired: bool = PAIRED
+        self, config: CodecConfig, state: Mapping[str, Floats], threads: int | None = None, paired: bool = FASTER_PAIRED
     ) -> None:
         self.config, self.threads = config, threads or available_threads()
         weights = Weights(state, paired)

@@ -13,7 +13,7 @@ import numpy as np
 
 from vqaudio.errors import ModelError
 from vqaudio.runtime.functions import fill, rectify, sigmoid, tanh
-from vqaudio.runtime.product import LANES, PAIRED, Floats, Pairs, accumulate, entry, fitting, paired_weights
+from vqaudio.runtime.product import FASTER_PAIRED, LANES, Floats, Pairs, accumulate, entry, fitting, paired_weights
 
 TILE = 32  # frames whose gates fit in the cache
 
@@ -25,7 +25,7 @@ class Weights:
         paired: whether those that most of the time is spent on become pairs of bfloat16.
     """
 
-    def __init__(self, state: Mapping[str, Floats], paired: bool = PAIRED) -> None:
+    def __init__(self, state: Mapping[str, Floats], paired: bool = FASTER_PAIRED) -> None:
         self.state, self.paired = state, paired
 
     def take(self, name: str, *shape: int) -> Floats:

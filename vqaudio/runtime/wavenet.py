@@ -1,7 +1,7 @@
 """The WaveNet on the CPU: packed weights, and streams of samples that several threads advance in groups.
 
-The reference is `vqaudio.models.wavenet.WaveNet.generate`; what differs is the order of additions, and where the
-processor has it bfloat16 in the layers, though not where samples come in and distributions go out. The samples of a
+The reference is `vqaudio.models.wavenet.WaveNet.generate`; what differs is the order of additions, and where that
+is faster bfloat16 in the layers, though not where samples come in and distributions go out. The samples of a
 stream depend neither on the other streams beside it nor on threads.
 """
 

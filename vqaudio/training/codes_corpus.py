@@ -54,8 +54,8 @@ def pack_codes(
     """Encode every utterance of a corpus into `codes.uint16` and `index.npz`, or open the pack that is there.
 
     By default the pack lies beside that of the audio, under a name that covers all that codes depend on: that of the
-    audio, the fingerprint of the codec and how it searches, the sources of vqaudio and the speed. Whether a processor
-    multiplies bfloat16 does not count: codes differ then, and tell the same.
+    audio, the fingerprint of the codec and how it searches, the sources of vqaudio and the speed. Whether bfloat16 is
+    multiplied does not count: codes differ then, and tell the same.
 
     Args:
         corpus: at the codec's sample rate.

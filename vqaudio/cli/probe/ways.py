@@ -36,13 +36,11 @@ def seams(directory: Path, model: str | None, limit: int | None, as_json: bool) 
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path))
 @options.model
-@click.option(
-    "--decoder", type=click.Choice(["spectral", "wavenet"]), help="By default the one that the model prefers."
-)
+@options.decoder
 @options.few_files
 @options.as_json
 def precision(directory: Path, model: str | None, decoder: str | None, limit: int | None, as_json: bool) -> None:
-    """Ask what it costs to multiply bfloat16, as is done where the processor can, on the speech in DIRECTORY.
+    """Ask what it costs to multiply bfloat16, as is done where that is faster, on the speech in DIRECTORY.
 
     Every file is encoded and decoded so, and in float32; differences come with 95 % bootstrap intervals over the files.
     """

@@ -1,7 +1,7 @@
 """Two ways through the same networks, of which one is faster and should be no worse: do their metrics differ?
 
 The WaveNet decodes a file in pieces side by side, and is compared with one pass; all networks multiply bfloat16 where
-the processor does, and are compared with float32.
+that is faster, and are compared with float32.
 """
 
 from __future__ import annotations
