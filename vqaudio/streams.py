@@ -39,7 +39,7 @@ class EncoderStream:
     """
 
     def __init__(self, networks: CpuNetworks, sample_rate: int, quantizers: int) -> None:
-        announce(add_convolution)
+        announce(add_convolution, "the encoder")
         self.samples, self._finished = 0, False
         self._networks, self._quantizers = networks, quantizers
         self._converter = audio.Converter(sample_rate, networks.config.sample_rate)
@@ -89,14 +89,14 @@ class DecoderStream:
         self._decode: Callable[[Floats, bool], Floats]
         if decoder == "wavenet":
             assert networks.wavenet is not None
-            announce(advance)
+            announce(advance, "the WaveNet")
             levels, rate = networks.conditioning.levels, networks.config.frame_rate
             sampler = LiveSampler(networks.wavenet, levels, rate, vector, seed=seed, temperature=temperature)
             self._decode = sampler.push
         else:
             spectral = networks.spectral
             assert spectral is not None
-            announce(gated_layer)
+            announce(gated_layer, "the spectral decoder")
             state = spectral.start(vector)
             self._decode = functools.partial(spectral.push, state)  # a copy of which has a state of its own
 

@@ -17,8 +17,11 @@ from vqaudio import Codec, Codes, Prior
 from vqaudio.models.config import SpeakerConfig
 from vqaudio.models.vqvae import VQVAE
 
-SOUND = re.compile(r"^voice ([0-9a-f]{4}), ([\d.]+) s, [\d.]+ times real time$", re.M)
-CODED = re.compile(r"^voice ([0-9a-f]{4}), ([\d.]+) s, ([\d,]+) bytes, [\d.]+ kb/s, [\d.]+ times real time$", re.M)
+SOUND = re.compile(r"^voice ([0-9a-f]{4}), ([\d.]+) s, [\d.]+ times real time(?:, compiling included)?$", re.M)
+CODED = re.compile(
+    r"^voice ([0-9a-f]{4}), ([\d.]+) s, ([\d,]+) bytes, [\d.]+ kb/s, [\d.]+ times real time(?:, compiling included)?$",
+    re.M,
+)
 
 
 @pytest.fixture

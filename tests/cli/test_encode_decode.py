@@ -71,13 +71,24 @@ def test_quiet_prints_nothing(run, wav: Path) -> None:
 
 
 def test_quiet_keeps_back_what_the_library_says(run, wav: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
-    monkeypatch.setattr("vqaudio.runtime.cpu.announce", lambda kernel: logging.getLogger("vqaudio").warning("Hear"))
+    monkeypatch.setattr(
+        "vqaudio.runtime.cpu.announce", lambda kernel, part: logging.getLogger("vqaudio").warning("Hear")
+    )
     heard = []
     for options in ((), ("--quiet",), ()):
         run("encode", wav, "a.codes", "--force", *options)
         heard.append(caplog.messages)
         caplog.clear()
     assert heard == [["Hear"], [], ["Hear"]]
+
+
+def test_the_line_says_where_its_time_went(run, wav: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[object] = []
+    monkeypatch.setattr("vqaudio.runtime.product.announced", lambda: len(compiled))
+    monkeypatch.setattr("vqaudio.runtime.cpu.announce", lambda kernel, part: compiled.append(kernel))
+    assert run("encode", wav, "a.codes").stdout.endswith(" times real time, compiling included\n")
+    monkeypatch.setattr("vqaudio.runtime.cpu.announce", lambda kernel, part: None)
+    assert run("encode", wav, "b.codes").stdout.endswith(" times real time\n")
 
 
 def test_no_progress_bar_outside_a_terminal(run, wav: Path) -> None:

@@ -204,8 +204,8 @@ def test_it_is_said_once_that_it_compiles(caplog):
     kernel = product.entry(lambda x: x + 3)
     kernel._cache._cache_path = "nowhere"
     for _ in range(2):
-        product.announce(kernel)
-    assert [record.message[:9] for record in caplog.records] == ["Compiling"]
+        product.announce(kernel, "the kernel")
+    assert [record.message[:20] for record in caplog.records] == ["Compiling the kernel"]
 
 
 def test_the_first_use_says_that_it_compiles_and_the_next_does_not(tmp_path, tiny_codec):

@@ -125,12 +125,25 @@ def _single(conversion: Conversion, source: str, target: str, quiet: bool) -> st
     read_from = _binary(sys.stdin, "input") if source == PIPE else Path(source)
     write_to = _binary(sys.stdout, "output") if target == PIPE else Path(target)
     codec = conversion.codec
-    started = time.perf_counter()
+    line = _timer()
     with watching(conversion.verb, quiet) as watch, _output_errors():
         tally = conversion.turn(codec, read_from, write_to, conversion.force, watch)
         if not isinstance(write_to, Path):
             write_to.flush()
-    return tally.line(time.perf_counter() - started)
+    return line(tally)
+
+
+def _timer() -> Callable[[Tally], str]:
+    """What tells how much went through since now, and whether some of the time went into compiling."""
+    from vqaudio.runtime.product import announced
+
+    before, started = announced(), time.perf_counter()
+
+    def line(tally: Tally) -> str:
+        compiling = ", compiling included" if announced() > before else ""
+        return tally.line(time.perf_counter() - started) + compiling
+
+    return line
 
 
 def _binary(stream: TextIO | None, name: str) -> BinaryIO:
@@ -177,8 +190,7 @@ def _many(conversion: Conversion, sources: tuple[str, ...], target: str, jobs: i
     jobs = min(jobs, len(todo), cores())
     if jobs == 1:
         _ = conversion.codec  # so that loading it does not count
-    total, failed = Tally(), 0
-    started = time.perf_counter()
+    total, failed, line = Tally(), 0, _timer()
     with progress(conversion.verb, len(todo), quiet) as advance:
         for result in _results(conversion, todo, jobs):
             if isinstance(result, Tally):
@@ -190,7 +202,7 @@ def _many(conversion: Conversion, sources: tuple[str, ...], target: str, jobs: i
     if failed:
         others = "; the others are done" if failed < len(todo) else ""
         raise VqaudioError(f"{failed} of {len(todo)} files failed to {conversion.verb}{others}.")
-    return f"{len(todo)} files, {total.line(time.perf_counter() - started)}{skipped}"
+    return f"{len(todo)} files, {line(total)}{skipped}"
 
 
 def _pairs(conversion: Conversion, sources: tuple[str, ...], target: Path) -> list[tuple[Path, Path]]:

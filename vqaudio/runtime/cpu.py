@@ -73,7 +73,7 @@ class CpuNetworks:
 
     def encode(self, samples: Iterable[Floats], quantizers: int, refer: bool) -> tuple[np.ndarray, list[int] | None]:
         """Samples in parts (n,) to codes (quantizers, frames), uint16, and if wanted to the numbers of a reference."""
-        announce(layers.add_convolution)
+        announce(layers.add_convolution, "the encoder")
         hop = self.config.hop
 
         def latents(block: tuple[Floats, int, int]) -> Floats:
@@ -100,7 +100,7 @@ class CpuNetworks:
         """Codes (quantizers, frames) to samples, block by block (m,)."""
         own, spectral, vector, hop = self.config.spectral, self.spectral, self.speakers.vector(speaker), self.config.hop
         assert own is not None and spectral is not None
-        announce(layers.gated_layer)
+        announce(layers.gated_layer, "the spectral decoder")
         heard, context, frames = self.config.conditioning.reach + own.heard, own.context(hop), codes.shape[1]
 
         def numbers(start: int, end: int, past: Floats) -> Floats:

@@ -164,7 +164,7 @@ class IntegerPrior:
 
     def intervals(self, codes: NDArray[np.uint16], speaker: list[int] | None) -> Intervals:
         """Where the codes of a block (frames, quantizers) lie among the frequencies (frames, quantizers, 2)."""
-        announce(find_intervals)
+        announce(find_intervals, "what writes under a prior")
         block = np.ascontiguousarray(codes)[None]
         return find_intervals(self.network, self.gates(speaker), block, self.room(1, ROWS))
 
@@ -179,7 +179,7 @@ class IntegerPrior:
 
         Blocks go through the network together: a weight from the cache serves all of them.
         """
-        announce(read_codes)
+        announce(read_codes, "what reads under a prior")
         codes = np.zeros((len(payloads), max(frames), len(self.network.final)), np.uint16)
         ends = np.cumsum([0, *map(len, payloads)])
         good = read_codes(
@@ -202,7 +202,7 @@ class Stepper:
     """
 
     def __init__(self, prior: IntegerPrior, speaker: list[int] | None, frames: int) -> None:
-        announce(next_frequencies)
+        announce(next_frequencies, "what samples a prior")
         self._network, self._gates, self._room = prior.network, prior.gates(speaker), prior.room(1, 1)
         self._codes = np.zeros((1, frames, len(prior.network.final)), np.uint16)
         self._place = 0

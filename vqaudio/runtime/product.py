@@ -66,6 +66,11 @@ log = logging.getLogger(__name__)
 _announced: set[Any] = set()
 
 
+def announced() -> int:
+    """How many parts have been compiled here so far."""
+    return len(_announced)
+
+
 def entry(function: Callable[..., Any]) -> Any:
     """Compile a function that Python calls, and keep the result on disk where there is a place for it."""
     chosen = settings.CACHE_DIR
@@ -119,8 +124,8 @@ def _cache_folder() -> Path:
     return kept / f"kernels-{state}"
 
 
-def announce(kernel: Any) -> None:
-    """Say so where an entry is neither compiled nor in numba's cache on disk."""
+def announce(kernel: Any, part: str) -> None:
+    """Say so where an entry, which people know as `part`, is neither compiled nor in numba's cache on disk."""
     cache = kernel.stats.cache_path
     module, name = kernel.py_func.__module__.rsplit(".", 1)[-1], kernel.py_func.__qualname__
     if (
@@ -130,7 +135,7 @@ def announce(kernel: Any) -> None:
     ):
         _announced.add(kernel)  # or every thread would say so
         how_often = "once" if cache else "at every start, unless NUMBA_CACHE_DIR names a folder that can be written to,"
-        log.warning(f"Compiling for this machine; this happens {how_often} and takes about ten seconds.")
+        log.warning(f"Compiling {part} for this machine; this happens {how_often} and takes about ten seconds.")
 
 
 def block(rows: int, vectors: int, lanes: int) -> Any:

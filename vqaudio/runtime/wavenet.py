@@ -86,7 +86,7 @@ class WaveNet:
         self, pieces: Sequence[Piece], *, seed: int = 0, temperature: float = 1.0, threads: int = 1
     ) -> list[Floats]:
         """Sample pieces, each to its signal (bands, frames * steps)."""
-        announce(kernels.advance)
+        announce(kernels.advance, "the WaveNet")
         results = [np.empty((self.bands, 0), np.float32)] * len(pieces)
         longest_first = sorted(range(len(pieces)), key=lambda index: -len(pieces[index].conditioning))
         waiting, stop = deque(longest_first), threading.Event()
