@@ -15,7 +15,7 @@ from vqaudio.training.recipe import CorpusConfig, LossWeights, Recipe, Stage
 
 RECIPE = Recipe(
     name="folder",
-    corpus=CorpusConfig(kind="folder", path="."),
+    corpus=CorpusConfig(kind="folder", path="recordings"),
     codec=CodecConfig(
         name="folder",
         encoder=EncoderConfig(strides=(4, 4, 4)),

@@ -65,7 +65,7 @@ def test_files_under_a_prior(tmp_path):
     assert Codes.load(tmp_path / "speech.codes", coder=coder) == EXAMPLE
     with pytest.raises(ModelError, match="prior"):  # none that comes with vqaudio
         Codes.load(tmp_path / "speech.codes", coder=None)
-    with pytest.raises(ModelError, match=r"under the prior 0174626c, and at hand is .*--prior FILE"):
+    with pytest.raises(ModelError, match=r"under the prior 0174626c, which is not among those at hand, .*--prior FILE"):
         Codes.load(tmp_path / "speech.codes")
     coder.fingerprint = b"else"
     with pytest.raises(ModelError, match="under the prior 0174626c, not under 656c7365"):
@@ -229,6 +229,22 @@ def test_equality():
     assert EXAMPLE != "codes"
 
 
+def test_what_a_person_sees():
+    codes = make(1).with_speaker(b"\x0a")
+    assert repr(codes).startswith(
+        f"<Codes: {codes.quantizers} x {codes.frames} of {codes.codebook_size}, 1.00 s, model "
+    )
+    assert repr(codes).endswith(f"{codes.model.hex()}, speaker 0a>")
+
+
+def test_what_are_no_codes_and_no_coder():
+    with pytest.raises(UsageError, match="Codes are needed, not ndarray"):
+        Codes.concatenate([EXAMPLE, EXAMPLE.numpy()])
+    for use in (EXAMPLE.to_bytes, lambda coder: Codes.from_bytes(EXAMPLE.to_bytes(coder_of(EXAMPLE)), coder=coder)):
+        with pytest.raises(UsageError, match=r"A coder is a prior, .* not str"):
+            use("speech16k")
+
+
 def test_slice_is_aligned_to_frames():
     codes = make(1.001)  # 16016 samples, 126 frames, the last of 16 samples
     inner = codes.slice(0.0081, 0.0239)  # samples 130 to 382: the frames 1 and 2
@@ -240,7 +256,8 @@ def test_slice_is_aligned_to_frames():
 
 
 @pytest.mark.parametrize(
-    "span", [(-1, 1), (0, 1.1), (0.5, 0.5), (0.7, 0.2), (1, 1.5), (float("nan"), 1), (0, float("inf"))]
+    "span",
+    [(-1, 1), (0, 1.1), (0.5, 0.5), (0.7, 0.2), (1, 1.5), (float("nan"), 1), (0, float("inf")), ("a", 1), (0, None)],
 )
 def test_slice_out_of_range(span):
     with pytest.raises(UsageError, match=r"\.$"):

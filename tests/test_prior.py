@@ -86,7 +86,10 @@ def test_what_files_cost_is_what_the_network_says(prior: Prior, codes: Codes) ->
 def test_files_come_back(prior: Prior, codes: Codes, tmp_path: Path) -> None:
     codes.save(tmp_path / "a.codes", coder=prior)
     assert Codes.load(tmp_path / "a.codes", coder=prior) == codes
-    with pytest.raises(ModelError, match=rf"under the prior {prior.fingerprint.hex()}, and at hand is .*--prior FILE"):
+    with pytest.raises(
+        ModelError,
+        match=rf"under the prior {prior.fingerprint.hex()}, which is not among those at hand, .*--prior FILE",
+    ):
         Codes.load(tmp_path / "a.codes")
 
 
@@ -261,7 +264,7 @@ def test_a_prior_that_is_trained_anew_to_the_same_place(tiny_codec: Path, tiny_p
 def test_a_prior_that_comes_with_vqaudio(tiny_default: Path, tiny_codec: Path, tiny_prior: Path) -> None:
     codec, prior = vqaudio.load(tiny_codec), Prior.load(tiny_prior)
     assert coder_for(codec) is None
-    with pytest.raises(ModelError, match="at hand is none"):
+    with pytest.raises(ModelError, match="at hand, none;"):
         find(prior.fingerprint)
     shutil.copy(tiny_prior, tiny_default / "speech16k-low.prior.safetensors")
     found = for_codec(codec)
@@ -272,7 +275,7 @@ def test_a_prior_that_comes_with_vqaudio(tiny_default: Path, tiny_codec: Path, t
         codec.config, {name: array + (name.split(".")[0] == "encoder") for name, array in codec.state.items()}
     )
     assert other.fingerprint != codec.fingerprint and coder_for(other) is None
-    with pytest.raises(ModelError, match=r"at hand is that of tiny \("):
+    with pytest.raises(ModelError, match=r"at hand, \w{8} \(tiny\);"):
         find(b"none")
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from vqaudio import audio, shipped
-from vqaudio.codes import Codes
+from vqaudio.codes import Codes, check_codes
 from vqaudio.container import Header
 from vqaudio.errors import AudioError, ModelError, UsageError, whole
 from vqaudio.models.config import CodecConfig, check
@@ -95,6 +95,10 @@ class Codec:
     def __reduce__(self) -> tuple[type[Codec], tuple[Any, ...]]:
         """A copy, in another process for example, has networks of its own."""
         return Codec, (self.config, self.state, self.card, self.device, self.threads)
+
+    def __repr__(self) -> str:
+        name, rate = self.config.name, self.config.sample_rate
+        return f"<Codec {name} ({self.fingerprint.hex()}) at {rate} Hz on {self.device}>"
 
     @functools.cached_property
     def model(self) -> VQVAE:
@@ -299,8 +303,8 @@ class Codec:
         Raises:
             ModelError: where they are not; UsageError: for what is neither codes nor the header of a file.
         """
-        if not isinstance(codes, Codes | Header):
-            raise UsageError(f"Codes are needed, not {type(codes).__name__}; `Codec.codes` makes them of an array.")
+        if not isinstance(codes, Header):
+            check_codes(codes)
         if codes.model != self.fingerprint:
             theirs, name = codes.model.hex(), shipped.name_of(codes.model)
             raise ModelError(

@@ -7,13 +7,14 @@ import io
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from vqaudio.audio import as_numpy
 from vqaudio.blocks import BlockReader
-from vqaudio.container import LONGEST, MAGIC, STREAM, Coder, Header, at_hand
+from vqaudio.container import LONGEST, MAGIC, STREAM, Coder, Header, at_hand, check_coder
 from vqaudio.errors import FormatError, ModelError, UsageError, whole
 from vqaudio.files import reason, replacing
 
@@ -21,7 +22,7 @@ TOGETHER = 32  # blocks that are decoded at once: enough for all threads, and fe
 _CONSISTENT = ("codebook_size", "hop", "sample_rate", "model", "speaker")  # fields that joined codes have to share
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Codes:
     """Discrete speech: what `Codec.encode` gives and `Codec.decode` takes.
 
@@ -130,6 +131,8 @@ class Codes:
         """
         if not parts:
             raise UsageError("There are no codes to concatenate.")
+        for part in parts:
+            check_codes(part)
         first = parts[0]
         for name in ("quantizers", *_CONSISTENT):
             if any(getattr(part, name) != getattr(first, name) for part in parts):
@@ -137,6 +140,10 @@ class Codes:
         joined = np.concatenate([as_numpy(part.codes) for part in parts], axis=1)
         codes = first.codes.new_tensor(joined) if hasattr(first.codes, "new_tensor") else joined  # torch stays torch
         return first._with(codes, sum(part.frames * part.hop for part in parts[:-1]) + parts[-1].samples)
+
+    def __repr__(self) -> str:
+        shape = f"{self.quantizers} x {self.frames} of {self.codebook_size}"
+        return f"<Codes: {shape}, {self.seconds:.2f} s, model {self.model.hex()}, speaker {self.speaker.hex() or None}>"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Codes):
@@ -263,12 +270,23 @@ class Codes:
         return Codes(codes=codes, samples=samples, **fields)
 
 
+def check_codes(codes: object) -> None:
+    """See that codes are needed and given.
+
+    Raises:
+        UsageError: for anything else.
+    """
+    if not isinstance(codes, Codes):
+        raise UsageError(f"Codes are needed, not {type(codes).__name__}; `Codec.codes` makes them of an array.")
+
+
 def _same(coder: Coder, fingerprint: bytes) -> Coder:
     """The coder, where its prior has this fingerprint.
 
     Raises:
-        ModelError: where it has not.
+        ModelError: where it has not; UsageError: for what is no coder.
     """
+    check_coder(coder)
     if coder.fingerprint != fingerprint:
         theirs = coder.fingerprint.hex()
         raise ModelError(f"The codes were written under the prior {fingerprint.hex()}, not under {theirs}.")
@@ -281,7 +299,8 @@ def _frames(start_seconds: float, end_seconds: float, header: Header) -> tuple[i
     Raises:
         UsageError: unless 0 <= start < end.
     """
-    if not 0 <= start_seconds < end_seconds <= LONGEST:
+    times = isinstance(start_seconds, Real) and isinstance(end_seconds, Real)
+    if not times or not 0 <= start_seconds < end_seconds <= LONGEST:
         raise UsageError(f"From {start_seconds} s to {end_seconds} s is not a span of time.")
     last_sample = round(end_seconds * header.sample_rate)
     return round(start_seconds * header.sample_rate) // header.hop, -(-last_sample // header.hop)

@@ -15,7 +15,7 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 
-from vqaudio.errors import FormatError, ModelError
+from vqaudio.errors import FormatError, ModelError, UsageError
 from vqaudio.files import reason
 from vqaudio.reader import Reader, checksum, varint
 
@@ -48,6 +48,16 @@ class Coder(Protocol):
 
     def decode(self, payloads: Sequence[bytes], frames: Sequence[int], speaker: bytes) -> list[np.ndarray | None]:
         """The codes (frames, quantizers) uint16 of some blocks; None for a payload that `encode` does not give."""
+
+
+def check_coder(coder: object) -> None:
+    """See that a coder is one.
+
+    Raises:
+        UsageError: for anything else, the name of one for example.
+    """
+    if not hasattr(coder, "fingerprint"):
+        raise UsageError(f"A coder is a prior, as `Prior.load` gives it, not {type(coder).__name__}.")
 
 
 def at_hand(fingerprint: bytes) -> Coder:
@@ -86,13 +96,16 @@ class Header:
         """The header of the same codes as this coder writes them, or as they are written at fixed width.
 
         Raises:
-            ModelError: for a coder of another model.
+            ModelError: for a coder of another model; UsageError: for what is no coder.
         """
-        if coder and coder.model != self.model:
+        if coder is None:
+            return replace(self, prior=b"")
+        check_coder(coder)
+        if coder.model != self.model:
             raise ModelError(
                 f"The codes are of model {self.model.hex()}, and the prior is for those of {coder.model.hex()}."
             )
-        return replace(self, prior=coder.fingerprint if coder else b"")
+        return replace(self, prior=coder.fingerprint)
 
     @property
     def frames(self) -> int:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from vqaudio import shipped
 from vqaudio.codec import unpack_indices
-from vqaudio.codes import Codes
+from vqaudio.codes import Codes, check_codes
 from vqaudio.container import Coder
 from vqaudio.errors import ModelError, UsageError, whole
 from vqaudio.models.config import Alphabet, PriorConfig
@@ -94,6 +94,9 @@ class Prior:
             self.fingerprint = fingerprint(config, alphabet, self.state)
         except (KeyError, ValueError, IndexError) as error:
             raise ModelError("The weights of the prior do not fit its configuration.") from error
+
+    def __repr__(self) -> str:
+        return f"<Prior {self.fingerprint.hex()} over the codes of {self.alphabet.codec} ({self.alphabet.fingerprint})>"
 
     @staticmethod
     def load(path: str | os.PathLike[str] | None = None) -> Prior:
@@ -245,8 +248,7 @@ class Prior:
         Raises:
             ModelError: where they are not; UsageError: for what are no codes.
         """
-        if not isinstance(codes, Codes):
-            raise UsageError(f"Codes are needed, not {type(codes).__name__}; `Codec.codes` makes them of an array.")
+        check_codes(codes)
         alphabet = self.alphabet
         if codes.model != self.model:
             raise ModelError(
@@ -398,8 +400,8 @@ def find(fingerprint: bytes, path: str | None = None) -> Coder:
     for prior in at_hand:
         if prior.fingerprint == fingerprint:
             return prior
-    others = " and ".join(f"that of {prior.alphabet.codec} ({prior.fingerprint.hex()})" for prior in at_hand)
+    others = " and ".join(f"{prior.fingerprint.hex()} ({prior.alphabet.codec})" for prior in at_hand)
     raise ModelError(
-        f"The codes were written under the prior {fingerprint.hex()}, and at hand is {others or 'none'}; their prior "
-        "comes with the model that made them, and --prior FILE names it."
+        f"The codes were written under the prior {fingerprint.hex()}, which is not among those at hand, "
+        f"{others or 'none'}; --prior FILE names it."
     )

@@ -129,15 +129,17 @@ def test_output_that_exists(refused, run, wav: Path, codes_file: Path, tmp_path:
     (tmp_path / "mine.wav").write_bytes(b"mine")
     refused(2, "--force", "encode", wav, codes_file)
     refused(2, "--force", "decode", codes_file, "mine.wav")
+    refused(2, ".codes", "encode", wav, "out.mp3")
     refused(2, "directory", "encode", "-", tmp_path, stdin=wav.read_bytes())
 
 
 def test_source_that_is_the_target(refused, wav: Path, codes_file: Path, tmp_path: Path) -> None:
-    (tmp_path / "link.wav").symlink_to(wav)
-    refused(2, "at once", "encode", wav, wav, "--force")
-    refused(2, "at once", "encode", wav, f"{tmp_path}/./in.wav", "--force")
-    refused(2, "at once", "encode", wav, "link.wav", "--force")
+    (tmp_path / "link.codes").symlink_to(codes_file)
     refused(2, "at once", "decode", codes_file, codes_file, "--force")
+    refused(2, "at once", "decode", codes_file, f"{tmp_path}/./in.codes", "--force")
+    refused(2, "at once", "decode", codes_file, "link.codes", "--force")
+    (tmp_path / "speech").write_bytes(wav.read_bytes())
+    refused(2, "at once", "encode", "speech", "speech", "--force")
 
 
 def test_output_without_a_directory(refused, wav: Path) -> None:

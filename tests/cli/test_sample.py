@@ -60,8 +60,12 @@ def test_several_samples_differ_and_come_again(sample, tmp_path: Path) -> None:
     assert sample("c.wav", "--count", str(10**12)).exit_code == 2  # whose names alone would fill the memory
 
 
-def test_a_prompt_comes_first(sample, wav: Path, tmp_path: Path) -> None:
+def test_a_prompt_comes_first(sample, wav: Path, tmp_path: Path, tiny_codec: Path, tiny_prior: Path) -> None:
     assert sample("a.wav", "--seconds", "0.2", "--prompt", wav).exit_code == 0
+    codes = vqaudio.load(tiny_codec).encode(soundfile.read(wav, dtype="float32")[0], 16000)
+    codes.save(tmp_path / "in.codes", coder=Prior.load(tiny_prior))
+    assert sample("b.wav", "--seconds", "0.2", "--prompt", "in.codes").exit_code == 0
+    np.testing.assert_array_equal(read(tmp_path / "a.wav"), read(tmp_path / "b.wav"))
     assert len(read(tmp_path / "a.wav")) == 8000 + 3200
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from vqaudio.training.recipe import PriorRecipe, Recipe, from_json, load_recipe, override
+
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
@@ -41,6 +43,15 @@ def test_a_prior(run, calls: list[dict[str, Any]]) -> None:
     assert "The prior is in 'runs/speech16k_prior/model.safetensors'." in result.stdout
     (call,) = calls
     assert (call["recipe"].codec, call["recipe"].stages[0].steps, call["resume"]) == ("here", 7, False)
+
+
+@pytest.mark.parametrize(
+    ("verb", "name", "kind"), [("train", "folder", Recipe), ("train-prior", "speech16k_prior", PriorRecipe)]
+)
+def test_a_recipe_can_be_shown(run, calls: list[dict[str, Any]], verb: str, name: str, kind: type) -> None:
+    result = run(verb, name, "--set", "seed=7", "--show")
+    assert from_json(result.stdout, kind) == override(load_recipe(name, kind), ["seed=7"])
+    assert not calls
 
 
 @pytest.mark.parametrize(

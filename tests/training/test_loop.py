@@ -79,7 +79,7 @@ class TestRun:
         loop.train(recipe, tmp_path / "run", quiet=True)
         with pytest.raises(RecipeError, match="holds a run already"):
             loop.train(recipe, tmp_path / "run", quiet=True)
-        with pytest.raises(RecipeError, match="another recipe"):
+        with pytest.raises(RecipeError, match="another recipe, of another 'seed'"):
             loop.train(dataclasses.replace(recipe, seed=1), tmp_path / "run", resume=True, quiet=True)
         with pytest.raises(RecipeError, match="no run"):
             loop.train(recipe, tmp_path / "other", resume=True, quiet=True)
@@ -297,6 +297,7 @@ class SlopeTask(Task):
 
     def __init__(self, plan):
         self.plan, self.model, self.entered = plan, torch.nn.Linear(1, 1, bias=False), []
+        self.train_indices, self.held_out = np.arange(9), np.arange(2)
 
     def enter(self, index):
         self.entered.append(index)
@@ -316,7 +317,7 @@ class SlopeTask(Task):
         path.write_text(str(float(weights["weight"])))
 
 
-def test_trains_what_is_no_codec(tmp_path):
+def test_trains_what_is_no_codec(tmp_path, capsys):
     plan = Slopes(
         name="slope",
         corpus=CorpusConfig(),
@@ -334,12 +335,14 @@ def test_trains_what_is_no_codec(tmp_path):
 
         return given, build
 
-    path = loop.run_plan(plan, prepare, tmp_path / "run", quiet=True)
+    path = loop.run_plan(plan, prepare, tmp_path / "run")
+    opening = "9 utterances to train on, 2 held out; 50 steps (up 30, on 20) on cpu, 0 of them done.\n"
+    assert capsys.readouterr().err.startswith(opening)
     assert float(path.read_text()) == pytest.approx(2.0, abs=0.3)
     assert tasks[0].entered == [0, 1] and tasks[0].model.training
     assert [entry["step"] for entry in entries(tmp_path / "run", "validation")] == [10, 20, 30, 40, 50]
     assert loop.run_plan(plan, prepare, tmp_path / "run", resume=True, quiet=True) == path
-    with pytest.raises(RecipeError, match="another recipe"):
+    with pytest.raises(RecipeError, match="another recipe, of another 'slope'"):
         loop.run_plan(dataclasses.replace(plan, slope=3.0), prepare, tmp_path / "run", resume=True, quiet=True)
 
 

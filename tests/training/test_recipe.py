@@ -19,6 +19,7 @@ from vqaudio.training.recipe import (
     Recipe,
     Stage,
     Steps,
+    difference,
     from_json,
     load_recipe,
     override,
@@ -196,6 +197,16 @@ class TestOverride:
     def test_not_a_setting(self):
         with pytest.raises(RecipeError, match="key=value"):
             override(RECIPE, ["codec.spectral.channels"])
+
+
+def test_the_first_difference_has_the_key_that_sets_it():
+    assert difference(RECIPE, RECIPE) == ""
+    weight = f"stages.{RECIPE.stages[1].name}.weights.mel"
+    for key, value in (("seed", "7"), (weight, "0.125"), ("codec.decoder", "wavenet")):
+        other = override(RECIPE, [f"{key}={value}"])
+        assert difference(RECIPE, other) == key
+    assert difference(RECIPE, dataclasses.replace(RECIPE, stages=RECIPE.stages[:1])) == "stages"
+    assert difference(RECIPE, dataclasses.replace(RECIPE, speeds=(1.0, 2.0))) == "speeds"
 
 
 class TestJson:

@@ -118,5 +118,10 @@ def test_a_prior_takes_two_steps_of_each_stage(name, make_corpus, tiny_codec, tm
 def test_runs_as_a_script(name, kind, monkeypatch):
     ran = []
     monkeypatch.setattr(loop, "train", lambda recipe, folder, device: ran.append((recipe, folder)))
-    runpy.run_path(str(recipes_directory() / f"{name}.py"), run_name="__main__")
+    path = str(recipes_directory() / f"{name}.py")
+    monkeypatch.setattr("sys.argv", [path, "--help"])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(path, run_name="__main__")
+    monkeypatch.setattr("sys.argv", [path])
+    runpy.run_path(path, run_name="__main__")
     assert ran == [(load_recipe(name, kind), Path("runs") / name)]

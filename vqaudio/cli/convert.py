@@ -57,7 +57,7 @@ def convert(
     force: bool,
     quiet: bool,
 ) -> None:
-    """Move speech, SRC, towards another voice, DST: the codes of the one, the speaker of the other.
+    """Decode speech, SRC, towards another voice, --to, into DST: the codes of the one, the speaker of the other.
 
     With the models that come with vqaudio most of the voice stays, because their codes carry it.
 

@@ -169,16 +169,20 @@ def _decoding(
 
 
 def _maker(codes: Codes | Header, codec: Codec, decoder: str | None) -> Codec:
-    """The model that comes with vqaudio and made the codes; where none did, the one at hand.
+    """The model that comes with vqaudio and made the codes.
 
     Raises:
-        ModelError: where it has not the decoder asked for.
+        ModelError: where none did, or it has not the decoder asked for.
     """
     from vqaudio.shipped import name_of
 
-    name = None if codes.model == codec.fingerprint else name_of(codes.model)
-    if not name:
+    if codes.model == codec.fingerprint:
         return codec
+    name = name_of(codes.model)
+    if not name:
+        raise ModelError(
+            f"The codes are of model {codes.model.hex()}, which vqaudio comes without; --model FILE names it."
+        )
     maker = loaded(name, codec.device)
     if decoder not in (None, *maker.decoders):
         raise ModelError(f"The codes are of model {name}, which has no {decoder} decoder.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -58,6 +59,8 @@ def encode(
     """
     from vqaudio.audio import SUFFIXES
 
+    if os.path.splitext(dst)[1].lower() in SUFFIXES and not several(src, dst):
+        raise UsageError(f"'{dst}' has the name of an audio file; codes go into a file whose name ends in .codes.")
     if (live or raw is not None) and several(src, dst):
         raise UsageError("--live and --raw are for one recording and one file of codes, not for directories.")
     if row is not None and (live or not speaker):

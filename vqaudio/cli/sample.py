@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vqaudio.cli import options
+
+if TYPE_CHECKING:
+    from vqaudio import Codec, Codes
 
 
 @click.command()
@@ -27,7 +32,11 @@ from vqaudio.cli import options
     show_default=True,
     help="Draw from the likeliest codes that make up P.",
 )
-@click.option("--prompt", metavar="FILE", help="A recording to go on from, in its voice; the sample begins with it.")
+@click.option(
+    "--prompt",
+    metavar="FILE",
+    help="A recording or a .codes file to go on from, in its voice; the sample begins with it.",
+)
 @options.model
 @options.prior
 @options.device
@@ -65,7 +74,7 @@ def sample(
     codec = vqaudio.load(model, device)
     chosen = required(codec, prior)
     rate = codec.config.sample_rate
-    beginning = None if prompt is None else codec.encode(audio.read(prompt, rate), rate)
+    beginning = None if prompt is None else _beginning(codec, prompt, prior)
     started = time.perf_counter()
     with progress("sample", count, quiet) as advance:
         for stream, target in enumerate(targets):
@@ -84,6 +93,17 @@ def sample(
         elapsed = time.perf_counter() - started
         speed = count * codes.seconds / elapsed
         click.echo(f"{count} of {codes.seconds:.2f} s, {speed:.1f} times real time")
+
+
+def _beginning(codec: Codec, path: str, prior: str | None) -> Codes:
+    """The codes of a recording or of a `.codes` file."""
+    from vqaudio import Codes, audio
+    from vqaudio.prior import find
+
+    if Path(path).suffix.lower() == ".codes":
+        return Codes.load(path, coder=functools.partial(find, path=prior))
+    rate = codec.config.sample_rate
+    return codec.encode(audio.read(path, rate), rate)
 
 
 def _numbered(path: Path, count: int) -> list[Path]:

@@ -20,6 +20,7 @@ ARGUMENTS = (
     ),
     click.option("--resume", is_flag=True, help="Go on from the last checkpoint of the run."),
     click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Override a value of the recipe."),
+    click.option("--show", is_flag=True, help="Print the recipe with all its settings as JSON, and stop."),
     options.device,
     options.quiet,
 )
@@ -40,14 +41,18 @@ def _run(
     folder: str | None,
     resume: bool,
     settings: tuple[str, ...],
+    show: bool,
     device: str,
     quiet: bool,
 ) -> None:
-    """Run a recipe of a kind, and say where that lies which it made."""
+    """Run a recipe of a kind, and say where that lies which it made; or show it."""
     from vqaudio.training import loop
-    from vqaudio.training.recipe import load_recipe, override
+    from vqaudio.training.recipe import load_recipe, override, to_json
 
     plan: Any = override(load_recipe(recipe, kind), settings)
+    if show:
+        click.echo(to_json(plan), nl=False)
+        return
     path = loop.train(plan, folder or Path("runs") / plan.name, resume=resume, device=device, quiet=quiet)
     if not quiet:
         click.echo(f"The {made} is in '{path}'.")

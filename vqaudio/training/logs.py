@@ -73,7 +73,7 @@ class Log:
 
     def say(self, sentence: str) -> None:
         """Tell the terminal something that is not a number."""
-        self._console.print(sentence)
+        self._console.print(sentence, soft_wrap=True)
 
     def audio(self, step: int, name: str, waveform: Tensor, sample_rate: int) -> None:
         """Log a waveform (T,) and its spectrogram, and keep it as the FLAC file of `sample_path`."""

@@ -25,7 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from vqaudio.codec import check_device
-from vqaudio.errors import RecipeError, TrainingError, VqaudioError
+from vqaudio.errors import RecipeError, TrainingError, UsageError, VqaudioError
 from vqaudio.extras import tensorboard
 from vqaudio.files import reason, remove_torn, replacing
 from vqaudio.processes import ends, handling
@@ -48,6 +48,7 @@ from vqaudio.training.recipe import (
     PriorRecipe,
     Recipe,
     Steps,
+    difference,
     from_json,
     read_recipe,
     to_json,
@@ -143,6 +144,8 @@ def run_plan(
         run.save()
         _take_folder(folder, plan)
     with Log(folder, quiet) if distributed.rank() == 0 else contextlib.nullcontext() as log:
+        if log:
+            log.say(_opening(run))
         path = run.train(log)
     distributed.stop()  # not after an error, of which the others do not know: leaving would wait for them
     return path
@@ -161,8 +164,21 @@ def _check_folder(folder: Path, resume: bool) -> None:
 
 def _check_recipe(folder: Path, plan: Plan) -> None:
     """See that the run folder holds a run of this recipe."""
-    if read_recipe(folder / "recipe.json", type(plan)) != from_json(to_json(plan), type(plan)):
-        raise RecipeError(f"The run in '{folder}' was started with another recipe; resume it with the same one.")
+    key = difference(read_recipe(folder / "recipe.json", type(plan)), from_json(to_json(plan), type(plan)))
+    if key:
+        raise RecipeError(
+            f"The run in '{folder}' was started with another recipe, of another '{key}'; resume it with the same one, "
+            "and the same --set."
+        )
+
+
+def _opening(run: Run) -> str:
+    """What a run is about to do."""
+    stages = ", ".join(f"{stage.name} {stage.steps:,}" for stage in run.plan.stages if stage.steps)
+    return (
+        f"{len(run.task.train_indices):,} utterances to train on, {len(run.task.held_out):,} held out; "
+        f"{run.plan.total_steps:,} steps ({stages}) on {run.device}, {run.step:,} of them done."
+    )
 
 
 def _check_shares(plan: Plan) -> None:
@@ -439,6 +455,8 @@ def schedule(config: OptimizerConfig, step: int, steps: int) -> float:
 def main(recipe: Recipe | PriorRecipe) -> None:
     """Train a recipe that is run as a script, into `runs/` and its name, on a GPU where there is one."""
     try:
+        if len(sys.argv) > 1:
+            raise UsageError(f"'vqaudio train {sys.argv[0]}' has options; a recipe that is run as a script has none.")
         train(recipe, Path("runs") / recipe.name, device="cuda" if torch.cuda.is_available() else "cpu")
     except VqaudioError as error:
         print(f"Error: {error}", file=sys.stderr)

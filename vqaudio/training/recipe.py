@@ -206,7 +206,7 @@ class Recipe(Plan):
             "learns intelligibility beside the spectral loss": weights.spectral > 0 or weights.intelligibility == 0,
             "learns from discriminators beside the spectral loss": "spectral" in counted or weights.adversarial == 0,
             "has crops of a frame or more": stage.crop_seconds * self.codec.frame_rate >= 1,
-            "quantises before it ends": stage.quantize_after < stage.steps,
+            f"quantises (after {stage.quantize_after} steps) before it ends": stage.quantize_after < stage.steps,
             "starts a codebook only where the quantizer learns": stage.quantize_after == 0 or "quantizer" in learns,
             "weighs the loss of a codebook that learns by it": weights.codebook > 0 or not by_loss,
         }
@@ -410,6 +410,19 @@ def _parsed(hint: Any, text: str, path: str) -> Any:
         except ModelError as error:
             reason = error
     raise RecipeError(str(reason)) from reason
+
+
+def difference(one: Any, other: Any, path: str = "") -> str:
+    """The first key in which two recipes of a kind differ; empty where they are the same."""
+    if one == other:
+        return ""
+    if dataclasses.is_dataclass(one) and type(one) is type(other):
+        pairs = [(part.name, getattr(one, part.name), getattr(other, part.name)) for part in dataclasses.fields(one)]
+    elif isinstance(one, tuple) and isinstance(other, tuple) and len(one) == len(other):
+        pairs = [(getattr(a, "name", str(i)), a, b) for i, (a, b) in enumerate(zip(one, other, strict=True))]
+    else:
+        return path
+    return next(key for name, a, b in pairs if (key := difference(a, b, f"{path}.{name}".removeprefix("."))))
 
 
 def _paths(value: Any, prefix: str = "") -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor, nn
 
 from vqaudio.training.logs import Log
@@ -20,9 +21,12 @@ class Task(ABC):
 
     Attributes:
         model: on the device of the run. Its whole state, in floating point, is averaged and goes into checkpoints.
+        train_indices, held_out: which utterances of the corpus it learns from, and by which it is judged.
     """
 
     model: nn.Module
+    train_indices: np.ndarray
+    held_out: np.ndarray
 
     def begin(self) -> None:  # noqa: B027 # most start from nothing
         """Give the model its first weights, where a run begins and is not resumed."""
