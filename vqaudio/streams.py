@@ -148,7 +148,7 @@ def encode_live(
 
     Args:
         recording: samples in parts (n,), at the model's rate.
-        stream: a binary file object, which gets a block every half second.
+        stream: a binary file object, which gets a block every half second, the same whatever the parts.
         coder: writes the codes under a prior; by default they are of fixed width.
 
     Returns:
@@ -166,14 +166,21 @@ def encode_live(
     writer = BlockWriter(stream, header, coder)
     block = max(1, round(LIVE_BLOCK_SECONDS * config.frame_rate))
     codes = np.zeros((stages, 0), np.uint16)
-    for part in recording:
-        codes = np.concatenate([codes, encoder.push(part)], axis=1)
-        if codes.shape[1] >= block:
-            writer.write(codes)
-            codes = codes[:, :0]
-    writer.write(np.concatenate([codes, encoder.finish()], axis=1))
+    for part in _encoded(encoder, recording):
+        codes = np.concatenate([codes, part], axis=1)
+        while codes.shape[1] >= block:
+            writer.write(codes[:, :block])
+            codes = codes[:, block:]
+    writer.write(codes)
     writer.finish(encoder.samples)
     return encoder.samples, writer.size
+
+
+def _encoded(encoder: EncoderStream, recording: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The codes (quantizers, frames) of a recording in parts (n,), as they come."""
+    for part in recording:
+        yield encoder.push(part)
+    yield encoder.finish()
 
 
 def decode_live(codec: Codec, blocks: BlockReader, **options: Any) -> Iterator[np.ndarray]:
