@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
-from matplotlib.text import Annotation
+from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
 from vqaudio.evaluation import figures, rate_quality, report_cases, report_tables
 from vqaudio.evaluation.distribution import distribution
-from vqaudio.evaluation.metrics import Metric, select
+from vqaudio.evaluation.metrics import METRICS, Metric, select
 from vqaudio.evaluation.results import Evaluation, Result, Utterance
 
 ESTOI, MEL = select(["estoi", "mel"])
@@ -182,6 +182,19 @@ def test_the_figure_is_written_as_png_and_svg(tmp_path: Path) -> None:
         assert (tmp_path / name).read_bytes().startswith(magic)
     empty = rate_quality.draw(evaluation(()))  # nothing measured, nothing drawn, no error
     figures.write(tmp_path / "empty.png", empty, force=False)
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+def test_titles_have_room_beside_a_long_name(metric: Metric) -> None:
+    values = [{metric.name: float(value)} for value in range(5)]
+    heard = [Utterance(f"{i}.wav", 10.0, 1000, 0.1, 0.1, 0, v, {metric.name: 1.0}) for i, v in enumerate(values)]
+    figure = distribution(
+        Evaluation((metric,), [Result(n, n, heard) for n in ("original", "a/long/path/" * 9)]), metric
+    )
+    figure.draw_without_rendering()
+    (title,) = figure.findobj(lambda found: isinstance(found, Text) and metric.label in found.get_text())
+    box, frame = title.get_window_extent(), figure.bbox.padded(1)
+    assert frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1)
 
 
 def test_boxes_are_the_quartiles_of_the_files() -> None:

@@ -17,7 +17,7 @@ from vqaudio import audio
 from vqaudio.errors import VqaudioError
 from vqaudio.evaluation.log_mel import MELS
 from vqaudio.evaluation.run_figures import curves, panels
-from vqaudio.evaluation.run_log import Entry, read_log, read_run
+from vqaudio.evaluation.run_log import TRAIN, Entry, read_log, read_run
 from vqaudio.evaluation.run_report import Reference, find_reference, render
 from vqaudio.training.recipe import PriorRecipe, load_recipe, override, to_json
 from vqaudio.training.samples import sample_path
@@ -116,6 +116,13 @@ def test_every_figure_has_a_panel_and_quantisers_share_one(codec_run: Path) -> N
         "times_real_time": ["times_real_time"],
         "odd_one": ["odd_one"],
     }  # a codebook loss that is zero throughout says nothing
+
+
+def test_counts_have_whole_ticks() -> None:
+    entries = [Entry(step, "codes", TRAIN, {"used_codes_0": value}) for step, value in ((1, 3.0), (2, 4.0))]
+    (panel,) = panels(entries)
+    (axes,) = curves(panel, entries, [], []).axes
+    assert all(float(tick).is_integer() for tick in axes.get_yticks())
 
 
 def test_curves_go_through_the_figures_and_break_between_stages(codec_run: Path, reference: Reference) -> None:

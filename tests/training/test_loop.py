@@ -68,6 +68,12 @@ class TestRun:
         assert "after all its 10 steps" in report and report.count("<audio ") == 1 + 4  # the original once
         assert f"<td>{validation[-1]['wavenet']:.4g}</td>" in report
 
+    def test_a_stage_without_a_decoder_has_nothing_to_hear(self, recipe, tmp_path):
+        weights = dataclasses.replace(recipe.stages[0].weights, spectral=0.0, mel=1.0)
+        stage = dataclasses.replace(recipe.stages[0], weights=weights)
+        loop.train(dataclasses.replace(recipe, stages=(stage,)), tmp_path / "run", quiet=True)
+        assert not find_samples(tmp_path / "run")
+
     def test_learns(self, recipe, tmp_path):
         stage = dataclasses.replace(recipe.stages[0], steps=60, quantize_after=5, learning_rate=5e-3)
         loop.train(dataclasses.replace(recipe, stages=(stage,)), tmp_path / "run", quiet=True)

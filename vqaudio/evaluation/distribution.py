@@ -44,5 +44,6 @@ def distribution(evaluation: Evaluation, metric: Metric) -> Figure:
         )
     axes.set_yticks(range(len(measured)), [figures.label(name) for name, *_ in measured])
     axes.invert_yaxis()
-    figures.dress(axes, title(metric), grid="x")
+    figures.dress(axes, "", grid="x")
+    figure.suptitle(title(metric), x=0.01, ha="left", fontsize=figures.TITLE_SIZE)  # names of codecs may be long
     return figure

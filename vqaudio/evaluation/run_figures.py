@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vqaudio.evaluation.figures import OTHERS, PANEL, SUBJECT, TICK_SIZE, dress, plain
+from vqaudio.evaluation.figures import OTHERS, PANEL, SUBJECT, TICK_SIZE, dress, plain, plain_decades
 from vqaudio.evaluation.run_log import TRAIN, VALIDATION, Entry, thin
 from vqaudio.training.recipe import Steps
 
@@ -46,6 +46,7 @@ TITLES = {  # of what is known, in the order of the page; what is not comes afte
 }
 CODES = ("perplexity", "used_codes")
 PROGRESS = ("times_real_time", "gradient_norm", "skipped_steps")  # of the work itself, neither loss nor codes
+COUNTS = ("used_codes", "skipped_steps")
 COMPANIONS = {"wavenet_shuffled": "wavenet", "bits_uniform": "bits"}  # drawn in the panel of another figure
 COLOURS = (SUBJECT, *OTHERS)
 REFERENCE = "#757575"
@@ -110,6 +111,9 @@ def curves(panel: Panel, entries: Sequence[Entry], reference: Sequence[Entry], s
         axes.plot([], [], color=colour, linestyle=line, label=plain(own))  # for the legend, once for both kinds
     if panel.name == "gradient_norm":
         axes.set_yscale("log")
+        plain_decades(axes.yaxis)
+    if panel.name in COUNTS:
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlim(0, last)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))

@@ -168,16 +168,17 @@ class CodecTask(Task):
         return steps > self.stage.quantize_after
 
     def log_samples(self, log: Log, step: int, steps: int) -> None:
-        """An original and what the decoders of the stage make of it; nothing where the recipe wants no samples."""
+        """An original and what the decoders of the stage make of it; nothing where none does, or the recipe wants no
+        samples."""
         if not self.recipe.corpus.sample_seconds:
             return
         waveform, speaker = self.example
         output = self.model(waveform, speaker, wanted=wanted(self.stage), quantize=self.ready(steps))
-        sounds = {"original": waveform, "spectral": output.decoded}
+        sounds = {} if output.decoded is None else {"spectral": output.decoded}
         if "wavenet" in wanted(self.stage) and self.model.wavenet is not None:
             sounds["wavenet"] = self.model.wavenet.generate(output.conditioning, output.speaker)
-        for name, sound in sounds.items():
-            if sound is not None:
+        if sounds:
+            for name, sound in {"original": waveform, **sounds}.items():
                 log.audio(step, name, sound[0, 0], self.recipe.codec.sample_rate)
 
     def save(self, path: Path, weights: dict[str, Tensor]) -> None:
