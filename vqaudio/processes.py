@@ -33,7 +33,7 @@ def handling(handler: Callable[[int, FrameType | None], None], *numbers: signal.
 
 def ends() -> list[signal.Signals]:
     """The signals that ask a process to end and are not ignored, as nohup has it for that of a closed terminal."""
-    known = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has no second
+    known = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     return [number for number in known if signal.getsignal(number) is not signal.SIG_IGN]
 
 
@@ -61,8 +61,9 @@ def pool(jobs: int, start: Callable[..., None], *arguments: Any) -> Iterator[con
 
 def _begin(start: Callable[..., None], *arguments: Any) -> None:
     """Leave Ctrl-C and a closed terminal to the process that started this one, and end when that has ended."""
-    for number in {signal.SIGINT, *ends()} - {signal.SIGTERM}:
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGHUP"):  # Windows has none
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     start(*arguments)
 

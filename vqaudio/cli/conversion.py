@@ -94,14 +94,13 @@ class Conversion:
 
 def several(sources: tuple[str, ...], target: str) -> bool:
     """Whether `target` is the directory of what `sources` become, and not one file or pipe."""
-    if len(sources) == 1 and PIPE in (*sources, target):
-        return sources[0] != PIPE and os.path.isdir(sources[0])
-    return len(sources) > 1 or os.path.isdir(sources[0]) or _is_directory(target)
+    first = sources[0]
+    return len(sources) > 1 or (first != PIPE and (os.path.isdir(first) or _is_directory(target)))
 
 
 def _is_directory(target: str) -> bool:
     """Whether `target` is a directory, or will be, as the slash behind it says."""
-    return os.path.isdir(target) or target.endswith(("/", os.sep))
+    return target != PIPE and (os.path.isdir(target) or target.endswith(("/", os.sep)))
 
 
 def run(conversion: Conversion, sources: tuple[str, ...], target: str, jobs: int, quiet: bool) -> None:
