@@ -7,10 +7,9 @@ conditioning first learn to tell the log-mel alone, and the WaveNet on what they
 the bound, the WaveNet's likelihood with the KL divergence, whose weight rises slowly from zero (KL warm-up; Bowman et
 al. 2016, arXiv 1511.06349; Sonderby et al. 2016, arXiv 1602.02282), the best that is known for a VAE. A WaveNet that
 has not learned yet must not move the encoder: within a hundred steps that gives its codes up to please a deaf listener.
-The same run with codes, for which the KL divergence is a constant, is a matter of one setting, and so is that without
-warm-up:
 
-Corpus: the manifest of the recipe `speech16k`.
+Corpus: the manifest of the recipe `speech16k`. The same run with codes, for which the KL divergence is a constant, is a
+matter of one setting, and so is that without warm-up:
 
     vqaudio train vae --set corpus.path=/data/speech/manifest.csv --run-dir runs/vae
     vqaudio train vae --set bottleneck=codes --set corpus.path=/data/speech/manifest.csv --run-dir runs/vae_codes

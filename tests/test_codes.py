@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -65,7 +66,7 @@ def test_files_under_a_prior(tmp_path):
     assert Codes.load(tmp_path / "speech.codes", coder=coder) == EXAMPLE
     with pytest.raises(ModelError, match="prior"):  # none that comes with vqaudio
         Codes.load(tmp_path / "speech.codes", coder=None)
-    with pytest.raises(ModelError, match=r"under the prior 0174626c, which is not among those at hand, .*--prior FILE"):
+    with pytest.raises(ModelError, match=r"under the prior 0174626c, which is not among those at hand, .*as coder="):
         Codes.load(tmp_path / "speech.codes")
     coder.fingerprint = b"else"
     with pytest.raises(ModelError, match="under the prior 0174626c, not under 656c7365"):
@@ -281,6 +282,18 @@ def test_concatenate_completes_the_frames_of_all_but_the_last():
     joined = Codes.concatenate([EXAMPLE, EXAMPLE])
     assert joined.samples == 512 + 500
     assert np.array_equal(joined.codes, np.concatenate([EXAMPLE.codes] * 2, axis=1))
+
+
+def test_concatenate_has_room_for_the_codes_of_every_part():
+    first, second = np.array([[1, 2, 3]]), np.array([[300, 511, 256]])
+    small, large = (
+        dataclasses.replace(EXAMPLE, codebook_size=512, codes=torch.from_numpy(codes).to(kind), samples=3 * EXAMPLE.hop)
+        for codes, kind in ((first, torch.uint8), (second, torch.int32))
+    )
+    for parts, expected in (((small, large), (first, second)), ((large, small), (second, first))):
+        joined = Codes.concatenate(parts)
+        assert isinstance(joined.codes, torch.Tensor)
+        assert np.array_equal(joined.codes.numpy(), np.concatenate(expected, axis=1))
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_files_come_back(prior: Prior, codes: Codes, tmp_path: Path) -> None:
     assert Codes.load(tmp_path / "a.codes", coder=prior) == codes
     with pytest.raises(
         ModelError,
-        match=rf"under the prior {prior.fingerprint.hex()}, which is not among those at hand, .*--prior FILE",
+        match=rf"under the prior {prior.fingerprint.hex()}, which is not among those at hand, .*--prior or as coder=",
     ):
         Codes.load(tmp_path / "a.codes")
 

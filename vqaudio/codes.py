@@ -138,7 +138,8 @@ class Codes:
             if any(getattr(part, name) != getattr(first, name) for part in parts):
                 raise UsageError(f"Codes that differ in '{name}' cannot be concatenated.")
         joined = np.concatenate([as_numpy(part.codes) for part in parts], axis=1)
-        codes = first.codes.new_tensor(joined) if hasattr(first.codes, "new_tensor") else joined  # torch stays torch
+        # torch stays torch, in a type that has room for the codes of every part
+        codes = first.codes.long().new_tensor(joined) if hasattr(first.codes, "new_tensor") else joined
         return first._with(codes, sum(part.frames * part.hop for part in parts[:-1]) + parts[-1].samples)
 
     def __repr__(self) -> str:
@@ -203,10 +204,10 @@ class Codes:
             good.append(np.full(frames, part is not None))
         if not parts:
             raise FormatError(f"{name} holds no codes.")
-        codes, whole = np.concatenate(parts), np.concatenate(good)
-        if whole.any() and not whole.all():
-            nearest = np.maximum.accumulate(np.where(whole, np.arange(len(whole)), -1))
-            codes = codes[np.where(nearest < 0, whole.argmax(), nearest)]
+        codes, intact = np.concatenate(parts), np.concatenate(good)
+        if intact.any() and not intact.all():
+            nearest = np.maximum.accumulate(np.where(intact, np.arange(len(intact)), -1))
+            codes = codes[np.where(nearest < 0, intact.argmax(), nearest)]
         whole_file = cls(
             codes=np.ascontiguousarray(codes.T),
             codebook_size=header.codebook_size,

@@ -18,8 +18,8 @@ Row = tuple[Path, dict[str, Any]]  # the file, and the values by column
 
 
 def read(manifest: Path, *columns: str, error: type[VqaudioError] = UsageError) -> list[Row]:
-    """The rows of a manifest, each behind the file that it names, by a path from the folder where the manifest is found
-    under its own name, be it a link or not.
+    """The rows of a manifest, each with the path of its file. Relative paths count from the folder of `manifest` as it
+    is given: a symbolic link is not followed first.
 
     Args:
         columns: that every row has to fill, beside path.

@@ -403,5 +403,5 @@ def find(fingerprint: bytes, path: str | None = None) -> Coder:
     others = " and ".join(f"{prior.fingerprint.hex()} ({prior.alphabet.codec})" for prior in at_hand)
     raise ModelError(
         f"The codes were written under the prior {fingerprint.hex()}, which is not among those at hand, "
-        f"{others or 'none'}; --prior FILE names it."
+        f"{others or 'none'}; its file has to be named, with --prior or as coder=."
     )

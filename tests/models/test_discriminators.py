@@ -45,6 +45,14 @@ def test_every_resolution_and_the_lowest_band_are_judged():
     assert len({score.shape for score, _ in judgements}) == len(judgements) == len(FFT_SIZES) + 1
 
 
+@pytest.mark.parametrize("samples", [1, 480, 2047, 2050])
+def test_waveforms_of_any_length_are_judged(samples):
+    sound = (0.1 * torch.randn(2, 1, samples)).requires_grad_(True)
+    judgements = Discriminators()(sound)
+    adversarial_loss(judgements).backward()
+    assert sound.grad is not None and sound.grad.isfinite().all() and sound.grad.any()
+
+
 def test_levels_are_compressed():
     judge, heard = SpectrogramDiscriminator(512), []
     judge.layers[0].register_forward_pre_hook(lambda _, given: heard.append(given[0]))

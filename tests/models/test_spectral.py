@@ -62,10 +62,10 @@ def test_reach_measured_equals_stated(hop, fft_size):
     other = conditioning.clone()
     other[:, :, frame] += 1
     changed = (decoder(conditioning, None) != decoder(other, None))[0, 0].nonzero()[:, 0] // hop
-    assert frame - changed[0] == config.heard + config.context(hop)
+    assert frame - changed[0] == config.reach + config.context(hop)
     decoder.head.bias.data[-2] = -100.0
     changed = (decoder(conditioning, None) != decoder(other, None))[0, 0].nonzero()[:, 0] // hop
-    assert changed[-1] - frame == config.heard + config.overlap(hop) == frame - changed[0]
+    assert changed[-1] - frame == config.reach + config.overlap(hop) == frame - changed[0]
 
 
 @pytest.mark.parametrize(("hop", "fft_size", "bin"), [(128, 1024, 13), (320, 1280, 40)])

@@ -5,7 +5,9 @@ Without a GPU its step runs as it is; with one the same tests run over captured 
 
 from __future__ import annotations
 
+import gc
 import itertools
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -203,6 +205,34 @@ def test_threads_wait_for_each_other(device):
         for before, after in zip(expected, pool.map(packed.generate, several), strict=True):
             for one, other in zip(before, after, strict=True):
                 np.testing.assert_allclose(other, one, atol=1e-6)
+
+
+def test_graphs_are_not_captured_in_inference_mode(device, monkeypatch):
+    """What the first capture of a process allocates is used by those of the caller, who may be in no such mode."""
+    modes, begin = [], Streams.begin
+
+    def watched(streams, stream, speaker):
+        modes.append((torch.is_inference_mode_enabled(), torch.is_grad_enabled(), streams.past.is_inference()))
+        begin(streams, stream, speaker)
+
+    monkeypatch.setattr(Streams, "begin", watched)
+    packed = fast(codec(), device)
+    with torch.inference_mode():
+        packed.generate(some_pieces([2]))
+    packed.generate(some_pieces([2]))
+    assert set(modes) == {(False, False, False)}
+
+
+def test_graphs_go_with_the_weights(device):
+    packed = fast(codec(), device)
+    packed.generate(some_pieces([2]))
+    there = weakref.ref(packed)
+    gc.disable()
+    try:
+        del packed
+        assert there() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("output", ["logistic", "mulaw"])

@@ -261,3 +261,15 @@ def test_decoders_hear_null_speakers_and_jitter_of_parts_that_are_done(recipe):
     assert not any(stage.training for stage in model.quantizer.stages)  # their averages are done
     assert not model.encoder.training and not model.spectral.training
     assert next(name for name, parameter in model.named_parameters() if parameter.requires_grad).startswith("wavenet")
+
+
+def test_nothing_learns_to_tell_the_mel_spectrum_where_it_has_no_weight(recipe):
+    silent = dataclasses.replace(recipe.stages[0], name="silent", weights=LossWeights(mel=0.0))
+    recipe = dataclasses.replace(recipe, stages=(silent, recipe.stages[0]))
+    task = CodecTask(recipe, pack(recipe.corpus, recipe.codec.sample_rate, quiet=True), torch.device("cpu"))
+    for stage, learns in ((0, False), (1, True)):
+        task.enter(stage)
+        assert all(parameter.requires_grad == learns for parameter in task.model.conditioning.mel.parameters())
+    task.enter(0)
+    task.losses(task.model, 0, 0)["total"].backward()
+    assert all(p.grad is not None for p in task.model.conditioning.parameters() if p.requires_grad)

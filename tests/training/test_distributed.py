@@ -28,6 +28,8 @@ from vqaudio.models.quantizer import ResidualQuantizer
 from vqaudio.training import distributed as training_distributed
 from vqaudio.training import loop
 from vqaudio.training.checkpoint import load_checkpoint
+from vqaudio.training.codec_task import CodecTask
+from vqaudio.training.corpus import pack
 from vqaudio.training.distributed import start
 from vqaudio.training.recipe import to_json
 from vqaudio.training.skips import Skips
@@ -145,6 +147,16 @@ def test_a_step_is_skipped_here_that_is_broken_elsewhere(monkeypatch):
     skips = Skips(torch.device("cpu"))
     judged = [float(skips.judge([torch.tensor(loss)])) for loss in (1.0, 1.0, torch.inf)]
     assert judged == [0.0, 1.0, 1.0] and (skips.total, skips.in_a_row) == (2, 2)
+
+
+def test_the_process_that_validates_hears_no_more_at_once_than_when_it_trains(recipe, monkeypatch):
+    task = CodecTask(recipe, pack(recipe.corpus, recipe.codec.sample_rate, quiet=True), torch.device("cpu"))
+    task.enter(0)
+    monkeypatch.setattr(training_distributed, "world", lambda: 2)
+    heard: list[int] = []
+    task.model.register_forward_pre_hook(lambda network, inputs: heard.append(len(inputs[0])))
+    task.validate(1)
+    assert sum(heard) == len(task.validation[0]) > max(heard) == recipe.stages[0].batch_size // 2
 
 
 def test_every_process_and_step_draws_for_itself(monkeypatch):

@@ -330,7 +330,7 @@ def test_a_gpu_without_memory_is_one_sentence(short, tmp_path, monkeypatch):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(loop.Run, "_train_step", full)
-    with pytest.raises(TrainingError, match=r"^The GPU has no memory for a batch of \d+ pieces of .* s; 'stages\..*'"):
+    with pytest.raises(TrainingError, match=r"^The GPU has no memory for \d+ crops of .* s at once; 'stages\..*'"):
         loop.train(short, tmp_path / "run", quiet=True)
 
 

@@ -184,6 +184,7 @@ class TestOverride:
             "codec=5",
             'codec.spectral={"depth": 3}',
             "stages.0={}",
+            "optimizer.accumulate=99999999999999999999",
         ],
     )
     def test_wrong_type(self, setting):
@@ -263,6 +264,12 @@ class TestCheck:
             "speeds=[]",
             "speeds=[1, 0]",
             "schedule.log_every=0",
+            "stages.0.crop_seconds=4000",
+            "corpus.sample_seconds=1e300",
+            "codec.quantizer.decay=1",
+            "codec.quantizer.dropout=5",
+            "codec.conditioning.jitter=-0.1",
+            "codec.speaker.dropout=2",
         ],
     )
     def test_numbers_that_make_no_sense(self, setting):

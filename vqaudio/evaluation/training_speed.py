@@ -148,7 +148,7 @@ def machine(device: str) -> dict[str, Any]:
 def product_speed(device: torch.device, dtype: torch.dtype) -> float:
     """Operations per second of a product of two large matrices, in the best of several runs."""
     own, times = EFFORTS[device.type], list[float]()
-    with torch.inference_mode(), fast_arithmetic(device):
+    with torch.inference_mode(), fast_arithmetic(device, tf32=dtype == torch.float32):
         matrix = torch.randn(own.size, own.size, device=device).to(dtype)
         product = torch.empty_like(matrix)  # new memory for every product would take a third of the time
         for _ in range(1 + PRODUCTS):

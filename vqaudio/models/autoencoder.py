@@ -86,7 +86,7 @@ class Autoencoder(nn.Module, ABC):
         """Build what lies between encoder and conditioning, as an attribute."""
 
     @abstractmethod
-    def squeeze(self, latents: Tensor) -> tuple[Tensor, Quantized | None, dict[str, Tensor]]:
+    def through_bottleneck(self, latents: Tensor) -> tuple[Tensor, Quantized | None, dict[str, Tensor]]:
         """The encoder's latents (B, D, frames) through the bottleneck.
 
         Returns:
@@ -99,7 +99,8 @@ class Autoencoder(nn.Module, ABC):
 
     @abstractmethod
     def bound(self, nats: Tensor, losses: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What a negative log-likelihood in nats per sample makes, with the KL divergence, of the bound."""
+        """The terms of the variational bound by name: a negative log-likelihood in nats per sample, and with it the KL
+        divergence."""
 
     def forward(
         self,
@@ -133,7 +134,7 @@ class Autoencoder(nn.Module, ABC):
         quantized: Quantized | None = None
         losses: dict[str, Tensor] = {}
         if quantize:
-            carried, quantized, losses = self.squeeze(latents)
+            carried, quantized, losses = self.through_bottleneck(latents)
         else:
             carried = self.bypass(latents)
         vector = self.speaker(latents, speaker)

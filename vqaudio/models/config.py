@@ -147,7 +147,7 @@ class SpectralConfig:
     fft_size: int = 512
 
     @property
-    def heard(self) -> int:
+    def reach(self) -> int:
         """Frames before and after its own that the head's numbers of a frame depend on."""
         return (self.kernel - 1) * sum(self.dilations) // 2
 
@@ -166,7 +166,7 @@ class SpectralConfig:
 
     def look_ahead(self, hop: int) -> int:
         """Samples after a frame of `hop` that the decoder waits for before it gives the frame."""
-        return (self.heard + self.overlap(hop)) * hop + self.margin(hop)
+        return (self.reach + self.overlap(hop)) * hop + self.margin(hop)
 
 
 @dataclass(frozen=True)
@@ -294,6 +294,11 @@ def check(config: CodecConfig) -> None:
         "files have room for the speaker, 255 bytes": speaker.kind != "reference"
         or speaker.dims * math.log2(max(2, speaker.levels)) <= 8 * 255,
         "files have room for the quantisers, 255": quantizer.quantizers <= 255,
+        "a codebook's decay lies in [0, 1)": 0 <= quantizer.decay < 1,
+        "shares of what restarts, drops out or jitters lie in [0, 1]": all(
+            0 <= share <= 1
+            for share in (quantizer.restart_below, quantizer.dropout, speaker.dropout, conditioning.jitter)
+        ),
         "the FFT is an even number of samples and spans at least two hops": spectral is None
         or (spectral.fft_size >= 2 * config.hop and (spectral.fft_size - config.hop) % 2 == 0),
         "the hop and the FFT have most of their factors in common": spectral is None
@@ -378,6 +383,6 @@ def convert(hint: Any, value: Any, name: str) -> Any:
     elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         with contextlib.suppress(OverflowError):  # of whole numbers alone
             return float(value)
-    elif isinstance(hint, type) and type(value) is hint:
+    elif isinstance(hint, type) and type(value) is hint and (not isinstance(value, int) or value.bit_length() < 64):
         return value
     raise ModelError(f"The value {value!r} does not fit '{name}'.")

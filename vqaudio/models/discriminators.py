@@ -11,9 +11,11 @@ from vqaudio.models.filterbank import PQMF
 from vqaudio.models.sharing import all_reduce
 
 FFT_SIZES = (1024, 512, 256)  # samples
+CHANNELS = 32
 COMPRESSION = 0.3  # power to which magnitudes are raised: high frequencies are a thousand times fainter than low ones
 GAIN = 4.0  # speech has about unit variance after the compression
 BANDS = 4
+BAND_CHANNELS = 64
 BAND_GAIN = 30.0  # of the waveform before its compression
 
 
@@ -22,18 +24,18 @@ class SpectrogramDiscriminator(nn.Module):
 
     window: Tensor
 
-    def __init__(self, fft_size: int, channels: int = 32) -> None:
+    def __init__(self, fft_size: int) -> None:
         super().__init__()
         self.fft_size = fft_size
         self.register_buffer("window", torch.hann_window(fft_size), persistent=False)
         shapes = [  # width, kernel, stride, dilation, each over (frames, bins)
             (2, (3, 9), (1, 4), (1, 1)),
-            (channels, (3, 5), (1, 2), (1, 1)),
-            (channels, (3, 5), (1, 2), (2, 1)),
-            (channels, (3, 3), (1, 1), (4, 1)),
+            (CHANNELS, (3, 5), (1, 2), (1, 1)),
+            (CHANNELS, (3, 5), (1, 2), (2, 1)),
+            (CHANNELS, (3, 3), (1, 1), (4, 1)),
         ]
-        self.layers = nn.ModuleList(_convolution(width, channels, *shape) for width, *shape in shapes)
-        self.score = _convolution(channels, 1, (3, 3), (1, 1), (1, 1))
+        self.layers = nn.ModuleList(_convolution(width, CHANNELS, *shape) for width, *shape in shapes)
+        self.score = _convolution(CHANNELS, 1, (3, 3), (1, 1), (1, 1))
 
     def forward(self, waveform: Tensor) -> tuple[Tensor, list[Tensor]]:
         """(B, 1, T) to scores and features."""
@@ -44,6 +46,7 @@ class SpectrogramDiscriminator(nn.Module):
                 self.fft_size // 4,
                 window=self.window,
                 normalized=True,
+                pad_mode="constant",  # which a waveform of any length allows
                 return_complex=True,
             )
         spectrum = GAIN * spectrum * (spectrum.abs() + 1e-5) ** (COMPRESSION - 1)
@@ -56,25 +59,27 @@ class SpectrogramDiscriminator(nn.Module):
 
 
 class BandDiscriminator(nn.Module):
-    """The lowest of four sub-bands: waveform (B, 1, T) to scores (B, 1, T / 16) and the features of each layer.
+    """The lowest of four sub-bands: waveform (B, 1, T) to scores (B, 1, T / 16), rounded up, and the features of each
+    layer.
 
     Up to 2 kHz speech is harmonics, and whether they keep time with each other is heard in the waveform: a decoder
     trained on magnitudes alone loses most of its naturalness there.
     """
 
-    def __init__(self, channels: int = 64) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.bank = PQMF(BANDS)
-        widths, strides = (1, channels // 2, channels, channels), (1, 2, 2)
+        widths, strides = (1, BAND_CHANNELS // 2, BAND_CHANNELS, BAND_CHANNELS), (1, 2, 2)
         self.layers = nn.ModuleList(
             _normalised(nn.Conv1d(before, after, 15, stride, 7))
             for before, after, stride in zip(widths, widths[1:], strides, strict=False)
         )
-        self.score = _normalised(nn.Conv1d(channels, 1, 5, padding=2))
+        self.score = _normalised(nn.Conv1d(BAND_CHANNELS, 1, 5, padding=2))
 
     def forward(self, waveform: Tensor) -> tuple[Tensor, list[Tensor]]:
         """(B, 1, T) to scores and features."""
-        x = torch.asinh(BAND_GAIN * self.bank.analysis(waveform)[:, :1])
+        whole = F.pad(waveform, (0, -waveform.shape[2] % BANDS))
+        x = torch.asinh(BAND_GAIN * self.bank.analysis(whole)[:, :1])
         features = []
         for layer in self.layers:
             x = F.leaky_relu(layer(x), 0.2)
@@ -96,7 +101,7 @@ def _normalised(layer: nn.Conv1d | nn.Conv2d) -> nn.Module:
 
 
 class Discriminators(nn.Module):
-    """All of them: waveform (B, 1, T), T a multiple of four, to a list of scores and features."""
+    """All of them: waveform (B, 1, T) to a list of scores and features."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 LOWEST, HIGHEST = 60.0, 500.0  # Hz
 PER_OCTAVE = 48  # candidates
-WINDOW, PERIOD = 0.02, 0.008  # seconds that are correlated, and from one frame to the next
+WINDOW, FRAME_STEP = 0.02, 0.008  # seconds that are correlated, and from one frame to the next
 BAND = (100.0, 1500.0)  # Hz; what lies above tells little of the pitch, and what lies below is often hum
 QUIET = 3e-4  # of the loudest window's power, which is added to every window's
 
@@ -36,7 +36,7 @@ class PitchTracker(nn.Module):
     def __init__(self, sample_rate: int, hop: int) -> None:
         super().__init__()
         self.sample_rate, self.hop = sample_rate, hop
-        self.window, self.period = (max(1, round(seconds * sample_rate)) for seconds in (WINDOW, PERIOD))
+        self.window, self.frame_step = (max(1, round(seconds * sample_rate)) for seconds in (WINDOW, FRAME_STEP))
         count = math.ceil(math.log2(HIGHEST / LOWEST) * PER_OCTAVE)
         frequencies = LOWEST * 2 ** (torch.arange(count) / PER_OCTAVE)
         self.register_buffer("lags", sample_rate / frequencies, persistent=False)  # samples
@@ -50,17 +50,17 @@ class PitchTracker(nn.Module):
             path = best_path(correlation * (1 - LONG_LAG * self.lags / self.longest))
             pitch = self.refined(correlation, path)
             frames = waveform.shape[1] // self.hop
-            place = (torch.arange(frames, device=pitch.device) * self.hop + self.hop // 2) // self.period
+            place = (torch.arange(frames, device=pitch.device) * self.hop + self.hop // 2) // self.frame_step
             return pitch[:, place.clamp(max=pitch.shape[1] - 1)]
 
     def correlation(self, waveform: Tensor) -> Tensor:
         """(B, T) to the normalised correlation (B, frames, candidates) of each frame with what comes a lag later."""
         band = self._band_pass(waveform)
         span = self.window + self.longest
-        frames = -(-band.shape[1] // self.period)
-        ahead = (span - self.period) // 2
-        padded = F.pad(band, (ahead, (frames - 1) * self.period + span - ahead - band.shape[1]))
-        pieces = padded.unfold(1, span, self.period)
+        frames = -(-band.shape[1] // self.frame_step)
+        ahead = (span - self.frame_step) // 2
+        padded = F.pad(band, (ahead, (frames - 1) * self.frame_step + span - ahead - band.shape[1]))
+        pieces = padded.unfold(1, span, self.frame_step)
         size = 1 << (span + self.window - 1).bit_length()
         spectra = torch.fft.rfft(pieces, size) * torch.fft.rfft(pieces[:, :, : self.window], size).conj()
         products = torch.fft.irfft(spectra, 2 * size)[:, :, : 2 * self.longest] * 2  # at every half of a sample

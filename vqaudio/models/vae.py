@@ -67,7 +67,7 @@ class VAE(Autoencoder):
         self.bottleneck = Gaussian(self.config.encoder.latent_channels, self.config.quantizer.code_dim)
         return self.bottleneck
 
-    def squeeze(self, latents: Tensor) -> tuple[Tensor, Quantized | None, dict[str, Tensor]]:
+    def through_bottleneck(self, latents: Tensor) -> tuple[Tensor, Quantized | None, dict[str, Tensor]]:
         posterior = self.bottleneck.posterior(latents)
         kl = posterior.kl().sum(1).mean() / self.config.hop
         return self.bottleneck.decode(posterior.sample()), None, {"kl": kl}

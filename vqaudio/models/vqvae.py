@@ -35,7 +35,7 @@ class VQVAE(Autoencoder):
         quantizer = self.config.quantizer
         return quantizer.quantizers * math.log(quantizer.codebook_size) / self.config.hop
 
-    def squeeze(self, latents: Tensor) -> tuple[Tensor, Quantized | None, dict[str, Tensor]]:
+    def through_bottleneck(self, latents: Tensor) -> tuple[Tensor, Quantized | None, dict[str, Tensor]]:
         quantized = self.quantizer(latents)
         losses = {"commitment": quantized.commitment_loss, "codebook": quantized.codebook_loss}
         return quantized.latents, quantized, losses

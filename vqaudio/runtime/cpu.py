@@ -101,7 +101,7 @@ class CpuNetworks:
         own, spectral, vector, hop = self.config.spectral, self.spectral, self.speakers.vector(speaker), self.config.hop
         assert own is not None and spectral is not None
         announce(layers.gated_layer, "the spectral decoder")
-        heard, context, frames = self.config.conditioning.reach + own.heard, own.context(hop), codes.shape[1]
+        heard, context, frames = self.config.conditioning.reach + own.reach, own.context(hop), codes.shape[1]
 
         def numbers(start: int, end: int, past: Floats) -> Floats:
             begin, until = max(0, start - heard), min(end + heard, frames)

@@ -47,7 +47,7 @@ class TorchNetworks:
         """
         codes, sums, search = [], [], self.quantizer.start_search()
         for block, first, stop in blocks(self.config, parts, 1):
-            with torch.inference_mode(), self._exact():  # not while the caller makes the next part
+            with torch.inference_mode(), self._without_autocast():  # not while the caller makes the next part
                 samples = torch.from_numpy(block).to(self.device)
                 samples = F.pad(samples, (0, -len(samples) % self.config.hop))
                 latents = self.model.encoder(samples[None, None])[:, :, first:stop]
@@ -59,7 +59,7 @@ class TorchNetworks:
         indices = None
         if sums:
             totals, squares, counts = zip(*sums, strict=True)
-            with torch.inference_mode(), self._exact():
+            with torch.inference_mode(), self._without_autocast():
                 indices = self.model.speaker.indices(sum(totals), sum(squares), sum(counts))[0].tolist()
         return np.concatenate(codes, axis=1), indices
 
@@ -70,10 +70,10 @@ class TorchNetworks:
         assert own is not None and spectral is not None
         hop, vector, frames = self.config.hop, self._vector(speaker), codes.shape[1]
         latents, phase = self._latents(codes), 0
-        around, context = self.config.conditioning.reach + own.heard, own.context(hop)
+        around, context = self.config.conditioning.reach + own.reach, own.context(hop)
         for start, first, stop, end in grid(frames, self._block, context, context):
             begin, until = max(0, start - around), min(end + around, frames)
-            with self._exact():
+            with self._without_autocast():
                 heard = spectral.hear(self.model.conditioning(latents[:, :, begin:until], vector), vector)
                 heard = heard.cut(start - begin, end - begin)
                 pitch = heard.pitch()
@@ -97,7 +97,7 @@ class TorchNetworks:
         sampler = Sampler(self.wavenet, levels, rate, spoken, seed=seed, temperature=temperature)
         latents, reach = self._latents(codes), self.config.conditioning.reach
         for start, first, stop, end in grid(frames, self._block, reach, reach):
-            with self._exact():
+            with self._without_autocast():
                 conditioning = self.model.conditioning(latents[:, :, start:end], vector)[0]
             yield sampler.push(conditioning[:, first - start : stop - start].T.cpu().numpy(), stop == frames)
 
@@ -106,19 +106,19 @@ class TorchNetworks:
         """Codes (quantizers, frames) to the conditioning (frames, C) and the speaker vector (S,) of a `Piece`."""
         vector = self._vector(speaker)
         spoken = None if vector is None else vector[0].cpu().numpy()
-        with self._exact():
+        with self._without_autocast():
             return self.model.conditioning(self._latents(codes), vector)[0].T.cpu().numpy(), spoken
 
     @property
     def _block(self) -> int:
         return round(BLOCK_SECONDS * self.config.frame_rate)
 
-    def _exact(self) -> torch.autocast:
-        """Coding is in float32, TF32 where torch multiplies that, whatever a caller trains beside it."""
+    def _without_autocast(self) -> torch.autocast:
+        """Coding is in float32 whatever the caller is in; in TF32 as far as torch has been told to multiply that."""
         return torch.autocast(self.device.type, enabled=False)
 
     def _vector(self, speaker: list[int] | None) -> Tensor | None:
-        with self._exact():
+        with self._without_autocast():
             return self.model.speaker.decode(None if speaker is None else torch.tensor([speaker], device=self.device))
 
     def _latents(self, codes: np.ndarray) -> Tensor:
@@ -129,5 +129,5 @@ class TorchNetworks:
     def _levels(self, conditioning: Floats) -> Floats:
         """How loud frames of conditioning (n, C) are going to be: the log of the sum of their mel spectrum (n,)."""
         rows = torch.from_numpy(conditioning).to(self.device)
-        with self._exact():
+        with self._without_autocast():
             return self.model.conditioning.log_mel(rows.T[None])[0].logsumexp(dim=0).cpu().numpy()

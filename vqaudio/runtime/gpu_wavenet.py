@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -31,6 +32,8 @@ WARM_UP = 3  # steps before a capture, in which libraries allocate what a graph 
 KEPT = 8  # graphs
 WORD = 0xFFFFFFFF
 
+_capturing = threading.Lock()  # there may be only one capture at a time in a process
+
 
 class TorchWaveNet:
     """A WaveNet's weights, arranged for products of matrices, on the device where the module lies.
@@ -41,7 +44,7 @@ class TorchWaveNet:
         bands: samples per step.
         steps: steps per code frame.
         receptive_steps: steps before its own that a distribution depends on.
-        group: pieces of one file that are worth waiting for; more of them would hold minutes of it.
+        group: pieces of one file that `vqaudio.runtime.segments.Sampler` gathers before it has them sampled together.
     """
 
     bands: int
@@ -75,7 +78,7 @@ class TorchWaveNet:
         self.lags = torch.tensor(lags, device=self.device)  # (layers, taps), the oldest tap first
         self.places = sum(layer.reach + 1 for layer in layers)
 
-        self._streams = functools.lru_cache(KEPT)(functools.partial(Streams, self))
+        self._streams = functools.lru_cache(KEPT)(functools.partial(Streams, weakref.proxy(self)))  # graphs go with it
         self._lock = threading.Lock()
 
     def gates(self, speaker: Floats | None) -> Tensor:
@@ -84,7 +87,6 @@ class TorchWaveNet:
             return self.bias
         return self.bias + self.speaker(torch.from_numpy(speaker).to(self.device)).view_as(self.bias)
 
-    @torch.inference_mode()
     def generate(
         self, pieces: Sequence[Piece], *, seed: int = 0, temperature: float = 1.0, threads: int = 1
     ) -> list[Floats]:
@@ -95,7 +97,9 @@ class TorchWaveNet:
             threads: without effect, there is one device.
         """
         size = next((size for size in SIZES if size >= len(pieces)), SIZES[-1])
-        with self._lock, torch.autocast(self.device.type, enabled=False):
+        # Not in inference mode, whatever the caller is in: what the first graph of a process allocates for random
+        # numbers is that of all graphs, and of those that the caller may capture.
+        with self._lock, torch.inference_mode(False), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             return _sample(self._streams(size, temperature), pieces, seed)
 
 
@@ -201,8 +205,12 @@ class Streams:
 
 
 def captured(step: Callable[[], None], device: torch.device) -> Callable[[], None]:
-    """A function of tensors that stay where they are, as one CUDA graph; it is called a few times before."""
-    with torch.cuda.device(device):
+    """Capture a step as a CUDA graph; what replays it.
+
+    Args:
+        step: reads and writes only tensors that stay where they are. It is run `WARM_UP` times before the capture.
+    """
+    with _capturing, torch.cuda.device(device):
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):  # that of the capture, since libraries keep their handles by stream
@@ -210,7 +218,8 @@ def captured(step: Callable[[], None], device: torch.device) -> Callable[[], Non
                 step()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        # Other threads may allocate memory meanwhile: what they do is not part of the graph and does not spoil it.
+        # Other threads may compute meanwhile, which neither is part of the graph nor spoils it, but must not draw
+        # random numbers on this GPU.
         with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             step()
     return graph.replay

@@ -32,7 +32,8 @@ class Adversary:
     def learn(self, decoded: Tensor, waveform: Tensor) -> Tensor:
         """Add the gradients of one micro-batch of waveforms (B, 1, T) without gradient; the discriminators' loss."""
         loss = discriminator_loss(self.networks(waveform), self.networks(decoded))
-        (loss / self.config.accumulate).backward()
+        with torch.autocast(loss.device.type, enabled=False):  # which is for the pass forward alone
+            (loss / self.config.accumulate).backward()
         return loss.detach()
 
     def clip(self) -> list[Tensor]:

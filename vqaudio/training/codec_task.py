@@ -16,6 +16,8 @@ from vqaudio.models.objective import Objective
 from vqaudio.models.quantizer import histogram, perplexity
 from vqaudio.models.vae import VAE
 from vqaudio.models.vqvae import VQVAE
+from vqaudio.runtime.gpu_wavenet import TorchWaveNet
+from vqaudio.runtime.wavenet import Piece
 from vqaudio.shipped import model_file
 from vqaudio.training import distributed
 from vqaudio.training.adversary import Adversary
@@ -89,6 +91,8 @@ class CodecTask(Task):
                 part.requires_grad_(name in stage.parts)
                 if name in VARYING:
                     part.training = True
+        if stage.weights.mel == 0:  # no gradient comes from there, and processes would wait at each step to find it out
+            self.model.conditioning.mel.requires_grad_(False)
         codec, corpus = self.recipe.codec, self.corpus
         length = round(stage.crop_seconds * codec.frame_rate) * codec.hop
         crop = (corpus, self.train_indices, length, self.recipe.seed, self.device)
@@ -176,10 +180,18 @@ class CodecTask(Task):
         output = self.model(waveform, speaker, wanted=wanted(self.stage), quantize=self.ready(steps))
         sounds = {} if output.decoded is None else {"spectral": output.decoded}
         if "wavenet" in wanted(self.stage) and self.model.wavenet is not None:
-            sounds["wavenet"] = self.model.wavenet.generate(output.conditioning, output.speaker)
+            sounds["wavenet"] = self._sampled(output)
         if sounds:
             for name, sound in {"original": waveform, **sounds}.items():
                 log.audio(step, name, sound[0, 0], self.recipe.codec.sample_rate)
+
+    def _sampled(self, output: Output) -> Tensor:
+        """What the WaveNet makes of a pass over one item (1, 1, T)."""
+        assert self.model.wavenet is not None
+        speaker = None if output.speaker is None else output.speaker[0].cpu().numpy()
+        piece = Piece(output.conditioning[0].T.cpu().numpy(), speaker)
+        (signal,) = TorchWaveNet(self.model.wavenet).generate([piece])
+        return self.model.wavenet.join(torch.from_numpy(signal)[None].to(self.device))
 
     def save(self, path: Path, weights: dict[str, Tensor]) -> None:
         save_model(path, self.recipe.codec, weights, force=True, form=form_of(self.model))

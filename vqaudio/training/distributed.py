@@ -19,10 +19,15 @@ PATIENCE = datetime.timedelta(hours=1)  # while process 0 validates, samples and
 PACKING = datetime.timedelta(days=1)  # while process 0 fetches and packs the corpus, which may take hours
 
 
+def share(batch_size: int) -> int:
+    """How many of a batch of all processes are each one's."""
+    return batch_size // world()
+
+
 def own_device(device: str) -> str:
     """The device of this process: under torchrun the GPU of its own rank on the node."""
-    rank = os.environ.get("LOCAL_RANK")
-    return f"cuda:{rank}" if rank is not None and device.startswith("cuda") else device
+    local_rank = os.environ.get("LOCAL_RANK")
+    return f"cuda:{local_rank}" if local_rank is not None and device.startswith("cuda") else device
 
 
 def start(device: str) -> torch.device:
@@ -39,7 +44,7 @@ def start(device: str) -> torch.device:
 
 
 def stop() -> None:
-    """Leave the run, all processes together: who leaves while another still talks to it may end in an abort."""
+    """Leave the run, all processes together: one that leaves while another still communicates with it may abort."""
     if shared():
         distributed.barrier()
         distributed.destroy_process_group()
@@ -105,7 +110,7 @@ def average_gradients(model: nn.Module) -> None:
     """Make the gradients of a model the same in all processes: their mean. Nothing in a run of one."""
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     if world() > 1 and gradients:
-        together = torch.cat([gradient.flatten() for gradient in gradients])  # one exchange, not one for each
-        distributed.all_reduce(together)
-        for gradient, mean in zip(gradients, (together / world()).split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(mean.view_as(gradient))
+        joined = torch.cat([gradient.flatten() for gradient in gradients])  # one exchange, not one for each
+        distributed.all_reduce(joined)
+        for gradient, own in zip(gradients, (joined / world()).split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(own.view_as(gradient))

@@ -2,7 +2,7 @@
 
 A run folder holds `recipe.json`, `log.jsonl`, TensorBoard files, `last.safetensors` (everything needed to go on),
 `best.safetensors` (the model that validated best in the current stage), `model.safetensors` (the model at the end), and
-in `samples` what it lets one hear.
+in `samples` audio that the model made.
 Models are saved with the moving average of the weights. What is trained is a `Task`; `train` trains a codec or a prior.
 """
 
@@ -230,9 +230,10 @@ class Run:
                     self._advance(log)
                 except torch.cuda.OutOfMemoryError as error:
                     stage = self.plan.stages[self.stage_index]
+                    crops = distributed.share(stage.batch_size)
                     raise TrainingError(
-                        f"The GPU has no memory for a batch of {stage.batch_size} pieces of {stage.crop_seconds:g} s; "
-                        f"'stages.{stage.name}.batch_size' says how many."
+                        f"The GPU has no memory for {crops} crops of {stage.crop_seconds:g} s at once; "
+                        f"'stages.{stage.name}.batch_size' says how many there are in all processes."
                     ) from error
                 self.save()
             if distributed.rank() == 0:
@@ -247,7 +248,7 @@ class Run:
     def _advance(self, log: Log | None) -> None:
         """Step until the end or an interruption."""
         window = Window(self.task.figures)
-        with fast_arithmetic(self.device):
+        with fast_arithmetic(self.device, tf32=not self.plan.bf16):
             while self.step < self.plan.total_steps and not self._interrupted_anywhere():
                 stage = self._enter_stage()
                 losses, skipped = self._train_step(stage)
@@ -352,7 +353,7 @@ class Run:
         distributed.seed(self.plan.seed, self.step)
         if self.task.begin_step(within):
             self._start_average()
-        rate = stage.learning_rate * schedule(config, within, stage.steps)
+        rate = stage.learning_rate * share_of_rate(config, within, stage.steps)
         self.model.zero_grad(set_to_none=True)
         before = [(tensor, tensor.detach().clone()) for tensor in self.task.moving()]
         losses: dict[str, Tensor] = {}
@@ -446,7 +447,7 @@ class Run:
         self.interrupted = True
 
 
-def schedule(config: OptimizerConfig, step: int, steps: int) -> float:
+def share_of_rate(config: OptimizerConfig, step: int, steps: int) -> float:
     """Share of the learning rate at a step of a stage: linear warm-up, then a cosine down to `config.final_share`."""
     warmup = min(1.0, (step + 1) / max(1, config.warmup_steps))
     return warmup * (config.final_share + (1 - config.final_share) * 0.5 * (1 + math.cos(math.pi * step / steps)))

@@ -99,7 +99,9 @@ class PriorTask(Task):
 
     def validate(self, steps: int) -> dict[str, float]:
         """Nats and bits per code, bits of each of several quantisers, and bits of a prior that knows nothing."""
-        batches = zip(*(tensor.split(self.stage.batch_size) for tensor in self.validation), strict=True)
+        batches = zip(
+            *(tensor.split(distributed.share(self.stage.batch_size)) for tensor in self.validation), strict=True
+        )
         crops = [Crop(*tensors) for tensors in batches]
         sums = torch.stack([_sums(self.model.loss(crop.codes, crop.voices), crop.mask) for crop in crops]).sum(0)
         bits = (sums / self.validation.mask.sum() / NATS_PER_BIT).tolist()

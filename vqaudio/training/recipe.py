@@ -50,7 +50,7 @@ class CorpusConfig:
     download: bool = False
     validation_speakers: int = 8  # held out; with 0, or fewer speakers than twice this, utterances are held out instead
     validation_seconds: float = 60.0  # heard at each validation
-    sample_seconds: float = 3.0  # of held-out speech that the run lets one hear; 0 for none
+    sample_seconds: float = 3.0  # of held-out speech whose decoding is logged; 0 for none
 
 
 @dataclass(frozen=True)
@@ -151,6 +151,7 @@ class Plan:
             _check_stage(stage, "has no step or more", stage.steps >= 0)
             _check_stage(stage, "has a positive learning rate", stage.learning_rate > 0)
             _check_stage(stage, "has a batch and crops", stage.batch_size > 0 and stage.crop_seconds > 0)
+            _check_stage(stage, "has crops of an hour at most", stage.crop_seconds <= 3600)
         if not self.total_steps > 0 or self.optimizer.accumulate < 1:
             raise RecipeError("The recipe must have at least one step, and one micro-batch in it.")
         if not all(0 <= beta < 1 for beta in (*self.optimizer.betas, self.optimizer.weight_ema)):
@@ -161,8 +162,8 @@ class Plan:
             raise RecipeError("The recipe must play speech at one speed or several, from half to double.")
         if self.optimizer.weight_decay < 0 or self.optimizer.clip_norm <= 0:
             raise RecipeError("The optimiser's weight decay must not be negative, and gradients clipped above zero.")
-        if self.corpus.sample_seconds < 0:
-            raise RecipeError("The seconds of a sample must not be negative.")
+        if not 0 <= self.corpus.sample_seconds <= 3600:
+            raise RecipeError("A sample must be no longer than an hour, and its seconds not be negative.")
         if min(dataclasses.astuple(self.schedule)) < 1:
             raise RecipeError("The intervals of the schedule must be at least one step.")
 

@@ -1,4 +1,4 @@
-"""The files of what a run lets one hear: `samples/STEP-NAME.flac` in its folder."""
+"""The audio that a run logs: `samples/STEP-NAME.flac` in its folder."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ class Task(ABC):
         return True
 
     def log_samples(self, log: Log, step: int, steps: int) -> None:  # noqa: B027 # not everything makes a sound
-        """Let hear, at a step of the run and after that many of the stage, what the model makes."""
+        """Log audio that the model makes, at `step` of the run, `steps` into the stage."""
 
     @abstractmethod
     def save(self, path: Path, weights: dict[str, Tensor]) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 from vqaudio.models.autoencoder import Autoencoder
 from vqaudio.models.objective import Objective
 from vqaudio.models.quantizer import histogram, perplexity
+from vqaudio.training import distributed
 from vqaudio.training.losses import wanted, weighted
 from vqaudio.training.recipe import Stage
 
@@ -31,7 +32,8 @@ def validate(
     """
     means: dict[str, float] = {}
     codes, heard = [], []
-    for waveform, speaker in zip(*(tensor.split(stage.batch_size) for tensor in items), strict=True):
+    own = distributed.share(stage.batch_size)  # which is what one process has memory for
+    for waveform, speaker in zip(*(tensor.split(own) for tensor in items), strict=True):
         pitch = objective.pitch(waveform) if "spectral" in wanted(stage) else None
         output = model(waveform, speaker, pitch=pitch, wanted=wanted(stage), objective=objective, quantize=quantize)
         losses = dict(output.losses)

@@ -106,4 +106,4 @@ def _listen(model: Autoencoder, waveform: np.ndarray) -> _Heard:
     latents = model.encoder(middle)
     hears = model.config.speaker.kind == "reference"
     speaker = model.speaker(latents) if hears else model.speaker.decode(None)  # a table has no row for new voices
-    return _Heard(middle, model.squeeze(latents)[0], speaker)
+    return _Heard(middle, model.through_bottleneck(latents)[0], speaker)
