@@ -282,7 +282,7 @@ def test_micro_batches_add_up_to_one_batch(recipe, tmp_path, monkeypatch):
 
 def test_schedule_warms_up_and_decays():
     config = OptimizerConfig(warmup_steps=10, final_share=0.1)
-    shares = [loop.schedule(config, step, 100) for step in range(101)]
+    shares = [loop.share_of_rate(config, step, 100) for step in range(101)]
     assert shares[0] == pytest.approx(0.1, rel=0.01)
     assert max(shares) == pytest.approx(shares[10], rel=0.03)
     assert shares[100] == pytest.approx(0.1)
@@ -422,7 +422,7 @@ def test_rates_averages_and_the_best_model_are_as_planned(tmp_path, monkeypatch)
     path = loop.run_plan(plan, lambda given, *_: (given, lambda: Judged(given)), tmp_path / "run", quiet=True)
     for step, found in enumerate(rates):
         stage, within = (plan.stages[0], step) if step < 12 else (plan.stages[1], step - 12)
-        expected = stage.learning_rate * loop.schedule(plan.optimizer, within, stage.steps)
+        expected = stage.learning_rate * loop.share_of_rate(plan.optimizer, within, stage.steps)
         assert found == [pytest.approx(expected)] * len(found) and found
     assert heard == pytest.approx([averages[step] for step in range(2, 19, 2)], rel=1e-5)
     assert heard != pytest.approx(weights[1::2], rel=1e-3)  # or it would not matter what is validated
