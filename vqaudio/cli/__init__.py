@@ -21,7 +21,7 @@ from vqaudio.cli.info import info
 from vqaudio.cli.probe import probe
 from vqaudio.cli.report import report
 from vqaudio.cli.sample import sample
-from vqaudio.cli.tables import plain
+from vqaudio.cli.tables import printable
 from vqaudio.cli.train import train, train_prior
 from vqaudio.errors import VqaudioError
 from vqaudio.files import reason
@@ -50,7 +50,7 @@ class Verbs(click.Group):
             with handling(_end, *ends()):
                 return super().invoke(context)
         except VqaudioError as error:
-            click.echo(plain(f"Error: {error}"), err=True)
+            click.echo(printable(f"Error: {error}"), err=True)
             context.exit(error.exit_code)
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)

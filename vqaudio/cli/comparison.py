@@ -33,7 +33,7 @@ def show(evaluation: Evaluation, console: Console) -> None:
         (m.heading, lambda result, m=m: _cell(result.less(subject, m.name), "+"))  # type: ignore[misc]
         for m in metrics
     ]
-    _print(f"more than {subject.name} on the same files", evaluation.results[2:], differences, console)
+    _print(f"more than {subject.name} on the same files", evaluation.others, differences, console)
 
 
 def voices(conversion: Conversion) -> Table:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from vqaudio.cli import options
-from vqaudio.cli.conversion import PIPE, Conversion, Tally, loaded, run, several
+from vqaudio.cli.coding import PIPE, Direction, Tally, loaded, run, several
 from vqaudio.cli.progress import Watch, unwatched
 from vqaudio.errors import UsageError
 from vqaudio.files import check_target
@@ -77,9 +77,7 @@ def convert(
     settings = {"decoder": decoder, "seed": seed, "temperature": temperature}
     turn = functools.partial(convert_one, voice=voice, prior=prior, settings=settings)
     note = f"voice {voice.hex()}, "
-    run(
-        Conversion("convert", turn, audio.SUFFIXES | {CODES}, ".wav", model, device, force, note), src, dst, jobs, quiet
-    )
+    run(Direction("convert", turn, audio.SUFFIXES | {CODES}, ".wav", model, device, force, note), src, dst, jobs, quiet)
 
 
 def voice_of(codec: Codec, to: str) -> bytes:

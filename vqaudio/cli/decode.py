@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from vqaudio.cli import options
-from vqaudio.cli.conversion import Conversion, Tally, loaded, run, several
+from vqaudio.cli.coding import Direction, Tally, loaded, run, several
 from vqaudio.cli.progress import Watch, unwatched
 from vqaudio.errors import FormatError, ModelError, UsageError
 from vqaudio.files import reason
@@ -69,7 +69,7 @@ def decode(
     turn = functools.partial(
         decode_one, raw=raw, conceal=conceal, prior=prior, settings=settings, any_model=model is None
     )
-    run(Conversion("decode", turn, frozenset({".codes"}), ".wav", model, device, force), src, dst, jobs, quiet)
+    run(Direction("decode", turn, frozenset({".codes"}), ".wav", model, device, force), src, dst, jobs, quiet)
 
 
 def decode_one(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from vqaudio.cli import options
-from vqaudio.cli.conversion import Conversion, Tally, run, several
+from vqaudio.cli.coding import Direction, Tally, run, several
 from vqaudio.cli.progress import Watch, unwatched
 from vqaudio.errors import UsageError
 
@@ -69,7 +69,7 @@ def encode(
     turn = functools.partial(
         encode_one, quantizers=quantizers, speaker=voice, coder=coder, prior=prior, live=live, raw=raw
     )
-    run(Conversion("encode", turn, SUFFIXES, ".codes", model, device, force), src, dst, jobs, quiet)
+    run(Direction("encode", turn, SUFFIXES, ".codes", model, device, force), src, dst, jobs, quiet)
 
 
 def encode_one(

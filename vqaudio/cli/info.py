@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vqaudio.cli import options
-from vqaudio.cli.tables import plain
+from vqaudio.cli.tables import printable
 from vqaudio.errors import FormatError
 from vqaudio.files import reason
 
@@ -34,7 +34,7 @@ def info(file: str | None, as_json: bool) -> None:
         facts = _of_codes(file)
     else:
         facts = _of_prior(file) if is_prior(file) else _of_model(file)
-    click.echo(json.dumps(facts, indent=2) if as_json else plain(_text(facts)))
+    click.echo(json.dumps(facts, indent=2) if as_json else printable(_text(facts)))
 
 
 def _of_codes(file: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vqaudio.cli.tables import plain
+from vqaudio.cli.tables import printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +50,7 @@ def progress(what: str, total: int | None, quiet: bool) -> Iterator[Callable[[],
 
 def skipped(reason: str) -> None:
     """Say that a file is left out, and why."""
-    click.echo(plain(f"Skipped: {reason}"), err=True)
+    click.echo(printable(f"Skipped: {reason}"), err=True)
 
 
 def unwatched(parts: Iterable[np.ndarray], seconds: float, sample_rate: int) -> Iterator[np.ndarray]:

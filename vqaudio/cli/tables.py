@@ -30,6 +30,6 @@ def figure(value: float | None) -> str:
     return "" if value is None else f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def plain(text: str) -> str:
+def printable(text: str) -> str:
     """Text with names or a card of somebody else's file in it, whose control characters would steer a terminal."""
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: ascii(found[0])[1:-1], text)

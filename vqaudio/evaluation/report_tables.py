@@ -68,7 +68,7 @@ def means(evaluation: Evaluation) -> Table:
 
 def differences(evaluation: Evaluation) -> Table:
     """Every other codec's value less the subject's on the same files, marked where the interval excludes zero."""
-    others = evaluation.results[2:]
+    others = evaluation.others
     cells = []
     for metric in evaluation.metrics:
         estimates = [result.less(evaluation.subject, metric.name) for result in others]

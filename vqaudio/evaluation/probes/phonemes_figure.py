@@ -22,7 +22,7 @@ def draw(title: str, result: Phonemes) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=INCHES, dpi=120, layout="constrained")
-    figure.suptitle(figures.plain(title))
+    figure.suptitle(figures.literal(title))
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
     image = _matrix(left, result.counts)
     figure.colorbar(image, ax=left, label="share of the code's frames", shrink=0.6)

@@ -22,7 +22,7 @@ def draw(title: str, report: Report) -> Figure:
 
     figure = Figure(figsize=INCHES, dpi=150, layout="constrained")
     axes = figure.subplots()
-    axes.set_title(figures.plain(title), fontsize=10, loc="left")
+    axes.set_title(figures.literal(title), fontsize=10, loc="left")
     accuracies = [row.accuracy for row in report.rows]
     colours = [REFERENCE if row.name in REFERENCES else CODED for row in report.rows]
     percent = [100 * a.mean for a in accuracies]
