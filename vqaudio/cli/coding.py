@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 import click
 
-from vqaudio.cli.progress import progress, unwatched, watching
-from vqaudio.cli.tables import printable
+from vqaudio.cli.progress import note, progress, unwatched, watching
 from vqaudio.errors import UsageError, VqaudioError
 from vqaudio.files import check_target, files_below, reason
 from vqaudio.processes import pool, tidily
@@ -59,7 +58,7 @@ class Direction:
             goes through watch.
         suffixes: of the files that are taken from a directory.
         suffix: of the files that they become.
-        note: what the line in the end begins with.
+        preface: what the line in the end begins with where something was turned.
     """
 
     verb: str
@@ -69,7 +68,7 @@ class Direction:
     model: str | None
     device: str
     force: bool
-    note: str = ""
+    preface: str = ""
 
     @property
     def codec(self) -> Codec:
@@ -81,15 +80,18 @@ class Direction:
         codec = self.codec
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            return f"'{source}' has no place: the directory '{target.parent}' cannot be made: {reason(error)}."
+        try:
             return self.turn(codec, source, target, self.force, unwatched)
         except UsageError as error:
             if self.force or not os.path.exists(target):
                 raise
             return f"'{source}': {error}"  # another process wrote the target meanwhile
         except OSError as error:
-            return f"'{source}' has no place: the directory '{target.parent}' cannot be made: {reason(error)}."
+            return f"'{source}': reading or writing failed: {reason(error)}."
         except VqaudioError as error:
-            return str(error) if str(source) in str(error) else f"'{source}': {error}"
+            return str(error) if f"'{source}'" in str(error) else f"'{source}': {error}"
 
 
 def several(sources: tuple[str, ...], target: str) -> bool:
@@ -114,7 +116,7 @@ def run(direction: Direction, sources: tuple[str, ...], target: str, jobs: int, 
     else:
         line = _single(direction, sources[0], target, quiet)
     if not quiet:
-        click.echo(direction.note + line, err=target == PIPE)
+        click.echo(line, err=target == PIPE)
 
 
 def _single(direction: Direction, source: str, target: str, quiet: bool) -> str:
@@ -129,7 +131,7 @@ def _single(direction: Direction, source: str, target: str, quiet: bool) -> str:
         tally = direction.turn(codec, read_from, write_to, direction.force, watch)
         if not isinstance(write_to, Path):
             write_to.flush()
-    return line(tally)
+    return direction.preface + line(tally)
 
 
 def _timer() -> Callable[[Tally], str]:
@@ -196,12 +198,12 @@ def _many(direction: Direction, sources: tuple[str, ...], target: str, jobs: int
                 total += result
             else:
                 failed += 1
-                click.echo(printable(f"Error: {result}"), err=True)
+                note(f"Error: {result}")
             advance()
     if failed:
         others = "; the others are done" if failed < len(todo) else ""
         raise VqaudioError(f"{failed} of {len(todo)} files failed to {direction.verb}{others}.")
-    return f"{len(todo)} files, {line(total)}{skipped}"
+    return f"{direction.preface}{len(todo)} files, {line(total)}{skipped}"
 
 
 def _pairs(direction: Direction, sources: tuple[str, ...], target: Path) -> list[tuple[Path, Path]]:
