@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import shutil
 import signal
@@ -175,6 +176,16 @@ def test_words_that_find_the_disk_full(start: Start, words: tuple[str, ...]) -> 
     _, said = process.communicate()
     assert process.returncode == 1
     assert said == b"Error: Reading or writing failed: no space left on device.\n"
+
+
+def test_names_in_errors_of_the_system_do_not_steer_the_terminal(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error", "\x1b[31m.codes")
+
+    monkeypatch.setattr("vqaudio.shipped.model_file", fail)
+    result = run("info", "in.codes")
+    assert result.exit_code == 1
+    assert result.stderr == "Error: Reading or writing '\\x1b[31m.codes' failed: input/output error.\n"
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a directory that nobody can write to")

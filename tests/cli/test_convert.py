@@ -178,7 +178,11 @@ def test_pipes_and_trees(run, wav: Path, voice: Path, tmp_path: Path) -> None:
     for _ in range(2):  # what was made is no source of the next time
         run("convert", "tree", "tree/out", "--to", voice)
         assert sorted(Path("tree/out").rglob("*.*")) == [Path("tree/out/deep/two.wav"), Path("tree/out/one.wav")]
-    assert run("convert", "tree/deep", "tree", "--to", voice).exit_code == 0 and Path("tree/two.wav").exists()
+    done = run("convert", "tree/deep", "tree", "--to", voice)
+    assert done.exit_code == 0 and Path("tree/two.wav").exists()
+    assert done.stdout.startswith("voice ") and ", 1 files, 0.50 s" in done.stdout
+    again = run("convert", "tree/deep", "tree", "--to", voice)
+    assert again.stdout == "Nothing to convert; 1 were there already.\n"
 
 
 def test_every_mistake_is_one_sentence(run, wav: Path, voice: Path, codec: Codec, table: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import io
 import logging
 import os
@@ -261,6 +262,26 @@ def test_codes_of_another_model_are_named_in_a_tree(run, tree: Path, tmp_path: P
     assert result.exit_code == 1
     assert "one.codes" in result.stderr
     assert files(tmp_path / "back") == ["speaker/chapter/TWO.wav"]
+
+
+def test_an_error_that_does_not_name_its_file_gets_its_name_however_short(run, codes_file: Path) -> None:
+    codes = Codes.load(codes_file)
+    other = Codes(codes.numpy(), codes.codebook_size, codes.hop, codes.sample_rate, codes.samples, b"else")
+    other.save("m")
+    result = run("decode", "m", codes_file, "back/")
+    assert result.exit_code == 1 and "Error: 'm': The codes" in result.stderr
+
+
+def test_what_the_system_refuses_of_a_file_is_said_of_that_file(
+    run, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("vqaudio.files.writing", refuse)
+    result = run("encode", tree, "codes")
+    assert result.exit_code == 1 and "cannot be made" not in result.stderr
+    assert f"Error: '{tree / 'one.wav'}': reading or writing failed: input/output error.\n" in result.stderr
 
 
 def test_two_files_that_would_become_one(run, tree: Path, tone: np.ndarray, tmp_path: Path) -> None:

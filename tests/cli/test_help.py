@@ -43,6 +43,13 @@ def test_every_verb_has_help() -> None:
         assert verb.help and " ".join(verb.help.split()) in " ".join(result.output.split())
 
 
+@pytest.mark.parametrize("words", [["--help"], ["probe", "--help"]])
+def test_what_each_verb_does_fits_its_line(words: list[str]) -> None:
+    output = CliRunner(env={"COLUMNS": "80"}).invoke(main, words).output
+    commands = output[output.index("Commands:") :].splitlines()[1:]
+    assert len(commands) > 5 and all(line.endswith(".") and not line.endswith("...") for line in commands)
+
+
 def test_version() -> None:
     assert vqaudio.__version__ in CliRunner().invoke(main, ["--version"]).output
 

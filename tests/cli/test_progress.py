@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from vqaudio.cli.progress import note, skipped
+
 
 def seen_on_a_terminal(code: str) -> str:
     """What a Python program writes to standard error where that is a terminal."""
@@ -55,7 +57,7 @@ def test_a_bar_counts_the_files_of_a_tree() -> None:
     code = """
 import time
 from vqaudio.cli.progress import progress
-with progress("decode", 3, False) as advance:
+with progress("decode", 3) as advance:
     for _ in range(3):
         time.sleep(0.15)
         advance()
@@ -67,6 +69,17 @@ with progress("decode", 3, False) as advance:
 @pytest.mark.parametrize("body", ["watching('encode', True)", "progress('encode', 3, True)"])
 def test_quiet_shows_none_there_either(body: str) -> None:
     assert seen_on_a_terminal(f"from vqaudio.cli.progress import *\nwith {body}: pass") == ""
+
+
+def test_a_bar_without_an_end_counts_nothing() -> None:
+    seen = seen_on_a_terminal("from vqaudio.cli.progress import *\nwith progress('align', None): pass")
+    assert "align" in seen and "left:" not in seen and "/" not in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen)
+
+
+def test_names_in_notes_do_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    note("'\x1b[31m.wav'")
+    skipped("'\x1b[2J.wav' is bad.")
+    assert capsys.readouterr().err == "'\\x1b[31m.wav'\nSkipped: '\\x1b[2J.wav' is bad.\n"
 
 
 def test_the_command_shows_one(tiny_codec: Path, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""`vqaudio evaluate` and `vqaudio probe` from the shell's side: output, JSON, exit codes."""
+"""`vqaudio evaluate` from the shell's side: output, JSON, exit codes."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -18,7 +19,6 @@ from click.testing import CliRunner, Result
 import vqaudio
 from vqaudio import audio
 from vqaudio.cli import main
-from vqaudio.cli.probe import probe
 from vqaudio.codec import Codec
 from vqaudio.models.config import CodecConfig, ConditioningConfig, EncoderConfig, SpectralConfig, WaveNetConfig
 from vqaudio.models.vqvae import VQVAE
@@ -130,6 +130,24 @@ def test_evaluate_is_quick_the_second_time(
         evaluate(*arguments, "--no-cache")
 
 
+def test_the_name_of_a_model_does_not_steer_the_terminal(model: Path, directory: Path, tmp_path: Path) -> None:
+    codec = vqaudio.load(model)
+    red = Codec(dataclasses.replace(codec.config, name="\x1b[31mred"), codec.state)
+    red.save(tmp_path / "red.safetensors")
+    words = (
+        "--model",
+        tmp_path / "red.safetensors",
+        "--metrics",
+        "stoi",
+        "--limit",
+        1,
+        "--against",
+        f"vqaudio:{model}",
+    )
+    output = evaluate(directory, *words).output
+    assert "\x1b" not in output and output.count(r"\x1b[31mred") == 3  # what is measured, a column, and a title
+
+
 def test_evaluate_replaces_nothing_unasked(model: Path, directory: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.json"
     target.write_text("precious")
@@ -156,7 +174,7 @@ def test_evaluate_refuses_what_cannot_be_meant(model: Path, directory: Path, tmp
     assert unknown.exit_code == 2 and "'pesq'" in unknown.output
     assert evaluate(tmp_path / "absent", "--model", model, "--metrics", "stoi").exit_code == 2
     decoder = evaluate(directory, "--model", model, "--metrics", "stoi", "--decoder", "horn")
-    assert decoder.exit_code == 2 and "horn" in decoder.output
+    assert decoder.exit_code == 2 and "Invalid value for '--decoder': 'horn'" in decoder.output
     voices = evaluate(directory, "--model", model, "--metrics", "stoi", "--conversion", 2)
     assert voices.exit_code == 2 and "takes no voice from a recording" in voices.output
 
@@ -170,11 +188,14 @@ def test_evaluate_without_its_packages_is_refused(directory: Path) -> None:
     assert result.returncode == 2 and result.stderr.startswith("Error: The evaluation needs scipy")
 
 
-def test_probe_prints_four_likelihoods(model: Path, directory: Path) -> None:
-    result = invoke(probe, "likelihood", directory, "--model", model, "--json")
-    assert result.exit_code == 0, result.output
-    values = json.loads(result.output)
-    assert values["utterances"] == 3 and values["seconds"] == pytest.approx(3, abs=0.02)
-    assert all(np.isfinite(values[name]) for name in ("true", "shuffled_in_time", "other_utterance", "zero"))
-    table = invoke(probe, "likelihood", directory, "--model", model, "--limit", 2)
-    assert "other utterance" in table.output and f"{'':2}true" in table.output
+@pytest.mark.parametrize("verb", [("evaluate",), ("probe", "collapse"), ("evaluate-prior", "--train", "speech")])
+def test_two_results_do_not_go_to_one_file(
+    verb: tuple[str, ...], directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vqaudio.load", lambda *_, **__: pytest.fail("too late"))
+    (tmp_path / "linked.svg").symlink_to(tmp_path / "out.svg")
+    for other in ("out.svg", "speech/../out.svg", "linked.svg"):
+        options = ("--json", tmp_path / "out.svg", "--figure", tmp_path / other, "--force")
+        result = invoke(main, *verb, directory, *options)
+        assert result.exit_code == 2 and result.stderr == "Error: Two results cannot go to one file.\n"
+    assert not (tmp_path / "out.svg").exists()

@@ -10,7 +10,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqaudio.evaluation.estimates import Estimate
+from vqaudio.evaluation.estimates import Estimate, digits
 
 VALUES = st.floats(-1e6, 1e6)
 WEIGHED = st.lists(st.tuples(VALUES, st.floats(0.01, 100)), min_size=1, max_size=30)
@@ -100,3 +100,29 @@ def test_of_nothing_there_is_no_mean(values: list[float], weights: list[float] |
     estimate = Estimate.of(values, weights)
     assert math.isnan(estimate.mean) and math.isnan(estimate.low) and math.isnan(estimate.high)
     assert (estimate.count, estimate.undefined) == (0, len(values))
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([0.5, 0.5], "0.500 (0.500 to 0.500)"),
+        ([0.5], "0.500"),  # which says nothing of others
+        ([0.5, math.nan], "0.500, 1 undefined"),
+        ([math.nan], "-"),
+        ([], "-"),
+    ],
+)
+def test_tables_show_a_mean_with_its_interval(values: list[float], text: str) -> None:
+    assert Estimate.of(values).text() == text
+
+
+def test_tables_show_shares_in_per_cent_and_differences_with_a_sign() -> None:
+    estimate = Estimate(0.125, -0.25, 0.5, 9, 0)
+    assert estimate.text(1, 100) == "12.5 (-25.0 to 50.0)" == f"{estimate.value(1, 100)} ({estimate.interval(1, 100)})"
+    assert estimate.text(2, sign="+") == "+0.12 (-0.25 to +0.50)"
+
+
+@pytest.mark.parametrize(("half", "places"), [(12.0, 0), (1.2, 1), (0.12, 2), (0.012, 3), (0.0012, 3), (0.0, 3)])
+def test_so_many_digits_are_shown_as_the_interval_says_something_of(half: float, places: int) -> None:
+    other = Estimate(math.nan, math.nan, math.nan, 0, 9)
+    assert digits([other, Estimate(50.0, 50 - half, 50 + half, 9, 0)]) == places

@@ -16,7 +16,7 @@ from vqaudio.evaluation.estimates import Estimate
 @pytest.mark.parametrize("name", ["take_$1_$2.wav", "a$\\frac$.wav", "not utf-8 \udcff.wav", "plain.wav"])
 def test_any_name_can_be_drawn(name: str) -> None:
     figure = Figure()
-    figure.suptitle(figures.plain(name))
+    figure.suptitle(figures.literal(name))
     figure.savefig(io.BytesIO(), format="png")
 
 

@@ -18,7 +18,7 @@ from vqaudio.evaluation.context import CHECKSUM, octave_bounds
 from vqaudio.evaluation.counted import Bigram, Counted, Unigram
 from vqaudio.evaluation.estimates import Estimate
 from vqaudio.evaluation.generated import Plan
-from vqaudio.evaluation.prior import Cost, costs, encode, integer_bits, nobody, saving, ways
+from vqaudio.evaluation.prior import Cost, costs, encode, integer_bits, saving, ways
 from vqaudio.prior import Prior
 
 
@@ -55,7 +55,7 @@ def test_every_way_costs_what_it_should(speech: list[Codes], counted: Counted, p
     assert rows["learned"].per_code == Estimate.of(learned)
     assert rows["integers"].per_code.mean == pytest.approx(rows["learned"].per_code.mean, rel=0.05)
     assert rows["integers of other"].utterances == rows["integers"].utterances
-    alone = [float(integer_bits(prior, nobody(codes)).sum()) for codes in speech]
+    alone = [float(integer_bits(prior, codes.with_speaker(b"")).sum()) for codes in speech]
     assert rows["integers, no speaker"].utterances == pytest.approx(alone)
     assert rows["integers, no speaker"].utterances != rows["integers"].utterances
     sizes = [len(codes.to_bytes(prior)) for codes in speech]

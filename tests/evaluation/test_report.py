@@ -21,7 +21,7 @@ from vqaudio.evaluation import page, report
 from vqaudio.evaluation.contenders import Coded, Contender, Original
 from vqaudio.evaluation.log_mel import MELS
 from vqaudio.evaluation.metrics import select
-from vqaudio.evaluation.results import Evaluation, Result, Utterance, add
+from vqaudio.evaluation.results import Evaluation, Result, Utterance
 from vqaudio.evaluation.speech import Item
 
 RATE = 16000
@@ -77,7 +77,8 @@ def measured(speech: list[Item]) -> Evaluation:
     evaluation = Evaluation(METRICS, [Result(c.name, c.identity) for c in everybody])
     for item in speech:
         reference = audio.read(item.path, RATE)
-        add(evaluation.results, [_measure(item, contender, reference) for contender in everybody])
+        for result, contender in zip(evaluation.results, everybody, strict=True):
+            result.utterances.append(_measure(item, contender, reference))
     evaluation.skipped.append(("bad.wav", "'bad.wav' is <not> audio."))
     return evaluation
 

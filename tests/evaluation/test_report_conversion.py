@@ -62,8 +62,8 @@ def test_the_section_says_what_was_measured_and_plays_it(speakers: Path, tiny_co
     done: list[int] = []
     result = measured(pairs(items(speakers), 2), [0.75, 0.125])
     page = report_conversion.render(result, vqaudio.load(tiny_codec), None, lambda: done.append(1))
-    assert "<strong>50 % (0 … 100 %)</strong>" in page  # one of two is nearer to the target
-    assert "0.250 (0.250 … 0.250)" in page and "0.438 (0.125 … 0.750)" in page
+    assert "<strong>50 (0 to 100) %</strong>" in page  # one of two is nearer to the target
+    assert "0.250 (0.250 to 0.250)" in page and "0.438 (0.125 to 0.750)" in page
     assert page.index("to the target 0.125") < page.index("to the target 0.750")
     assert page.count("<audio") == page.count("data:audio/flac") == 8 and len(done) == 2
 

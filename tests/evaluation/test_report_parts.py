@@ -61,7 +61,7 @@ def test_the_table_shows_means_with_their_intervals() -> None:
     assert [row.name for row in table.rows] == [result.name for result in measured.results]
     ours = cells(table, "ESTOI")["ours"]
     estimate = measured.subject.estimate("estoi")
-    assert ours.text == "0.600" and ours.interval == f"{estimate.low:.3f} … {estimate.high:.3f}"
+    assert ours.text == "0.600" and ours.interval == f"{estimate.low:.3f} to {estimate.high:.3f}"
     assert cells(table, "ESTOI")["noise"].text == "-" and "undefined for 10" in cells(table, "ESTOI")["noise"].hint
     assert cells(table, "bit rate")["opus:12"].text == "12\u202f000"
     assert cells(table, "encodes")["ours"].text == "100.0" and cells(table, "decodes")["ours"].text == "50.0"

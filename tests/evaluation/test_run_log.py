@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,11 @@ def log(tmp_path: Path) -> Path:
 
 
 def test_lines_come_back_with_their_figures(log: Path) -> None:
+    noon = datetime.fromtimestamp(1e9 + 50).astimezone()
     log.write_text(line(50, mel=0.5, used_codes_0=7) + line(50, "validation", mel=0.6))
     assert read_log(log) == [
-        Entry(50, "codes", "train", {"mel": 0.5, "used_codes_0": 7}, 1e9 + 50),
-        Entry(50, "codes", "validation", {"mel": 0.6}, 1e9 + 50),
+        Entry(50, "codes", "train", {"mel": 0.5, "used_codes_0": 7}, noon),
+        Entry(50, "codes", "validation", {"mel": 0.6}, noon),
     ]
 
 
@@ -65,6 +67,8 @@ def test_a_torn_last_line_is_passed_over_wherever_it_is_torn(log: Path) -> None:
         "\xff\0",
         '{"step": 2, "stage": "codes", "kind": "train", "mel": 1' + "0" * 400 + "}",
         line(2, time=math.nan).strip(),
+        line(2, time=1.76e12).strip(),  # milliseconds
+        line(2, time=1e300).strip(),
     ],
 )
 def test_a_damaged_line_is_named(log: Path, damage: str) -> None:
@@ -75,8 +79,9 @@ def test_a_damaged_line_is_named(log: Path, damage: str) -> None:
 
 
 def test_thin_curves_are_means_of_stretches_within_stages() -> None:
-    train = [Entry(step, "a" if step <= 5 else "b", "train", {"mel": float(step)}, 1e9) for step in range(1, 11)]
-    validation = [Entry(step, "a", "validation", {"mel": step / 2}, 1e9) for step in (4, 5)]
+    now = datetime.now().astimezone()
+    train = [Entry(step, "a" if step <= 5 else "b", "train", {"mel": float(step)}, now) for step in range(1, 11)]
+    validation = [Entry(step, "a", "validation", {"mel": step / 2}, now) for step in (4, 5)]
     found = thin([*train, *validation], points=4)  # stretches of three
     assert [(e.step, e.kind, e.stage, e.values["mel"], e.time) for e in found] == [
         (3, "train", "a", 2.0, None),

@@ -133,6 +133,13 @@ def test_symbolic_links_lead_to_the_same_files(corpus: Path, tmp_path: Path) -> 
     assert items(picked, manifest=corpus / "manifest.csv") == [Item(picked / "a.wav", "Ann", "ah")]
 
 
+def test_a_manifest_that_is_named_has_to_name_some_of_the_files(corpus: Path, tmp_path: Path) -> None:
+    other = write(tmp_path / "mine.csv", {"path": "corpus/eval/bob/1.wav", "speaker": "named"})
+    assert told(items(corpus / "eval", limit=1, manifest=other)) == {"ann/1.wav": UNTOLD["ann/1.wav"]}
+    with pytest.raises(UsageError, match=r"^The manifest '.*mine\.csv' names none of the files in '.*ann'\.$"):
+        items(corpus / "eval" / "ann", manifest=other)
+
+
 def test_a_manifest_may_be_a_link_whose_paths_start_where_it_is_found(corpus: Path, tmp_path: Path) -> None:
     write(tmp_path / "kept" / "manifest.csv", {"path": "eval/ann/1.wav", "speaker": "Ann"})
     (corpus / "manifest.csv").symlink_to(tmp_path / "kept" / "manifest.csv")

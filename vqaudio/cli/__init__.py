@@ -19,9 +19,9 @@ from vqaudio.cli.evaluate import evaluate
 from vqaudio.cli.evaluate_prior import evaluate_prior
 from vqaudio.cli.info import info
 from vqaudio.cli.probe import probe
+from vqaudio.cli.progress import note
 from vqaudio.cli.report import report
 from vqaudio.cli.sample import sample
-from vqaudio.cli.tables import plain
 from vqaudio.cli.train import train, train_prior
 from vqaudio.errors import VqaudioError
 from vqaudio.files import reason
@@ -41,7 +41,7 @@ class Verbs(click.Group):
             return super().main(*arguments, **options)
         except OSError as error:
             place = "" if error.filename is None else f" '{error.filename}'"
-            click.echo(f"Error: Reading or writing{place} failed: {reason(error)}.", err=True)
+            note(f"Error: Reading or writing{place} failed: {reason(error)}.")
             sys.exit(VqaudioError.exit_code)
 
     def invoke(self, context: click.Context) -> object:
@@ -50,10 +50,10 @@ class Verbs(click.Group):
             with handling(_end, *ends()):
                 return super().invoke(context)
         except VqaudioError as error:
-            click.echo(plain(f"Error: {error}"), err=True)
+            note(f"Error: {error}")
             context.exit(error.exit_code)
         except KeyboardInterrupt:
-            click.echo("Interrupted.", err=True)
+            note("Interrupted.")
             context.exit(INTERRUPTED)
 
 

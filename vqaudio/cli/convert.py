@@ -7,14 +7,13 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 from vqaudio.cli import options
-from vqaudio.cli.conversion import PIPE, Conversion, Tally, loaded, run, several
-from vqaudio.cli.progress import Watch, unwatched
+from vqaudio.cli.coding import PIPE, Direction, Tally, loaded, run, several
+from vqaudio.cli.progress import Watch
 from vqaudio.errors import UsageError
 from vqaudio.files import check_target
 
@@ -57,9 +56,10 @@ def convert(
     force: bool,
     quiet: bool,
 ) -> None:
-    """Decode speech, SRC, towards another voice, --to, into DST: the codes of the one, the speaker of the other.
+    """Convert speech to another voice.
 
-    With the models that come with vqaudio most of the voice stays, because their codes carry it.
+    SRC is decoded into DST by its own codes and the speaker of --to. With the models that come with vqaudio most of the
+    voice stays, because their codes carry it.
 
     SRC is an audio or .codes file, several, a directory of them, or - for audio on standard input. DST is an audio or
     .codes file, whose suffix gives the format, a directory, which gets WAV files, or - for WAV on standard output. The
@@ -75,11 +75,9 @@ def convert(
     codec = loaded(model, device)
     voice = voice_of(codec, to)
     settings = {"decoder": decoder, "seed": seed, "temperature": temperature}
-    turn = functools.partial(convert_one, voice=voice, prior=prior, settings=settings)
-    note = f"voice {voice.hex()}, "
-    run(
-        Conversion("convert", turn, audio.SUFFIXES | {CODES}, ".wav", model, device, force, note), src, dst, jobs, quiet
-    )
+    turn = functools.partial(_convert_one, voice=voice, prior=prior, settings=settings)
+    suffixes, preface = audio.SUFFIXES | {CODES}, f"voice {voice.hex()}, "
+    run(Direction("convert", turn, suffixes, ".wav", model, device, force, preface), src, dst, jobs, quiet)
 
 
 def voice_of(codec: Codec, to: str) -> bytes:
@@ -101,15 +99,16 @@ def voice_of(codec: Codec, to: str) -> bytes:
         return codec.voice(iter(recording), codec.config.sample_rate)
 
 
-def convert_one(
+def _convert_one(
     codec: Codec,
     source: Path | BinaryIO,
     target: Path | BinaryIO,
     force: bool,
-    watch: Watch = unwatched,
-    voice: bytes = b"",
-    prior: str | None = None,
-    settings: Mapping[str, Any] = MappingProxyType({}),
+    watch: Watch,
+    *,
+    voice: bytes,
+    prior: str | None,
+    settings: Mapping[str, Any],
 ) -> Tally:
     """Convert one recording or `.codes` file; codes go into a file of codes as they were written, but for the voice.
 

@@ -9,14 +9,13 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 from vqaudio.cli import options
-from vqaudio.cli.conversion import Conversion, Tally, loaded, run, several
-from vqaudio.cli.progress import Watch, unwatched
+from vqaudio.cli.coding import Direction, Tally, loaded, run, several
+from vqaudio.cli.progress import Watch, note
 from vqaudio.errors import FormatError, ModelError, UsageError
 from vqaudio.files import reason
 
@@ -56,7 +55,7 @@ def decode(
     force: bool,
     quiet: bool,
 ) -> None:
-    """Decode codes, SRC, to audio, DST.
+    """Decode codes to audio.
 
     SRC is a .codes file, several, a directory of them, or - for standard input; DST is an audio file, whose suffix
     gives the format, a directory, which gets WAV files, or - for WAV on standard output. Of a directory the tree is
@@ -67,22 +66,23 @@ def decode(
         raise UsageError("--raw is for one file of codes and one of samples, not for directories.")
     settings = {"decoder": decoder, "seed": seed, "temperature": temperature}
     turn = functools.partial(
-        decode_one, raw=raw, conceal=conceal, prior=prior, settings=settings, any_model=model is None
+        _decode_one, raw=raw, conceal=conceal, prior=prior, settings=settings, any_model=model is None
     )
-    run(Conversion("decode", turn, frozenset({".codes"}), ".wav", model, device, force), src, dst, jobs, quiet)
+    run(Direction("decode", turn, frozenset({".codes"}), ".wav", model, device, force), src, dst, jobs, quiet)
 
 
-def decode_one(
+def _decode_one(
     codec: Codec,
     source: Path | BinaryIO,
     target: Path | BinaryIO,
     force: bool,
-    watch: Watch = unwatched,
-    raw: bool = False,
-    conceal: bool = False,
-    prior: str | None = None,
-    settings: Mapping[str, Any] = MappingProxyType({}),
-    any_model: bool = False,
+    watch: Watch,
+    *,
+    raw: bool,
+    conceal: bool,
+    prior: str | None,
+    settings: Mapping[str, Any],
+    any_model: bool,
 ) -> Tally:
     """Decode one `.codes` file or stream; what had to be concealed is told on standard error.
 
@@ -131,7 +131,7 @@ class _Decoding:
 
 
 def _decoding(
-    codec: Codec,
+    given: Codec,
     source: Path | BinaryIO,
     conceal: bool,
     prior: str | None,
@@ -144,17 +144,20 @@ def _decoding(
     from vqaudio.prior import find
     from vqaudio.streams import decode_live
 
+    def maker(codes: Codes | Header) -> Codec:
+        return _maker(codes, given, settings["decoder"]) if any_model else given
+
     coders = functools.partial(find, path=prior)
-    if not isinstance(source, Path) and codec.device == "cpu":
+    if not isinstance(source, Path) and given.device == "cpu":
         blocks = BlockReader(source, "The input", conceal, coders)
-        codec = _maker(blocks.header, codec, settings.get("decoder")) if any_model else codec
+        codec = maker(blocks.header)
         rate = codec.config.sample_rate
         parts = decode_live(codec, blocks, **settings)
         length = None if conceal else blocks.samples or None  # a truncated file says more than there is
         return _Decoding(parts, rate, length, lambda: Tally(blocks.samples / rate, blocks.size))
     if isinstance(source, Path):
         header = read_header(source)  # codes of another model may be many times as large as their file
-        codec = _maker(header, codec, settings.get("decoder")) if any_model else codec
+        codec = maker(header)
         codec.check_header(header)
         codes, size = Codes.load(source, conceal=conceal, coder=coders), source.stat().st_size
     else:
@@ -163,7 +166,7 @@ def _decoding(
         except OSError as error:
             raise FormatError(f"The input cannot be read: {reason(error)}.") from error
         codes, size = Codes.from_bytes(data, conceal=conceal, name="The input", coder=coders), len(data)
-        codec = _maker(codes, codec, settings.get("decoder")) if any_model else codec
+        codec = maker(codes)
     parts, rate = codec.decode_parts(codes, **settings), codec.config.sample_rate
     return _Decoding(parts, rate, codes.samples, lambda: Tally(codes.seconds, size))
 
@@ -196,4 +199,4 @@ def _told_losses() -> Iterator[None]:
         warnings.simplefilter("always", UserWarning)
         yield
     for loss in losses:
-        click.echo(f"Warning: {loss.message}", err=True)
+        note(f"Warning: {loss.message}")

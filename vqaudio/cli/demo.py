@@ -15,9 +15,10 @@ FOLDER = "vqaudio-demo"
 
 @click.command()
 def demo() -> None:
-    """Encode and decode the sample that comes with vqaudio.
+    """Encode and decode a sample, for a first look.
 
-    The results go to a new directory, vqaudio-demo, or vqaudio-demo-2 and so on where that is there already.
+    It comes with vqaudio. The results go to a new directory, vqaudio-demo, or vqaudio-demo-2 and so on where that is
+    there already.
     """
     import vqaudio
     from vqaudio import audio

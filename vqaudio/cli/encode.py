@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from vqaudio.cli import options
-from vqaudio.cli.conversion import Conversion, Tally, run, several
-from vqaudio.cli.progress import Watch, unwatched
+from vqaudio.cli.coding import Direction, Tally, run, several
+from vqaudio.cli.progress import Watch
 from vqaudio.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def encode(
     force: bool,
     quiet: bool,
 ) -> None:
-    """Encode speech, SRC, as codes, DST.
+    """Encode speech as codes.
 
     SRC is an audio file, several, a directory of them, or - for standard input; DST is a .codes file, a directory, or -
     for standard output. Of a directory the tree is mirrored; what is in a directory already is left as it is.
@@ -67,23 +67,24 @@ def encode(
         raise UsageError("--row says who speaks, which --live and --no-speaker leave out.")
     voice = speaker if row is None else row
     turn = functools.partial(
-        encode_one, quantizers=quantizers, speaker=voice, coder=coder, prior=prior, live=live, raw=raw
+        _encode_one, quantizers=quantizers, speaker=voice, coder=coder, prior=prior, live=live, raw=raw
     )
-    run(Conversion("encode", turn, SUFFIXES, ".codes", model, device, force), src, dst, jobs, quiet)
+    run(Direction("encode", turn, SUFFIXES, ".codes", model, device, force), src, dst, jobs, quiet)
 
 
-def encode_one(
+def _encode_one(
     codec: Codec,
     source: Path | BinaryIO,
     target: Path | BinaryIO,
     force: bool,
-    watch: Watch = unwatched,
-    quantizers: int | None = None,
-    speaker: bool | int = True,
-    coder: str | None = None,
-    prior: str | None = None,
-    live: bool = False,
-    raw: int | None = None,
+    watch: Watch,
+    *,
+    quantizers: int | None,
+    speaker: bool | int,
+    coder: str | None,
+    prior: str | None,
+    live: bool,
+    raw: int | None,
 ) -> Tally:
     """Encode one recording."""
     from vqaudio import audio

@@ -1,4 +1,4 @@
-"""Progress on standard error, on a terminal only, and what was left out."""
+"""Progress on standard error, on a terminal only, and what else is said there beside the results."""
 
 from __future__ import annotations
 
@@ -9,48 +9,37 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vqaudio.cli.tables import plain
+from vqaudio.cli.tables import printable
 
 if TYPE_CHECKING:
     import numpy as np
+    from rich.progress import Progress
 
 Watch = Callable[["Iterable[np.ndarray]", float, int], "Iterator[np.ndarray]"]
 
 
-def _on_terminal() -> bool:
-    return sys.stderr is not None and sys.stderr.isatty()  # who starts a process may close it
-
-
 @contextlib.contextmanager
-def progress(what: str, total: int | None, quiet: bool) -> Iterator[Callable[[], None]]:
+def progress(what: str, total: int | None, quiet: bool = False) -> Iterator[Callable[[], None]]:
     """Show a bar for the body, which calls the function that it is given after each of `total` pieces of work.
 
     With a `total` of None the bar only shows that something goes on.
     """
-    if quiet or not _on_terminal():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    with _bar(quiet, counts=total is not None, ends=total is not None) as bar:
+        if bar is None:
+            yield lambda: None
+        else:
+            task = bar.add_task(what, total=total)
+            yield lambda: bar.advance(task)
 
-    columns = [TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn()]
-    if total is not None:
-        columns += [MofNCompleteColumn(), TextColumn("left:"), TimeRemainingColumn()]
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda: bar.advance(task)
+
+def note(text: str) -> None:
+    """Say something beside the results, with names of files or a card in it as they may be."""
+    click.echo(printable(text), err=True)
 
 
 def skipped(reason: str) -> None:
     """Say that a file is left out, and why."""
-    click.echo(plain(f"Skipped: {reason}"), err=True)
+    note(f"Skipped: {reason}")
 
 
 def unwatched(parts: Iterable[np.ndarray], seconds: float, sample_rate: int) -> Iterator[np.ndarray]:
@@ -64,14 +53,10 @@ def watching(what: str, quiet: bool) -> Iterator[Watch]:
 
     That takes parts (n,), their seconds in all (0 where nobody knows) and the sample rate in Hz, and gives the parts.
     """
-    if quiet or not _on_terminal():
-        yield unwatched
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = [TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(), TextColumn("left:")]
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+    with _bar(quiet, counts=False, ends=True) as bar:
+        if bar is None:
+            yield unwatched
+            return
         task = bar.add_task(what, total=None)
 
         def watch(parts: Iterable[np.ndarray], seconds: float, sample_rate: int) -> Iterator[np.ndarray]:
@@ -81,3 +66,29 @@ def watching(what: str, quiet: bool) -> Iterator[Watch]:
                 yield part
 
         yield watch
+
+
+@contextlib.contextmanager
+def _bar(quiet: bool, counts: bool, ends: bool) -> Iterator[Progress | None]:
+    """A bar for one task, with a count of its pieces and the time left where asked for; None where nobody looks."""
+    if quiet or sys.stderr is None or not sys.stderr.isatty():  # who starts a process may close it
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns: list[ProgressColumn] = [TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn()]
+    if counts:
+        columns.append(MofNCompleteColumn())
+    if ends:
+        columns += [TextColumn("left:"), TimeRemainingColumn()]
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield bar

@@ -33,9 +33,10 @@ from vqaudio.cli import options
 def report(
     folder: Path, output: Path | None, against: Path | None, curves: Path | None, append: bool, force: bool
 ) -> None:
-    """Make a page of the training run in RUN_DIR, which may still be going on.
+    """Make a page of a training run.
 
-    One HTML file has the recipe, the curves of all figures over the steps, and samples to see and hear.
+    The run in RUN_DIR may still be going on. One HTML file has the recipe, the curves of all figures over the steps,
+    and samples to see and hear.
     """
     from vqaudio.errors import UsageError
     from vqaudio.evaluation import page, run_log, run_report

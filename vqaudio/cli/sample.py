@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.argument("dst")
 @click.option("--seconds", type=float, default=10.0, show_default=True, help="Of each sample; at most 600.")
 @click.option(
-    "--count", type=click.IntRange(1, 1_000_000), default=1, show_default=True, help="Samples, each of its own."
+    "--count", type=click.IntRange(1, 1_000_000), default=1, show_default=True, help="How many samples to draw."
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same samples.")
 @click.option("--temperature", type=float, default=1.0, show_default=True, help="Below 1, what is likely is likelier.")
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     type=float,
     default=1.0,
     show_default=True,
-    help="Draw from the likeliest codes that make up P.",
+    help="Draw only from the likeliest codes whose probabilities add up to P.",
 )
 @click.option(
     "--prompt",
@@ -57,9 +57,10 @@ def sample(
     force: bool,
     quiet: bool,
 ) -> None:
-    """Draw codes from the prior and decode them to audio, DST.
+    """Draw speech from a prior.
 
-    With --count the files are numbered: out.wav becomes out-1.wav, out-2.wav and so on.
+    Codes are drawn from the prior and decoded to audio, DST. With --count the files are numbered: out.wav becomes
+    out-1.wav, out-2.wav and so on.
     """
     import vqaudio
     from vqaudio import audio

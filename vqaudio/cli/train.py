@@ -61,9 +61,10 @@ def _run(
 @click.command()
 @_arguments
 def train(**arguments: Any) -> None:
-    """Train the codec that RECIPE declares: a Python file, or the name of a shipped recipe.
+    """Train a codec by a recipe.
 
-    Many processes share a run under torchrun: torchrun --nproc-per-node 4 -m vqaudio train RECIPE.
+    RECIPE is a Python file, or the name of a shipped recipe. Many processes share a run under torchrun: torchrun
+    --nproc-per-node 4 -m vqaudio train RECIPE.
     """
     from vqaudio.training.recipe import Recipe
 
@@ -73,9 +74,10 @@ def train(**arguments: Any) -> None:
 @click.command()
 @_arguments
 def train_prior(**arguments: Any) -> None:
-    """Train the prior that RECIPE declares, over the codes of a codec: a Python file, or a shipped recipe's name.
+    """Train a prior over the codes of a codec.
 
-    The codec is finished by then; it encodes the corpus first, once for all runs.
+    RECIPE is a Python file, or the name of a shipped recipe. The codec is finished by then; it encodes the corpus
+    first, once for all runs.
     """
     from vqaudio.training.recipe import PriorRecipe
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,15 +77,15 @@ class Cache:
         return self.folder / key[:2] / f"{key[2:]}.json"
 
 
-def key(item: Item, identity: str) -> str:
-    """What a measurement of a file by a codec depends on, but for the metrics: hexadecimal.
+def keys(item: Item, identities: Sequence[str]) -> list[str]:
+    """What measurements of a file by codecs of these identities depend on, but for the metrics: hexadecimal.
 
     Raises:
         OSError: where the file cannot be read.
     """
-    digest = hashlib.sha256(item.path.read_bytes())
-    digest.update(json.dumps([item.text, identity, _source(), versions(()), FASTER_PAIRED]).encode())
-    return digest.hexdigest()
+    content = hashlib.sha256(item.path.read_bytes()).hexdigest()
+    common = [content, item.text, _source(), versions(()), FASTER_PAIRED]
+    return [hashlib.sha256(json.dumps([*common, identity]).encode()).hexdigest() for identity in identities]
 
 
 @functools.cache

@@ -124,7 +124,7 @@ def measure(prior: Prior, speech: Sequence[Codes], advance: Callable[[], None] =
 
 
 def octave_bounds(reach: int) -> list[tuple[int, int]]:
-    """From which frame to before which the octaves of `reach` frames are: 0, 1, 2 and 3, 4 to 7, and so on."""
+    """(start, end) frames of each octave of `reach` frames, end exclusive: 0, 1, 2 and 3, 4 to 7, and so on."""
     starts = [0, *(1 << k for k in range((reach - 1).bit_length()))]
     return list(zip(starts, [*starts[1:], reach], strict=True))
 

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 ORIGINAL, DECODED, CONVERTED, REFERENCE = "original", "decoded", "converted", "reference"
 SPOKEN = (ORIGINAL, DECODED, CONVERTED)  # the same words
-WORDS = "wer"  # the metric that compares words, so that it holds for another voice too
 
 
 class Sounds(NamedTuple):
@@ -159,7 +158,7 @@ def evaluate(
         UsageError: for a codec that takes no voice from a recording, or that has no such decoder.
         AudioError: where not one pair could be measured.
     """
-    bench = Bench(load, tuple(m for m in metrics if m.judges_decoded_alone or m.name == WORDS), decoder)
+    bench = Bench(load, tuple(m for m in metrics if m.judges_decoded_alone or m.words is not None), decoder)
     return Conversion(bench.metrics, *gather(bench.measure, chosen, "pairs", jobs, advance))
 
 

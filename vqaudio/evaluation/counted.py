@@ -103,7 +103,7 @@ class Bigram:
     def _rows(
         self, q: int, before: np.ndarray, first: np.ndarray | int, last: np.ndarray | int
     ) -> tuple[np.ndarray, ...]:
-        """From which row of the table to before which the pairs of a code with the codes from `first` to `last` are."""
+        """(start, end) rows of the table, end exclusive: the pairs of a code with the codes from `first` to `last`."""
         start = before.astype(np.int64) * self.size
         known = self._pairs[q]
         return np.searchsorted(known, start + first), np.searchsorted(known, start + last, side="right")

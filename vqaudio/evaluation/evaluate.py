@@ -12,11 +12,11 @@ import numpy as np
 
 from vqaudio import audio
 from vqaudio.errors import AudioError
-from vqaudio.evaluation.alignment import delay, earlier
-from vqaudio.evaluation.cache import Cache, key
+from vqaudio.evaluation.cache import Cache, keys
 from vqaudio.evaluation.contenders import Contender, Original
+from vqaudio.evaluation.delay import delay, earlier
 from vqaudio.evaluation.metrics import Metric
-from vqaudio.evaluation.results import Evaluation, Result, Utterance, add
+from vqaudio.evaluation.results import Evaluation, Result, Utterance
 from vqaudio.evaluation.speech import Item, naming
 from vqaudio.evaluation.workers import gather
 from vqaudio.files import reason
@@ -51,7 +51,8 @@ def evaluate(
         [(str(item.path), sentence) for item, sentence in skipped],
     )
     for utterances in measured:
-        add(result.results, utterances)
+        for own, utterance in zip(result.results, utterances, strict=True):
+            own.utterances.append(utterance)
     return result
 
 
@@ -70,24 +71,29 @@ class Bench:
         Raises:
             AudioError: where it cannot be read or coded.
         """
-        found = [self._known(item, contender) for contender in self.contenders]
+        places = self._keys(item)
+        found = [self._known(item, key) for key in places]
         if all(found):
             return [utterance for utterance in found if utterance]
         reference = audio.read(item.path, audio.SAMPLE_RATE)
         return [
-            known or self._measure(item, contender, reference)
-            for known, contender in zip(found, self.contenders, strict=True)
+            known or self._measure(item, contender, key, reference)
+            for known, contender, key in zip(found, self.contenders, places, strict=True)
         ]
 
-    def _known(self, item: Item, contender: Contender) -> Utterance | None:
+    def _keys(self, item: Item) -> list[str]:
+        """Under which the cache, if there is one, keeps what each codec makes of a file."""
         if self.cache is None:
-            return None
+            return [""] * len(self.contenders)
         try:
-            return self.cache.find(key(item, contender.identity), str(item.path), self.metrics)
+            return keys(item, [contender.identity for contender in self.contenders])
         except OSError as error:
             raise AudioError(f"'{item.path}' cannot be read: {reason(error)}.") from error
 
-    def _measure(self, item: Item, contender: Contender, reference: np.ndarray) -> Utterance:
+    def _known(self, item: Item, key: str) -> Utterance | None:
+        return None if self.cache is None else self.cache.find(key, str(item.path), self.metrics)
+
+    def _measure(self, item: Item, contender: Contender, key: str, reference: np.ndarray) -> Utterance:
         rate = audio.SAMPLE_RATE
         with naming(item):
             coded = contender.code(reference, rate)
@@ -106,5 +112,5 @@ class Bench:
             histogram=coded.histogram,
         )
         if self.cache is not None:
-            self.cache.keep(key(item, contender.identity), utterance, self.metrics)
+            self.cache.keep(key, utterance, self.metrics)
         return utterance

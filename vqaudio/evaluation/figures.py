@@ -75,10 +75,10 @@ def errors(estimates: Sequence[Estimate], scale: float = 1.0) -> list[list[float
 
 
 def label(name: str) -> str:
-    """The name of a codec or a prior, as `plain` has it; of a long one, of a file say, the end."""
-    return plain(name if len(name) <= LONGEST_LABEL else f"…{name[1 - LONGEST_LABEL :]}")
+    """The name of a codec or a prior, as `literal` has it; of a long one, of a file say, the end."""
+    return literal(name if len(name) <= LONGEST_LABEL else f"…{name[1 - LONGEST_LABEL :]}")
 
 
-def plain(text: str) -> str:
+def literal(text: str) -> str:
     """Text that matplotlib draws as it is, whatever it is the name of: no mathematics, and nothing but characters."""
     return text.encode("utf-8", "replace").decode("utf-8").replace("$", r"\$")

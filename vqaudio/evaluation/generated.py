@@ -1,4 +1,4 @@
-"""What speech is worth that is drawn from a prior: how like real codes its codes are, and how it sounds.
+"""How good speech drawn from a prior is: how like real codes its codes are, and how it sounds.
 
 The held-out utterances are dealt into two halves in turn. Everything is compared with the first; real speech of the
 second, in as many pieces as there are samples, goes the same way, and says how far one may come with so few codes.

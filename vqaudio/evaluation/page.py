@@ -59,7 +59,7 @@ def svg(figure: Figure, name: str, description: str) -> Markup:
     """A figure as an inline SVG as wide as what it stands in.
 
     Args:
-        name: no other figure of the page has; its elements are told apart by it.
+        name: unique on the page; prefixes its ids.
         description: for those who cannot see it.
     """
     import matplotlib

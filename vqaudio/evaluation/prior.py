@@ -7,7 +7,7 @@ utterances, with 95 % bootstrap intervals.
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -116,11 +116,11 @@ def ways(counted: Counted, prior: Prior, others: Mapping[str, Prior], voices: bo
     """
     found: dict[str, Bits] = {name: _of(source) for name, source in counted._asdict().items()}
     found["learned"] = lambda codes: prior.score(codes).bits
-    found["integers"] = lambda codes: integer_bits(prior, codes)
+    found["integers"] = functools.partial(integer_bits, prior)
     if voices:
-        found["learned, no speaker"] = lambda codes: prior.score(nobody(codes)).bits
-        found["integers, no speaker"] = lambda codes: integer_bits(prior, nobody(codes))
-    return found | {f"integers of {name}": _integers_of(other) for name, other in others.items()}
+        found["learned, no speaker"] = lambda codes: prior.score(codes.with_speaker(b"")).bits
+        found["integers, no speaker"] = lambda codes: integer_bits(prior, codes.with_speaker(b""))
+    return found | {f"integers of {name}": functools.partial(integer_bits, other) for name, other in others.items()}
 
 
 def costs(
@@ -165,14 +165,5 @@ def integer_bits(prior: Prior, codes: Codes) -> NDArray[np.float64]:
     return interval_bits(intervals(prior, codes.numpy(), codes.speaker))
 
 
-def nobody(codes: Codes) -> Codes:
-    """The same codes, of no one in particular."""
-    return dataclasses.replace(codes, speaker=b"")
-
-
 def _of(source: Unigram | Bigram) -> Bits:
     return lambda codes: source.bits(codes.numpy())
-
-
-def _integers_of(prior: Prior) -> Bits:
-    return lambda codes: integer_bits(prior, codes)

@@ -22,7 +22,7 @@ def draw(title: str, report: Report) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=INCHES, layout="constrained")
-    figure.suptitle(figures.plain(f"{title}; error bars are 95 % intervals"))
+    figure.suptitle(figures.literal(f"{title}; error bars are 95 % intervals"))
     (upper_left, upper_right), (lower_left, lower_right) = figure.subplots(2, 2)
     _bits(upper_left, report.costs)
     _context(upper_right, report.context)

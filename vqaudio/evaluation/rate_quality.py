@@ -81,9 +81,9 @@ def title(metric: Metric) -> str:
 
 def colours(evaluation: Evaluation) -> list[str]:
     """The colours of the results: one for each family, `opus` of `opus:6`, and the subject's own."""
-    families = dict.fromkeys(_family(result) for result in evaluation.results[2:])
+    families = dict.fromkeys(_family(result) for result in evaluation.others)
     by_family = {family: OTHERS[index % len(OTHERS)] for index, family in enumerate(families)}
-    return [ORIGINAL, SUBJECT, *(by_family[_family(result)] for result in evaluation.results[2:])]
+    return [ORIGINAL, SUBJECT, *(by_family[_family(result)] for result in evaluation.others)]
 
 
 def _family(result: Result) -> str:

@@ -6,27 +6,35 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vqaudio.files import replacing
 
+if TYPE_CHECKING:
+    from vqaudio.codec import Codec
 
-def plain(value: Any) -> Any:
+
+def model(codec: Codec, path: str | None) -> dict[str, Any]:
+    """What a record says of the model that was measured, and under which name or in which file it was found."""
+    return {"name": codec.config.name, "fingerprint": codec.fingerprint.hex(), "path": path}
+
+
+def json_values(value: Any) -> Any:
     """Plain JSON values: NaN becomes None, at any depth of dictionaries and lists."""
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: json_values(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [plain(item) for item in value]
+        return [json_values(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def dumps(record: Mapping[str, Any], indent: int | None = None) -> str:
-    """A record as JSON, of `plain` values."""
-    return json.dumps(plain(dict(record)), indent=indent, allow_nan=False)
+    """A record as JSON, of `json_values`."""
+    return json.dumps(json_values(dict(record)), indent=indent, allow_nan=False)
 
 
 def write(target: Path, record: Mapping[str, Any], force: bool) -> None:
-    """Write a record to a file, as `plain` values.
+    """Write a record to a file, as `json_values`.
 
     Raises:
         UsageError: where it exists and `force` is not given.

@@ -36,7 +36,7 @@ def need(what: str, packages: Mapping[str, str]) -> None:
     """See that packages of the extra `eval` are there.
 
     Args:
-        what: a message says needs them.
+        what: what needs them, for the message.
         packages: the name of each, as pip calls it, by a module of it.
 
     Raises:
@@ -55,7 +55,7 @@ def select(registry: Mapping[str, Kind], what: str, names: Iterable[str]) -> tup
     """The entries of these names, in the registry's order.
 
     Args:
-        what: a message calls an entry.
+        what: the kind of entry, for messages.
 
     Raises:
         UsageError: for an unknown name; it names the nearest.
@@ -77,7 +77,7 @@ def usable(what: str, extra: str, entries: Iterable[Kind]) -> tuple[tuple[Kind, 
     """The entries whose packages can be imported, and one sentence for each that is left out.
 
     Args:
-        what: a message calls an entry.
+        what: the kind of entry, for messages.
         extra: of vqaudio, that brings the packages.
     """
     kept, notes = [], []

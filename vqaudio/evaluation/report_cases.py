@@ -11,9 +11,9 @@ import numpy as np
 
 from vqaudio import audio
 from vqaudio.errors import AudioError
-from vqaudio.evaluation.alignment import aligned
 from vqaudio.evaluation.clips import Clip, clips
 from vqaudio.evaluation.contenders import Contender, Original
+from vqaudio.evaluation.delay import aligned
 from vqaudio.evaluation.metrics import Metric
 from vqaudio.evaluation.results import Evaluation
 from vqaudio.evaluation.speech import Item

@@ -11,7 +11,6 @@ from vqaudio import audio
 from vqaudio.evaluation import page
 from vqaudio.evaluation.clips import Clip, clips, evenly
 from vqaudio.evaluation.conversion import CONVERTED, REFERENCE, SPOKEN, Conversion, Measured, sounds
-from vqaudio.evaluation.estimates import Estimate
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -42,7 +41,7 @@ def render(conversion: Conversion, codec: Codec, decoder: str | None, advance: C
     return page.render(
         "conversion.html",
         pairs=len(conversion.pairs),
-        nearer=_percent(conversion.nearer()),
+        nearer=conversion.nearer().text(0, 100),
         columns=[
             "similarity to target ↑",
             "similarity to source ↓",
@@ -62,9 +61,9 @@ def choose(conversion: Conversion) -> list[Measured]:
 
 
 def _row(conversion: Conversion, speech: str) -> list[str]:
-    cells = [_cell(conversion.likeness(speech, to)) for to in ("target", "source")]
+    cells = [conversion.likeness(speech, to).text() for to in ("target", "source")]
     for metric in conversion.metrics:
-        cells.append(_cell(conversion.estimate(metric.name, speech)) if speech in SPOKEN else "")
+        cells.append(conversion.estimate(metric.name, speech).text() if speech in SPOKEN else "")
     return cells
 
 
@@ -79,13 +78,3 @@ def _example(measured: Measured, codec: Codec, decoder: str | None, advance: Cal
         likeness.source,
         clips(heard._asdict(), audio.SAMPLE_RATE),
     )
-
-
-def _cell(estimate: Estimate) -> str:
-    if math.isnan(estimate.mean):
-        return "-"
-    return f"{estimate.mean:.3f} ({estimate.low:.3f} … {estimate.high:.3f})"
-
-
-def _percent(share: Estimate) -> str:
-    return f"{100 * share.mean:.0f} % ({100 * share.low:.0f} … {100 * share.high:.0f} %)"

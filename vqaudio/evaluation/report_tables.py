@@ -6,11 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from vqaudio.evaluation.estimates import Estimate
+from vqaudio.evaluation.estimates import Estimate, digits
 from vqaudio.evaluation.metrics import Metric
 from vqaudio.evaluation.results import Evaluation, Result, times_real_time
-
-MOST_DIGITS = 3  # after the decimal point
 
 
 @dataclass(frozen=True)
@@ -68,20 +66,11 @@ def means(evaluation: Evaluation) -> Table:
 
 def differences(evaluation: Evaluation) -> Table:
     """Every other codec's value less the subject's on the same files, marked where the interval excludes zero."""
-    others = evaluation.results[2:]
     cells = []
     for metric in evaluation.metrics:
-        estimates = [result.less(evaluation.subject, metric.name) for result in others]
+        estimates = [result.less(evaluation.subject, metric.name) for result in evaluation.others]
         cells.append(_cells(estimates, lambda e, metric=metric: _verdict(e, metric), "+"))  # type: ignore[misc]
-    return Table([_column(metric) for metric in evaluation.metrics], _rows(evaluation, others, cells))
-
-
-def digits(estimates: Sequence[Estimate]) -> int:
-    """How many digits after the point a column shows: two of the usual interval's half."""
-    halves = sorted(half for e in estimates if (half := (e.high - e.low) / 2) > 0)
-    if not halves:
-        return MOST_DIGITS
-    return min(MOST_DIGITS, max(0, 1 - math.floor(math.log10(halves[len(halves) // 2]))))
+    return Table([_column(metric) for metric in evaluation.metrics], _rows(evaluation, evaluation.others, cells))
 
 
 def _mean_cells(results: Sequence[Result], metric: Metric) -> list[Cell]:
@@ -101,11 +90,7 @@ def _cells(estimates: Sequence[Estimate], mark: Callable[[Estimate], str], sign:
 def _cell(estimate: Estimate, places: int, sign: str, mark: str) -> Cell:
     undefined = f", undefined for {estimate.undefined}" if estimate.undefined else ""
     hint = f"{estimate.count} file{'' if estimate.count == 1 else 's'}{undefined}"
-    if not estimate.count:
-        return Cell("-", hint=hint)
-    low, high = f"{estimate.low:{sign}.{places}f}", f"{estimate.high:{sign}.{places}f}"
-    interval = f"{low} … {high}" if estimate.count > 1 else ""  # one file says nothing of others
-    return Cell(f"{estimate.mean:{sign}.{places}f}", interval, hint, mark)
+    return Cell(estimate.value(places, sign=sign), estimate.interval(places, sign=sign), hint, mark)
 
 
 def _verdict(estimate: Estimate, metric: Metric) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -131,16 +130,20 @@ class Evaluation:
         """The codec that this is about."""
         return self.results[1]
 
+    @property
+    def others(self) -> list[Result]:
+        """The codecs that it is compared with."""
+        return self.results[2:]
+
     def to_dict(self) -> dict[str, Any]:
         """Everything as values for JSON."""
-        record: dict[str, Any] = {
+        return {
             "files": len(self.original.utterances),
             "seconds": self.original.seconds,
             "metrics": {m.name: {"unit": m.unit, "higher_is_better": m.higher_is_better} for m in self.metrics},
             "codecs": [self._codec(result) for result in self.results],
             "skipped": [{"path": path, "reason": reason} for path, reason in self.skipped],
         }
-        return record
 
     def _codec(self, result: Result) -> dict[str, Any]:
         return {
@@ -180,12 +183,6 @@ def perplexity(histogram: np.ndarray) -> float:
 def times_real_time(speed: float) -> str:
     """A speed as tables show it: empty where it took no time."""
     return "" if math.isnan(speed) else f"{speed:.1f}"
-
-
-def add(results: Sequence[Result], utterances: Sequence[Utterance]) -> None:
-    """Add to each codec's result what was measured on one more file by that codec."""
-    for result, utterance in zip(results, utterances, strict=True):
-        result.utterances.append(utterance)
 
 
 def _ratio(over: float, under: float) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vqaudio.evaluation.figures import OTHERS, PANEL, SUBJECT, TICK_SIZE, dress, plain, plain_decades
+from vqaudio.evaluation.figures import OTHERS, PANEL, SUBJECT, TICK_SIZE, dress, literal, plain_decades
 from vqaudio.evaluation.run_log import TRAIN, VALIDATION, Entry, thin
 from vqaudio.training.recipe import Steps
 
@@ -108,7 +108,7 @@ def curves(panel: Panel, entries: Sequence[Entry], reference: Sequence[Entry], s
         _draw(axes, behind, name, REFERENCE, line)
         _draw(axes, entries, name, colour, line)
         own = title(name).removeprefix(f"{panel.title}, ")
-        axes.plot([], [], color=colour, linestyle=line, label=plain(own))  # for the legend, once for both kinds
+        axes.plot([], [], color=colour, linestyle=line, label=literal(own))  # for the legend, once for both kinds
     if panel.name == "gradient_norm":
         axes.set_yscale("log")
         plain_decades(axes.yaxis)
@@ -118,7 +118,7 @@ def curves(panel: Panel, entries: Sequence[Entry], reference: Sequence[Entry], s
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     _mark(axes, stages, last)
-    dress(axes, plain(panel.title), pad=18)  # above the names of the stages
+    dress(axes, literal(panel.title), pad=18)  # above the names of the stages
     axes.set_xlabel("steps", fontsize=TICK_SIZE)
     if len(panel.figures) > 1:
         figure.legend(loc="outside lower center", ncols=2, fontsize=TICK_SIZE, frameon=False)
@@ -153,7 +153,7 @@ def _mark(axes: Any, stages: Sequence[Steps], last: float) -> None:
                 axes.axvline(start, color=REFERENCE, linestyle=":", linewidth=1)
             if min(stage.steps, last - start) > NARROW * last:
                 height = 1.01 + 0.05 * (index % 2)  # by turns, for names that are wider than their stages
-                axes.text(start, height, plain(stage.name), transform=axes.get_xaxis_transform(), fontsize=STAGE_SIZE)
+                axes.text(start, height, literal(stage.name), transform=axes.get_xaxis_transform(), fontsize=STAGE_SIZE)
         start += stage.steps
 
 

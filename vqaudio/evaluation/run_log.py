@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,14 @@ class Entry:
         stage: its name.
         kind: `TRAIN`, means since the entry before, or `VALIDATION`.
         values: the figures by name.
-        time: in seconds since 1970; reference curves have none.
+        time: of day, local; reference curves have none.
     """
 
     step: int
     stage: str
     kind: str
     values: dict[str, float]
-    time: float | None = None
+    time: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def read_log(path: Path) -> list[Entry]:
     for number, line in enumerate([*lines, torn], 1):
         try:
             entry = _entry(line)
-        except (ValueError, OverflowError) as error:
+        except (ValueError, OverflowError, OSError) as error:
             if number > len(lines):
                 break
             raise VqaudioError(f"Line {number} of '{path}' is damaged: it is no entry of a log.") from error
@@ -185,13 +186,14 @@ def _mean(entries: Sequence[Entry]) -> Entry:
 
 
 def _entry(line: str) -> Entry:
-    """A line's entry; ValueError or OverflowError where it is none."""
+    """A line's entry; ValueError, or what a time out of range raises, where it is none."""
     fields: Any = json.loads(line)
     match fields:
         case {"step": int(step), "stage": str(stage), "kind": "train" | "validation" as kind, **rest}:
             values = {str(name): float(value) for name, value in rest.items() if isinstance(value, int | float)}
-            time = values.pop("time", None)
-            if len(values) == len(rest.keys() - {"time"}) and (time is None or math.isfinite(time)):
+            seconds = values.pop("time", None)
+            time = None if seconds is None else datetime.fromtimestamp(seconds).astimezone()
+            if len(values) == len(rest.keys() - {"time"}):
                 return Entry(step, stage, kind, values, time)
     raise ValueError(line)
 

@@ -147,4 +147,4 @@ def _samples(run: TrainingRun, rate: int) -> list[Sample]:
 def _times(entries: Sequence[Entry]) -> list[datetime]:
     """When the first and the last line were logged, in local time; empty where that is not known."""
     known = [entry.time for entry in entries if entry.time is not None]
-    return [datetime.fromtimestamp(time).astimezone() for time in (known[0], known[-1])] if known else []
+    return [known[0], known[-1]] if known else []

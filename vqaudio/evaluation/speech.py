@@ -95,14 +95,17 @@ def items(directory: Path, limit: int | None = None, manifest: Path | None = Non
             file `manifest.csv` in the directory or above it, where there is one.
 
     Raises:
-        UsageError: where the directory is none, or the manifest is not there or is none.
+        UsageError: where the directory is none, or the manifest that is given is not there, is none, or names none of
+            the files.
         AudioError: where the directory holds no audio.
     """
-    files = audio_files(directory, limit)
+    files = audio_files(directory)
     rows = read(manifest) if manifest is not None else _nearest(directory)
     told = {os.path.realpath(path): row for path, row in rows}
+    if manifest is not None and told.keys().isdisjoint(map(os.path.realpath, files)):
+        raise UsageError(f"The manifest '{manifest}' names none of the files in '{directory}'.")
     found = []
-    for path in files:
+    for path in few(files, limit):
         row = told.get(os.path.realpath(path), {})
         found.append(Item(path, row.get("speaker") or folder(path, directory), row.get("text") or None))
     return found

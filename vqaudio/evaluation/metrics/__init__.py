@@ -3,7 +3,7 @@
 The functions are in the files of this package: `perceptual` (what listeners would say), `spectral`, `pitch`, `voice`
 and `recognition`. Each takes (reference (T,), decoded (T,), sample_rate) on float32 waveforms of one length and gives a
 float; NaN says that it is undefined for this utterance. All but PESQ, DNSMOS, the speaker similarity and the word error
-rate compare frame by frame, so that a delay of the decoded speech has to be taken out first (`evaluation.alignment`).
+rate compare frame by frame, so that a delay of the decoded speech has to be taken out first (`evaluation.delay`).
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def draw(title: str, result: Codebook, excerpt: Excerpt) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=INCHES, dpi=110, layout="constrained")
-    figure.suptitle(figures.plain(title))
+    figure.suptitle(figures.literal(title))
     by_phoneme = result.counts is not None
     upper = ["usage", "phonemes"] if by_phoneme else ["usage", "rank"]
     lower = [["rank", "spectrogram"], ["rank", "codes"]] if by_phoneme else [["spectrogram"] * 2, ["codes"] * 2]
@@ -118,7 +118,7 @@ def _spectrogram(axes: Any, excerpt: Excerpt) -> None:
     axes.set_ylabel("kHz")
     axes.tick_params(labelbottom=False)
     known = bool((excerpt.phones != UNKNOWN).any())
-    axes.set_title(figures.plain(excerpt.name), fontsize=10, loc="left", pad=16 if known else 6)
+    axes.set_title(figures.literal(excerpt.name), fontsize=10, loc="left", pad=16 if known else 6)
     for phone, start, end in _stretches(excerpt):
         axes.axvline(start, color="white", linewidth=0.6, alpha=0.7)
         axes.text(

@@ -20,7 +20,7 @@ def draw(title: str, columns: Sequence[Collapse]) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=INCHES, layout="constrained")
-    figure.suptitle(figures.plain(title))
+    figure.suptitle(figures.literal(title))
     listening = [column for column in columns if column.likelihood is not None]
     axes = figure.subplots(1, 1 + bool(listening), squeeze=False)[0]
     if listening:
@@ -51,6 +51,6 @@ def _bars(axes: Any, names: Sequence[str], values: dict[str, list[float]]) -> No
     for i, (label, heights) in enumerate(values.items()):
         places = [place + (i - (len(values) - 1) / 2) * width for place in range(len(names))]
         axes.bar_label(axes.bar(places, heights, width, label=label), fmt="%.3g", fontsize="small")
-    axes.set_xticks(range(len(names)), [figures.plain(name) for name in names])
+    axes.set_xticks(range(len(names)), [figures.literal(name) for name in names])
     axes.axhline(0, color="black", linewidth=0.8)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(values), frameon=False)

@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 import click
 
-from vqaudio.cli.progress import progress, unwatched, watching
-from vqaudio.cli.tables import plain
+from vqaudio.cli.progress import note, progress, unwatched, watching
 from vqaudio.errors import UsageError, VqaudioError
 from vqaudio.files import check_target, files_below, reason
 from vqaudio.processes import pool, tidily
@@ -50,7 +49,7 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Conversion:
+class Direction:
     """One direction through the codec, ready to be sent to another process.
 
     Attributes:
@@ -59,7 +58,7 @@ class Conversion:
             goes through watch.
         suffixes: of the files that are taken from a directory.
         suffix: of the files that they become.
-        note: what the line in the end begins with.
+        preface: what the line in the end begins with where something was turned.
     """
 
     verb: str
@@ -69,7 +68,7 @@ class Conversion:
     model: str | None
     device: str
     force: bool
-    note: str = ""
+    preface: str = ""
 
     @property
     def codec(self) -> Codec:
@@ -81,15 +80,18 @@ class Conversion:
         codec = self.codec
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            return f"'{source}' has no place: the directory '{target.parent}' cannot be made: {reason(error)}."
+        try:
             return self.turn(codec, source, target, self.force, unwatched)
         except UsageError as error:
             if self.force or not os.path.exists(target):
                 raise
             return f"'{source}': {error}"  # another process wrote the target meanwhile
         except OSError as error:
-            return f"'{source}' has no place: the directory '{target.parent}' cannot be made: {reason(error)}."
+            return f"'{source}': reading or writing failed: {reason(error)}."
         except VqaudioError as error:
-            return str(error) if str(source) in str(error) else f"'{source}': {error}"
+            return str(error) if f"'{source}'" in str(error) else f"'{source}': {error}"
 
 
 def several(sources: tuple[str, ...], target: str) -> bool:
@@ -103,33 +105,33 @@ def _is_directory(target: str) -> bool:
     return target != PIPE and (os.path.isdir(target) or target.endswith(("/", os.sep)))
 
 
-def run(conversion: Conversion, sources: tuple[str, ...], target: str, jobs: int, quiet: bool) -> None:
+def run(direction: Direction, sources: tuple[str, ...], target: str, jobs: int, quiet: bool) -> None:
     """Turn a file or pipe into `target`, or files or a directory into the directory `target`, and print one line.
 
     Raises:
         VqaudioError: for anything that cannot be read, coded or written.
     """
     if several(sources, target):
-        line = _many(conversion, sources, target, jobs, quiet)
+        line = _many(direction, sources, target, jobs, quiet)
     else:
-        line = _single(conversion, sources[0], target, quiet)
+        line = _single(direction, sources[0], target, quiet)
     if not quiet:
-        click.echo(conversion.note + line, err=target == PIPE)
+        click.echo(line, err=target == PIPE)
 
 
-def _single(conversion: Conversion, source: str, target: str, quiet: bool) -> str:
+def _single(direction: Direction, source: str, target: str, quiet: bool) -> str:
     if target != PIPE:
         _check_apart([source], [target])
-        check_target(target, conversion.force)
+        check_target(target, direction.force)
     read_from = _binary(sys.stdin, "input") if source == PIPE else Path(source)
     write_to = _binary(sys.stdout, "output") if target == PIPE else Path(target)
-    codec = conversion.codec
+    codec = direction.codec
     line = _timer()
-    with watching(conversion.verb, quiet) as watch, _output_errors():
-        tally = conversion.turn(codec, read_from, write_to, conversion.force, watch)
+    with watching(direction.verb, quiet) as watch, _output_errors():
+        tally = direction.turn(codec, read_from, write_to, direction.force, watch)
         if not isinstance(write_to, Path):
             write_to.flush()
-    return line(tally)
+    return direction.preface + line(tally)
 
 
 def _timer() -> Callable[[Tally], str]:
@@ -171,50 +173,50 @@ def _check_apart(sources: Iterable[str | Path], targets: Iterable[str | Path]) -
             raise UsageError(f"'{target}' cannot be read and written at once.")
 
 
-def _many(conversion: Conversion, sources: tuple[str, ...], target: str, jobs: int, quiet: bool) -> str:
+def _many(direction: Direction, sources: tuple[str, ...], target: str, jobs: int, quiet: bool) -> str:
     if target == PIPE:
         raise UsageError("Several files cannot go to standard output; name a directory as DST.")
     if not _is_directory(target) and (len(sources) > 1 or os.path.exists(target)):
         remedy = "" if os.path.exists(target) else "; end it in / to make one"
         raise UsageError(f"'{target}' is no directory, which several files need as DST{remedy}.")
-    pairs = _pairs(conversion, sources, Path(target))
-    if conversion.force:
+    pairs = _pairs(direction, sources, Path(target))
+    if direction.force:
         _check_apart(*zip(*pairs, strict=True))
-    todo = pairs if conversion.force else [pair for pair in pairs if not os.path.exists(pair[1])]
+    todo = pairs if direction.force else [pair for pair in pairs if not os.path.exists(pair[1])]
     skipped = f"; {len(pairs) - len(todo)} were there already" if len(todo) < len(pairs) else ""
     if not todo:
-        return f"Nothing to {conversion.verb}{skipped}."
+        return f"Nothing to {direction.verb}{skipped}."
     from vqaudio.runtime.cpu import cores
 
     jobs = min(jobs, len(todo), cores())
     if jobs == 1:
-        _ = conversion.codec  # so that loading it does not count
+        _ = direction.codec  # so that loading it does not count
     total, failed, line = Tally(), 0, _timer()
-    with progress(conversion.verb, len(todo), quiet) as advance:
-        for result in _results(conversion, todo, jobs):
+    with progress(direction.verb, len(todo), quiet) as advance:
+        for result in _results(direction, todo, jobs):
             if isinstance(result, Tally):
                 total += result
             else:
                 failed += 1
-                click.echo(plain(f"Error: {result}"), err=True)
+                note(f"Error: {result}")
             advance()
     if failed:
         others = "; the others are done" if failed < len(todo) else ""
-        raise VqaudioError(f"{failed} of {len(todo)} files failed to {conversion.verb}{others}.")
-    return f"{len(todo)} files, {line(total)}{skipped}"
+        raise VqaudioError(f"{failed} of {len(todo)} files failed to {direction.verb}{others}.")
+    return f"{direction.preface}{len(todo)} files, {line(total)}{skipped}"
 
 
-def _pairs(conversion: Conversion, sources: tuple[str, ...], target: Path) -> list[tuple[Path, Path]]:
+def _pairs(direction: Direction, sources: tuple[str, ...], target: Path) -> list[tuple[Path, Path]]:
     """The files that `sources` are, or that are in a directory, each with its place in the directory `target`."""
     tree = len(sources) == 1 and os.path.isdir(sources[0])
-    found = _below(conversion, Path(sources[0]), target) if tree else _listed(sources, target)
+    found = _below(direction, Path(sources[0]), target) if tree else _listed(sources, target)
     pairs: dict[Path, Path] = {}
     for path, beside in found:
-        place = beside.with_suffix(conversion.suffix)
+        place = beside.with_suffix(direction.suffix)
         if pairs.setdefault(place, path) != path:
             raise UsageError(f"'{pairs[place]}' and '{path}' would both become '{place}'; rename one of them.")
     if not pairs:
-        raise VqaudioError(f"There is nothing to {conversion.verb} in the directory '{sources[0]}'.")
+        raise VqaudioError(f"There is nothing to {direction.verb} in the directory '{sources[0]}'.")
     return [(path, place) for place, path in pairs.items()]
 
 
@@ -226,25 +228,25 @@ def _listed(sources: tuple[str, ...], target: Path) -> Iterator[tuple[Path, Path
         yield Path(source), target / Path(source).name
 
 
-def _below(conversion: Conversion, source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
+def _below(direction: Direction, source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
     """The files of the directory `source`, sorted, with their paths in `target`, which may lie in there itself."""
     root, made = Path(os.path.abspath(source)), Path(os.path.abspath(target))
     for path in files_below(source):
         name = path.relative_to(source)
         if root in made.parents and made in (root / name).parents:
             continue
-        if path.suffix.lower() in conversion.suffixes:
+        if path.suffix.lower() in direction.suffixes:
             yield path, target / name
 
 
-def _results(conversion: Conversion, pairs: list[tuple[Path, Path]], jobs: int) -> Iterator[Tally | str]:
+def _results(direction: Direction, pairs: list[tuple[Path, Path]], jobs: int) -> Iterator[Tally | str]:
     """What became of each pair, in the order in which they are done, in this process where one will do."""
     if jobs == 1:
         for pair in pairs:
-            yield conversion.attempt(*pair)
+            yield direction.attempt(*pair)
         return
     with pool(jobs, _start_worker, jobs) as workers:
-        futures = [workers.submit(_work, conversion, *pair) for pair in pairs]
+        futures = [workers.submit(_work, direction, *pair) for pair in pairs]
         for future in concurrent.futures.as_completed(futures):
             yield future.result()
 
@@ -256,9 +258,9 @@ def _start_worker(jobs: int) -> None:
     os.environ["OMP_NUM_THREADS"] = str(max(1, available_threads() // jobs))  # what the codec goes by
 
 
-def _work(conversion: Conversion, source: Path, target: Path) -> Tally | str:
+def _work(direction: Direction, source: Path, target: Path) -> Tally | str:
     with tidily():
-        return conversion.attempt(source, target)
+        return direction.attempt(source, target)
 
 
 @functools.cache

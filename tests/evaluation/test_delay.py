@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.evaluation.degraded import RATE, SAMPLE, metric, noisy
 from vqaudio import audio
-from vqaudio.evaluation.alignment import aligned, delay
+from vqaudio.evaluation.delay import aligned, delay
 
 WAVEFORM = audio.read(SAMPLE)[: 3 * RATE]
 
