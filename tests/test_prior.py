@@ -198,12 +198,12 @@ def test_what_are_no_codes(prior: Prior, codes: Codes) -> None:
 def test_choice_of_a_coder(tiny_codec: Path, tiny_prior: Path) -> None:
     codec, default = vqaudio.load(tiny_codec), vqaudio.load()
     path = str(tiny_prior)
-    assert coder_for(codec, "fixed") is None
-    assert coder_for(codec) is None
+    assert coder_for(codec, "fixed", None) is None
+    assert coder_for(codec, None, None) is None
     with pytest.raises(UsageError, match="does not use"):
         coder_for(codec, "fixed", path)
     with pytest.raises(UsageError, match="no prior at hand"):
-        coder_for(codec, "prior")
+        coder_for(codec, "prior", None)
     found = coder_for(codec, None, path)
     assert isinstance(found, Prior)
     assert find(found.fingerprint, path) is found
@@ -263,18 +263,18 @@ def test_a_prior_that_is_trained_anew_to_the_same_place(tiny_codec: Path, tiny_p
 
 def test_a_prior_that_comes_with_vqaudio(tiny_default: Path, tiny_codec: Path, tiny_prior: Path) -> None:
     codec, prior = vqaudio.load(tiny_codec), Prior.load(tiny_prior)
-    assert coder_for(codec) is None
+    assert coder_for(codec, None, None) is None
     with pytest.raises(ModelError, match="at hand, none;"):
         find(prior.fingerprint)
     shutil.copy(tiny_prior, tiny_default / "speech16k-low.prior.safetensors")
     found = for_codec(codec)
     assert found and found.fingerprint == Prior.load("speech16k-low").fingerprint == prior.fingerprint
     assert find(prior.fingerprint) is for_codec(codec, "speech16k-low") is found
-    assert coder_for(codec, quantizers=1) is None
+    assert coder_for(codec, None, None, quantizers=1) is None
     other = Codec(
         codec.config, {name: array + (name.split(".")[0] == "encoder") for name, array in codec.state.items()}
     )
-    assert other.fingerprint != codec.fingerprint and coder_for(other) is None
+    assert other.fingerprint != codec.fingerprint and coder_for(other, None, None) is None
     with pytest.raises(ModelError, match=r"at hand, \w{8} \(tiny\);"):
         find(b"none")
 

@@ -359,10 +359,8 @@ def required(codec: Codec, path: str | None = None) -> Prior:
     return prior
 
 
-def coder_for(
-    codec: Codec, choice: str | None = None, path: str | None = None, quantizers: int | None = None
-) -> Coder | None:
-    """What writes a codec's codes.
+def coder_for(codec: Codec, choice: str | None, path: str | None, quantizers: int | None = None) -> Coder | None:
+    """The coder to write a codec's codes with, as options choose it.
 
     Args:
         choice: "prior", "fixed", or None for a prior where the codec has one.

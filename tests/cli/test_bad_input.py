@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 from click.testing import Result
 from safetensors.numpy import save_file
 
@@ -190,6 +191,17 @@ def test_names_in_errors_of_the_system_do_not_steer_the_terminal(run, monkeypatc
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a directory that nobody can write to")
 @pytest.mark.usefixtures("tiny_default")
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory.")])
+def test_memory_that_does_not_suffice(
+    refused, wav: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def full(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("vqaudio.codec.Codec.encode", full)
+    refused(1, "not enough memory", "encode", wav, tmp_path / "out.codes")
+
+
 def test_a_demo_where_nothing_can_be_written(refused, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/proc")
     refused(1, "'vqaudio-demo' cannot be made", "demo")

@@ -55,6 +55,12 @@ class Verbs(click.Group):
         except KeyboardInterrupt:
             note("Interrupted.")
             context.exit(INTERRUPTED)
+        except Exception as error:
+            # that of a GPU is torch's own, which need not be loaded here
+            if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":
+                raise
+            note("Error: There is not enough memory for this.")
+            context.exit(VqaudioError.exit_code)
 
 
 def _end(number: int, _: object) -> None:

@@ -118,7 +118,7 @@ def _convert_one(
         settings: decoder, seed and temperature, as for `Codec.decode`.
     """
     from vqaudio import audio
-    from vqaudio.prior import coder_for
+    from vqaudio.prior import for_codec
 
     rate, given, wanted = codec.config.sample_rate, _codes_file(source), _codes_file(target)
     passes = (given is None) + (wanted is None)  # of the sound: in and out
@@ -126,7 +126,7 @@ def _convert_one(
         codes, coder = _read(given, prior)
         codec.check_header(codes)
     else:
-        coder = coder_for(codec, path=prior) if wanted else None
+        coder = for_codec(codec, prior) if wanted else None
         with audio.reading(source, rate) as recording:
             codes = codec.encode(watch(recording, passes * recording.seconds, rate), rate, speaker=False)
     codes = codes.with_speaker(voice)

@@ -22,11 +22,11 @@ def demo() -> None:
     """
     import vqaudio
     from vqaudio import audio
-    from vqaudio.prior import coder_for
+    from vqaudio.prior import for_codec
     from vqaudio.shipped import SAMPLE
 
     codec = vqaudio.load()
-    coder = coder_for(codec)
+    coder = for_codec(codec)
     rate = codec.config.sample_rate
     speech = audio.read(SAMPLE, rate)
     first = codec.encode(speech, rate).to_bytes(coder)

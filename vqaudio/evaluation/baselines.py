@@ -12,7 +12,7 @@ from vqaudio.errors import UsageError
 from vqaudio.evaluation import programs, registry
 from vqaudio.evaluation.contenders import Contender, own_codec
 from vqaudio.evaluation.encodec import BANDWIDTHS, EncodecCodec
-from vqaudio.prior import coder_for
+from vqaudio.prior import for_codec
 
 
 class Baseline(Contender, Protocol):
@@ -69,7 +69,7 @@ def _encodec(setting: str) -> Baseline:
 def _vqaudio(setting: str) -> Baseline:
     codec = vqaudio.load(setting)
     load = functools.partial(vqaudio.load, setting, threads=1)
-    return own_codec(codec, load, coder=coder_for(codec), name=f"vqaudio:{setting}")
+    return own_codec(codec, load, coder=for_codec(codec), name=f"vqaudio:{setting}")
 
 
 def _listed(settings: Iterable[str]) -> str:

@@ -39,7 +39,7 @@ from vqaudio.evaluation.flops import flops
 from vqaudio.evaluation.memory import device_memory, peak_memory
 from vqaudio.evaluation.peers import Peer
 from vqaudio.models.vqvae import VQVAE
-from vqaudio.prior import Prior, coder_for
+from vqaudio.prior import Prior, for_codec
 from vqaudio.runtime.cpu import BLOCK_SECONDS, CpuNetworks, available_threads
 from vqaudio.runtime.gpu import TorchNetworks
 from vqaudio.runtime.wavenet import Piece
@@ -233,7 +233,7 @@ def measure_start(*, model: str | None, repeat: int) -> Measurement:
         source, target = str(Path(folder, "source.codes")), str(Path(folder, "target.wav"))
         codec = vqaudio.load(model)
         codes = codec.encode(speech(START_SECONDS, codec.config.sample_rate), codec.config.sample_rate)
-        codes.save(source, coder=coder_for(codec))
+        codes.save(source, coder=for_codec(codec))
         command = [sys.executable, "-m", "vqaudio", "decode", source, target, "--force", "--quiet"]
         command += ["--model", model] if model else []
         times = []
@@ -256,7 +256,7 @@ def measure_long(codec: Codec, *, minutes: float) -> Iterator[Measurement]:
         sample = speech(BLOCK_SECONDS, rate)
         repeats = max(1, round(60 * minutes / BLOCK_SECONDS))
         audio.write(source, itertools.repeat(sample, repeats), rate)
-        coder, coded = coder_for(codec), Path(folder, "coded.codes")
+        coder, coded = for_codec(codec), Path(folder, "coded.codes")
         codec.decode(Codes.from_bytes(codec.encode(sample, rate).to_bytes(coder)))  # what is made once does not count
 
         def encode() -> None:
