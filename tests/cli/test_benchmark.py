@@ -35,7 +35,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_it_prints_a_table_and_writes_everything_as_json(run, tiny_codec: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.json"
-    arguments = ("--model", tiny_codec, *QUICK, "--streams", "1,2", "--against", "here, absent, wavenet")
+    arguments = ("--model", tiny_codec, *QUICK, "--streams", "1,2", "--against", "here, absent")
     result = run("benchmark", *arguments, "--json", target)
     assert result.exit_code == 0, result.output
     assert "surely_absent" in result.stderr
@@ -43,6 +43,8 @@ def test_it_prints_a_table_and_writes_everything_as_json(run, tiny_codec: Path, 
         assert words in result.stdout
     record = json.loads(target.read_text())
     assert record["settings"] == {"device": "cpu", "seconds": 0.2, "threads": [1], "streams": [1, 2], "repeat": 1}
+    assert record["model"]["fingerprint"] == vqaudio.load(tiny_codec).fingerprint.hex()
+    assert "MB: by which memory rose" in " ".join(result.stdout.split())
     assert record["against"] == {"here": "8 kHz"}
     assert record["versions"]["numba"] and record["machine"]["cores"] >= 1
     rows = {(m["codec"], m["part"], m["streams"]): m for m in record["measurements"]}
@@ -77,6 +79,20 @@ def test_a_wavenet_of_random_weights_is_called_that(run, tiny_codec: Path, tmp_p
     assert "*" not in run("benchmark", "--model", tiny_codec, *QUICK, "--streams", 1).stdout
 
 
+def test_a_gpu_has_no_threads_and_another_kind_of_memory(
+    run, tiny_codec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_the_cpu = benchmark.measure_device
+    monkeypatch.setattr("vqaudio.codec.check_device", lambda device: None)
+    monkeypatch.setattr(benchmark, "measure_device", lambda codec, _, **rest: on_the_cpu(codec, "cpu", **rest))
+    words = ("--seconds", 0.2, "--repeat", 1, "--streams", 1, "--device", "cuda", "--json", "out.json")
+    result = run("benchmark", "--model", tiny_codec, *words)
+    assert result.exit_code == 0, result.output
+    assert "MB: allocated at most" in " ".join(result.stdout.split())
+    settings = json.loads((tmp_path / "out.json").read_text())["settings"]
+    assert settings == {"device": "cuda", "seconds": 0.2, "streams": [1], "repeat": 1}
+
+
 def test_nothing_is_replaced_unasked(run, tmp_path: Path) -> None:
     (tmp_path / "out.json").write_text("precious")
     result = run("benchmark", "--json", "out.json")
@@ -91,16 +107,19 @@ def test_nothing_is_replaced_unasked(run, tmp_path: Path) -> None:
         (("--streams", "1,many"), "'1,many' is not a list of whole numbers"),
         (("--streams", ""), "'' is not a list of whole numbers"),
         (("--against", "hear"), "did you mean 'here'?"),
+        (("--against", "wavenet"), "There is no codec to measure against 'wavenet'"),
+        (("--device", "cuda", "--threads", "2"), "numbers of threads are measured on the CPU alone"),
+        (("--device", "cuda", "--long", "1"), "long files and numbers of threads are measured on the CPU alone"),
         (("--seconds", "0"), "--seconds"),
         (("--seconds", "nan"), "nan is no number of this range"),
         (("--long", "inf"), "inf is no number of this range"),
         (("--train", "speech16q"), "the nearest shipped recipe is 'speech16k'"),
         (("--train", "speech16k_prior"), "one for 'vqaudio train-prior'"),
-        (("--train", "--seconds", "3"), "The option --seconds goes not together with --train"),
-        (("--train", "folder", "--model", "m.safetensors"), "The option --model goes not together with --train"),
-        (("--train", "--long", "1"), "The option --long goes not together with --train"),
-        (("--batch", "4"), "The option --batch goes only together with --train"),
-        (("--set", "bf16=false"), "The option --set goes only together with --train"),
+        (("--train", "--seconds", "3"), "The option --seconds cannot be combined with --train"),
+        (("--train", "folder", "--model", "m.safetensors"), "The option --model cannot be combined with --train"),
+        (("--train", "--long", "1"), "The option --long cannot be combined with --train"),
+        (("--batch", "4"), "The option --batch needs --train"),
+        (("--set", "bf16=false"), "The option --set needs --train"),
         (("--train", "--set", "codec.hops=1"), "The recipe has no setting 'codec.hops'"),
         (("--train", "--device", "cuda:99"), "The device 'cuda:99' is not there"),
         (("--device", "cuda:99"), "The device 'cuda:99' is not there"),

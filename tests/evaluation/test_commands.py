@@ -1,8 +1,9 @@
-"""`vqaudio evaluate` and `vqaudio probe` from the shell's side: output, JSON, exit codes."""
+"""`vqaudio evaluate` from the shell's side: output, JSON, exit codes."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,6 @@ from click.testing import CliRunner, Result
 import vqaudio
 from vqaudio import audio
 from vqaudio.cli import main
-from vqaudio.cli.probe import probe
 from vqaudio.codec import Codec
 from vqaudio.models.config import CodecConfig, ConditioningConfig, EncoderConfig, SpectralConfig, WaveNetConfig
 from vqaudio.models.vqvae import VQVAE
@@ -170,11 +170,28 @@ def test_evaluate_without_its_packages_is_refused(directory: Path) -> None:
     assert result.returncode == 2 and result.stderr.startswith("Error: The evaluation needs scipy")
 
 
-def test_probe_prints_four_likelihoods(model: Path, directory: Path) -> None:
-    result = invoke(probe, "likelihood", directory, "--model", model, "--json")
-    assert result.exit_code == 0, result.output
-    values = json.loads(result.output)
-    assert values["utterances"] == 3 and values["seconds"] == pytest.approx(3, abs=0.02)
-    assert all(np.isfinite(values[name]) for name in ("true", "shuffled_in_time", "other_utterance", "zero"))
-    table = invoke(probe, "likelihood", directory, "--model", model, "--limit", 2)
-    assert "other utterance" in table.output and f"{'':2}true" in table.output
+@pytest.mark.parametrize("verb", [("evaluate",), ("probe", "collapse"), ("evaluate-prior", "--train", "speech")])
+def test_two_results_do_not_go_to_one_file(
+    verb: tuple[str, ...], directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vqaudio.load", lambda *_, **__: pytest.fail("too late"))
+    (tmp_path / "linked.svg").symlink_to(tmp_path / "out.svg")
+    for other in ("out.svg", "speech/../out.svg", "linked.svg"):
+        options = ("--json", tmp_path / "out.svg", "--figure", tmp_path / other, "--force")
+        result = invoke(main, *verb, directory, *options)
+        assert result.exit_code == 2 and result.stderr == "Error: Two results cannot go to one file.\n"
+    assert not (tmp_path / "out.svg").exists()
+
+
+def test_evaluate_shows_codecs_in_columns_that_fit_the_screen(
+    model: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "70")
+    words = (directory, "--model", model, "--metrics", "mel,stoi", "--against", f"vqaudio:{model}")
+    lines = evaluate(*words, "--limit", 2).stdout.splitlines()
+    assert max(map(len, lines[1:])) <= 70
+    row = next(line for line in lines if line.startswith(" STOI ↑"))
+    assert re.search(r" \d\.\d+ \(\d\.\d+ to \d\.\d+\)", row)
+    one = evaluate(*words, "--limit", 1).stdout
+    row = next(line for line in one.splitlines() if line.startswith(" log-mel"))
+    assert " to " not in row  # a file says nothing of others

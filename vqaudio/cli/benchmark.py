@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vqaudio.cli import options, training_speed
-from vqaudio.cli.progress import progress
+from vqaudio.cli.progress import note, progress
 from vqaudio.cli.tables import figure, table
 from vqaudio.errors import UsageError
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 PARTS = {"to bytes": "prior, to bytes", "from bytes": "prior, from bytes"}
 WAVENET_PARTS = {"wavenet": "WaveNet, pieces", "sequential": "WaveNet, one pass"}
 WORDS, FIGURES = ("codec", "part"), ("threads", "files", "speed", "GFLOP/s", "MB", "ratio")
-ALWAYS = "wavenet"  # the WaveNet as a loop in PyTorch is measured anyway
 
 
 @click.command()
@@ -37,7 +36,7 @@ ALWAYS = "wavenet"  # the WaveNet as a loop in PyTorch is measured anyway
     "--against",
     metavar="NAME,...",
     default="",
-    help="Other codecs: encodec, mimi, snac, dac; wavenet, a loop in PyTorch, is always there.",
+    help="Other codecs: encodec, mimi, snac, dac.",
 )
 @click.option(
     "--train",
@@ -47,9 +46,11 @@ ALWAYS = "wavenet"  # the WaveNet as a loop in PyTorch is measured anyway
     flag_value=training_speed.RECIPE,
     help=f"Measure how fast a recipe trains instead, by default {training_speed.RECIPE}.",
 )
-@click.option("--batch", type=click.IntRange(min=1), help="With --train: crops in a step, instead of the recipe's.")
+@click.option(
+    "--batch", type=click.IntRange(min=1), help="With --train: crops in a micro-batch, instead of the recipe's."
+)
 @click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="With --train: override the recipe.")
-@click.option("--json", "target", type=click.Path(path_type=Path), help="Write everything, run by run, to this file.")
+@options.record
 @options.force
 @click.pass_context
 def benchmark(
@@ -88,40 +89,41 @@ def benchmark(
     from vqaudio.evaluation import benchmark as harness
     from vqaudio.evaluation import peers, records
     from vqaudio.evaluation.versions import versions
-    from vqaudio.files import check_target
     from vqaudio.prior import for_codec
     from vqaudio.runtime.cpu import available_threads
 
-    check_device(device)
-    if target is not None:
-        check_target(target, force)
+    options.check_results(force, target)
     counts = _numbers(threads) if threads is not None else sorted({1, available_threads()})
     files = _numbers(streams)
-    wanted = {name.strip() for name in against.split(",")} - {"", ALWAYS}
-    if device != "cpu" and (wanted or minutes is not None):
-        raise UsageError("Other codecs and long files are measured on the CPU alone; leave out --device.")
+    wanted = {name.strip() for name in against.split(",")} - {""}
+    if device != "cpu" and (wanted or minutes is not None or threads is not None):
+        raise UsageError(
+            "Other codecs, long files and numbers of threads are measured on the CPU alone; leave out --device."
+        )
+    check_device(device)
     chosen, notes = peers.usable(peers.select(wanted))
     codec = vqaudio.load(model)
-    for note in notes:
-        click.echo(note, err=True)
-    decoders, wavenet = codec.decoders, WAVENET_PARTS
-    if "wavenet" not in decoders:
-        codec, wavenet = harness.with_wavenet(codec), {part: f"*{title}" for part, title in WAVENET_PARTS.items()}
-        notes.append(
+    for sentence in notes:
+        note(sentence)
+    complete, wavenet, footnotes = codec, WAVENET_PARTS, list[str]()
+    if "wavenet" not in codec.decoders:
+        complete = harness.with_wavenet(codec)
+        wavenet = {part: f"*{title}" for part, title in WAVENET_PARTS.items()}
+        footnotes = [
             f"*: random weights, for the model has no WaveNet; the shape is that of the recipe {harness.SHAPE}."
-        )
+        ]
     measured: list[Measurement] = []
-    with progress("benchmark", None, quiet=False):
+    with progress("benchmark", None):
         if minutes is not None:
-            measured += harness.measure_long(vqaudio.load(model), minutes=minutes)
+            measured += harness.measure_long(codec, minutes=minutes)
         measured.append(harness.measure_start(model=model, repeat=repeat))
         if device == "cpu":
-            measured += harness.measure(codec, seconds=seconds, threads=counts, streams=files, repeat=repeat)
+            measured += harness.measure(complete, seconds=seconds, threads=counts, streams=files, repeat=repeat)
             if prior := for_codec(codec):
                 measured += harness.measure_prior(codec, prior, seconds=seconds, repeat=repeat)
-            measured += harness.measure_eager(codec, seconds=seconds, threads=counts, repeat=repeat)
+            measured += harness.measure_eager(complete, seconds=seconds, threads=counts, repeat=repeat)
         else:
-            measured += harness.measure_device(codec, device, seconds=seconds, streams=files, repeat=repeat)
+            measured += harness.measure_device(complete, device, seconds=seconds, streams=files, repeat=repeat)
         for peer in chosen:
             measured += harness.measure_peer(peer, seconds=seconds, threads=counts, repeat=repeat)
     ratios = [harness.ratios(m, measured) for m in measured]
@@ -132,11 +134,13 @@ def benchmark(
     rows = [_row(titles | PARTS | wavenet, *pair) for pair in zip(measured, ratios, strict=True)]
     console.print(table(title, WORDS, FIGURES, rows))
     console.print(
-        f"speed: times real time, all files together, best of {repeat}; MB: by which memory rose; ratio: how many "
-        "times faster vqaudio was, with one file; beside a decoder the spectral one, then the WaveNet in pieces. "
-        "PyTorch runs the same networks in float32, but for the search for codes, the WaveNet as a loop, "
+        f"speed: times real time, all files together, best of {repeat}; MB: "
+        + ("by which memory rose" if device == "cpu" else "allocated at most")
+        + "; ratio: how many times faster vqaudio was, with one file; beside a decoder the spectral one, then the "
+        "WaveNet in pieces. PyTorch runs the same networks in float32, but for the search for codes, the WaveNet as a "
+        "loop, "
         f"{harness.LOOP_SECONDS} s of it.",
-        *(note for note in notes if note.startswith("*")),
+        *footnotes,
         *(f"{peer.title}: {peer.setting}, random weights." for peer in chosen),
         ", ".join(f"{key} {value}" for key, value in {**machine, **packages}.items()),
         sep="\n",
@@ -145,12 +149,13 @@ def benchmark(
     )
     if target is not None:
         record = {
-            "model": {"name": codec.config.name, "path": model, "decoders": decoders},
-            "settings": {"device": device, "seconds": seconds, "threads": counts, "streams": files, "repeat": repeat},
+            "model": {**records.model(codec, model), "decoders": codec.decoders},
+            "settings": {"device": device, "seconds": seconds, "streams": files, "repeat": repeat}
+            | ({"threads": counts} if device == "cpu" else {}),
             "against": {peer.name: peer.setting for peer in chosen},
             "machine": machine,
             "versions": packages,
-            "notes": notes,
+            "notes": [*notes, *footnotes],
             "measurements": [{**m.to_dict(), "ratios": r} for m, r in zip(measured, ratios, strict=True)],
         }
         records.write(target, record, force)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vqaudio.cli import options
-from vqaudio.cli.progress import progress, skipped
+from vqaudio.cli.progress import note, progress, skipped
 
 if TYPE_CHECKING:
     from vqaudio import Codec
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("directory", type=click.Path(path_type=Path))
+@options.directory
 @options.model
-@click.option("--decoder", metavar="NAME", help="By default the one that the model prefers.")
+@options.decoder
 @options.coder
 @options.prior
 @click.option(
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     metavar="NAME,...",
     help="By default all: pesq, estoi, stoi, mel, mcd, f0, voicing, dnsmos, speaker, wer.",
 )
-@click.option("--json", "target", type=click.Path(path_type=Path), help="Write everything, file by file, to this file.")
-@click.option("--figure", type=click.Path(path_type=Path), help="Draw quality over bit rate: a PNG or SVG file.")
+@options.record
+@options.figure
 @click.option("--report", type=click.Path(path_type=Path), help="Write tables, figures and sounds as one HTML page.")
 @click.option(
     "--conversion",
@@ -79,10 +79,11 @@ def evaluate(
     jobs: int,
     force: bool,
 ) -> None:
-    """Measure a codec on the speech in DIRECTORY, beside the original and other codecs.
+    """Measure a codec on speech, beside others.
 
-    Every file goes to the bytes of a .codes file and back. Means come with 95 % bootstrap intervals over the files, and
-    differences between codecs with those of the paired differences; speeds are those of one thread.
+    Every file in DIRECTORY goes to the bytes of a .codes file and back. The original and other codecs are measured on
+    the same files. Means come with 95 % bootstrap intervals over the files, and differences between codecs with those
+    of the paired differences; speeds are those of one thread. The figure shows quality over bit rate.
     """
     from rich.console import Console
 
@@ -99,14 +100,9 @@ def evaluate(
     from vqaudio.evaluation.pairs import pairs as choose
     from vqaudio.evaluation.speech import items
     from vqaudio.evaluation.versions import versions
-    from vqaudio.files import check_target
     from vqaudio.prior import coder_for
 
-    for path in (target, figure, report):
-        if path is not None:
-            check_target(path, force)
-    if figure is not None:
-        figures.check(figure)
+    options.check_results(force, target, figure, report)
     if report is not None:
         page.check()
     chosen, notes = usable(select([name.strip() for name in metrics.split(",")] if metrics is not None else METRICS))
@@ -119,9 +115,9 @@ def evaluate(
     if pairs is not None:
         conversion.check(codec)
     voices = choose(items(directory, manifest=manifest), pairs) if pairs is not None else []
-    for note in notes:
-        click.echo(note, err=True)
-    with progress("evaluate", len(speech), quiet=False) as advance:
+    for sentence in notes:
+        note(sentence)
+    with progress("evaluate", len(speech)) as advance:
         known = Cache() if cache else None
         result = harness.evaluate([own, *others], speech, chosen, cache=known, jobs=jobs, advance=advance)
     console = Console(markup=False)
@@ -135,7 +131,7 @@ def evaluate(
         console.print(comparison.voices(converted))
     if target is not None:
         record = {
-            "model": {"name": own.name, "fingerprint": codec.fingerprint.hex(), "path": model},
+            "model": records.model(codec, model),
             "settings": {"directory": str(directory), "decoder": own.decoder, "limit": limit, "jobs": jobs},
             "prior": own.coder.fingerprint.hex() if own.coder else None,
             "versions": versions(metric.package for metric in chosen),
@@ -157,7 +153,7 @@ def _convert(
     """Convert pairs of voices, and measure that."""
     from vqaudio.evaluation import conversion
 
-    with progress("convert", len(voices), quiet=False) as advance:
+    with progress("convert", len(voices)) as advance:
         return conversion.evaluate(load, voices, metrics, decoder=decoder, jobs=jobs, advance=advance)
 
 
@@ -175,7 +171,7 @@ def _page(
 
     packages = versions(metric.package for metric in result.metrics)
     run = report.Run(shlex.join(["vqaudio", *sys.argv[1:]]), str(directory), packages, notes)
-    with progress("report", len(report_cases.choose(result)), quiet=False) as advance:
+    with progress("report", len(report_cases.choose(result))) as advance:
         return report.render(result, run, contenders, speech, sections, advance)
 
 
@@ -184,6 +180,6 @@ def _section(codec: Codec, decoder: str | None, converted: Conversion) -> Sectio
     from vqaudio.evaluation import report_conversion
     from vqaudio.evaluation.report import Section
 
-    with progress("voices", report_conversion.HEARD, quiet=False) as advance:
+    with progress("voices", report_conversion.HEARD) as advance:
         body = report_conversion.render(converted, codec, decoder, advance)
     return Section("conversion", "Voice conversion", body)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vqaudio.cli import options
 from vqaudio.cli.tables import printable
 from vqaudio.errors import FormatError
 from vqaudio.files import reason
@@ -20,11 +19,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("file", required=False, metavar="[FILE|NAME]")
-@options.as_json
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(file: str | None, as_json: bool) -> None:
-    """Describe FILE, codes, a model or a prior (.safetensors), or the model NAME that comes with vqaudio.
+    """Describe codes, a model or a prior.
 
-    By default that is speech16k; the other one is speech16k-low.
+    FILE holds codes, or a model or a prior (.safetensors); NAME is that of a model that comes with vqaudio: speech16k,
+    the default, or speech16k-low.
     """
     from vqaudio.shipped import model_file
     from vqaudio.weights import is_prior

@@ -1,12 +1,17 @@
-"""The options that several verbs share."""
+"""The arguments and options that several verbs share, and what is checked of them."""
 
 from __future__ import annotations
 
 import logging
 import math
+import os
+from pathlib import Path
 from typing import Any
 
 import click
+
+from vqaudio.errors import UsageError
+from vqaudio.files import check_target
 
 
 class Range(click.FloatRange):
@@ -36,12 +41,35 @@ def _some(context: click.Context, parameter: click.Parameter, sources: tuple[str
     return sources
 
 
+def _drawable(context: click.Context, parameter: click.Parameter, figure: Path | None) -> Path | None:
+    """See that a figure can be drawn, where one is wanted."""
+    if figure is not None:
+        from vqaudio.evaluation import figures
+
+        figures.check(figure)
+    return figure
+
+
+def check_results(force: bool, *targets: Path | None) -> None:
+    """Find, before any work, what would stop results from being written to these files; None is not wanted.
+
+    Raises:
+        UsageError: as `check_target` raises it, or where two of them are one file.
+    """
+    wanted = [target for target in targets if target is not None]
+    for target in wanted:
+        check_target(target, force)
+    if len({os.path.realpath(target) for target in wanted}) < len(wanted):
+        raise UsageError("Two results cannot go to one file.")
+
+
 def _cores() -> int:
     from vqaudio.runtime.cpu import cores
 
     return cores()
 
 
+directory = click.argument("directory", type=click.Path(path_type=Path))
 sources = click.argument("src", nargs=-1, metavar="SRC...", callback=_some)
 model = click.option(
     "--model",
@@ -51,7 +79,7 @@ model = click.option(
 coder = click.option(
     "--coder",
     type=click.Choice(["prior", "fixed"]),
-    help="How codes become bytes: under a prior, in fewer, which is the default where one is there; or at fixed width.",
+    help="prior: under the prior, where there is one (the default); fixed: every code at its full width.",
 )
 prior = click.option(
     "--prior",
@@ -61,9 +89,19 @@ prior = click.option(
 decoder = click.option(
     "--decoder", type=click.Choice(["spectral", "wavenet"]), help="By default the one that the model prefers."
 )
-seed = click.option("--seed", type=int, default=0, show_default=True, help="Of the WaveNet's samples.")
+seed = click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Of the WaveNet's samples; the spectral decoder draws nothing at random.",
+)
 temperature = click.option(
-    "--temperature", type=float, default=1.0, show_default=True, help="Of the WaveNet's samples."
+    "--temperature",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Of the WaveNet's samples; the spectral decoder draws nothing at random.",
 )
 device = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 force = click.option("--force", is_flag=True, help="Replace files that exist.")
@@ -79,6 +117,19 @@ all_cores = click.option(
     help="Processes that share the files.",
 )
 few_files = click.option(
-    "--limit", type=click.IntRange(min=1), help="So many files only, spread evenly over the directory."
+    "--limit", type=click.IntRange(min=1), metavar="N", help="Use only N files, spread evenly over the directory."
 )
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+record = click.option(
+    "--json",
+    "target",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write everything that was measured to FILE, piece by piece, as JSON.",
+)
+figure = click.option(
+    "--figure",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    callback=_drawable,
+    help="Draw it: a PNG or SVG file.",
+)

@@ -11,17 +11,17 @@ if TYPE_CHECKING:
 
 
 def table(title: str, words: Sequence[str], figures: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """Rows of words, to the left, and of figures, to the right, under their headings."""
+    """Rows of words, to the left, and of figures, to the right, under their headings; short rows leave cells empty."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    made = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    made = Table(title=printable(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in words:
         made.add_column(heading, no_wrap=True)
     for heading in figures:
-        made.add_column(heading, justify="right")
+        made.add_column(printable(heading), justify="right")
     for row in rows:
-        made.add_row(*row)
+        made.add_row(*map(printable, row))
     return made
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
+from vqaudio.cli import options
 from vqaudio.cli.progress import progress
 from vqaudio.cli.tables import figure, table
 from vqaudio.errors import UsageError
@@ -31,7 +32,7 @@ def check_options(context: click.Context) -> None:
     for option in context.command.params:
         given = context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
         if given and option.name in (CODING if training else TRAINING):
-            hint = "goes not together with" if training else "goes only together with"
+            hint = "cannot be combined with" if training else "needs"
             raise UsageError(f"The option {option.opts[0]} {hint} --train.")
 
 
@@ -50,15 +51,13 @@ def report(
     from vqaudio.codec import check_device
     from vqaudio.evaluation import records, training_speed
     from vqaudio.evaluation.versions import versions
-    from vqaudio.files import check_target
     from vqaudio.training.recipe import load_recipe, override
 
     check_device(device)
-    if target is not None:
-        check_target(target, force)
+    options.check_results(force, target)
     plan = override(load_recipe(recipe), settings)
     measured = []
-    with progress("benchmark", len(plan.stages), quiet=False) as advance:
+    with progress("benchmark", len(plan.stages)) as advance:
         for stage in training_speed.measure(plan, device, repeat=repeat, batch=batch):
             measured.append(stage)
             advance()

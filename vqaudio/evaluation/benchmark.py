@@ -71,7 +71,8 @@ class Measurement:
         seconds: of audio, in all files together.
         times: seconds that each run took.
         operations: floating-point operations per second of audio; None where they are not counted.
-        memory: bytes by which resident memory rose; None where the system does not tell.
+        memory: bytes that were allocated on a GPU at most; on the CPU by which resident memory rose, None where the
+            system does not tell.
     """
 
     codec: str

@@ -37,7 +37,11 @@ def _high_water_mark() -> int:
 
 
 def device_memory(work: Callable[[], object], device: torch.device) -> int | None:
-    """Do some work, and tell how much memory of a device it took at most: on a GPU all that it held then."""
+    """Do some work, and tell how much memory it took at most, in bytes.
+
+    On a GPU that is all that was allocated there, what was so before the work included; on the CPU it is what
+    `peak_memory` tells, the rise alone.
+    """
     if device.type == "cpu":
         return peak_memory(work)
     torch.cuda.reset_peak_memory_stats(device)

@@ -6,9 +6,17 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vqaudio.files import replacing
+
+if TYPE_CHECKING:
+    from vqaudio.codec import Codec
+
+
+def model(codec: Codec, path: str | None) -> dict[str, Any]:
+    """What a record says of the model that was measured, and under which name or in which file it was found."""
+    return {"name": codec.config.name, "fingerprint": codec.fingerprint.hex(), "path": path}
 
 
 def json_values(value: Any) -> Any:

@@ -111,7 +111,7 @@ def measure(recipe: Recipe, device: str, *, repeat: int, batch: int | None = Non
         recipe: whose corpus and initial model do not matter.
         device: "cpu", "cuda" or "cuda:N".
         repeat: runs of steps, of which the best counts.
-        batch: crops in a step, in place of what the recipe says.
+        batch: crops in a micro-batch, of which the recipe may accumulate several for a step, in place of its own.
 
     Raises:
         RecipeError: for a recipe that makes no sense.

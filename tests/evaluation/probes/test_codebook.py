@@ -145,12 +145,14 @@ def test_the_command_prints_writes_and_draws(
     pytest.importorskip("matplotlib")
     for index in range(3):
         audio.write(tmp_path / f"{index}.wav", tone, RATE)
-    words = ["probe", "codebook", str(tmp_path), "--model", str(tiny_codec), "--limit", "2", "--jobs", "1"]
+    (tmp_path / "\x1b[31m.wav").write_bytes(b"torn")
+    words = ["probe", "codebook", str(tmp_path), "--model", str(tiny_codec), "--limit", "3", "--jobs", "1"]
     out = ["--json", str(tmp_path / "out.json"), "--figure", str(tmp_path / "out.png")]
     result = CliRunner().invoke(main, [*words, *out], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     assert "2 utterances, 1.0 s" in result.stdout and "of 32" in result.stdout and "quantiser 2" in result.stdout
     assert "No manifest.csv tells what is said" in result.stderr
+    assert "Skipped: " in result.stderr and r"\x1b[31m.wav" in result.stderr and "\x1b" not in result.stderr
     record = json.loads((tmp_path / "out.json").read_text())
     assert [sum(q["counts"]) for q in record["quantizers"]] == [250, 250] and record["neighbours"] is None
     assert len(record["vectors"]) == len(record["projection"]) == 32 and record["note"]

@@ -190,7 +190,11 @@ def test_the_command_writes_table_json_and_figure(folder: Path, tiny_codec: Path
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     assert "2 utterances" in result.output and "active units" in result.output
-    models = json.loads(target.read_text())["models"]
+    record = json.loads(target.read_text())
+    assert record["model"]["name"] == "tiny" and record["model"]["path"] == str(tiny_codec)
+    models = record["models"]
+    wrong = ("shuffled_in_time", "other_utterance", "zero")
+    assert all(math.isfinite(m["likelihood"][name]) for m in models for name in ("true", *wrong))
     assert [(m["name"], m["kind"]) for m in models] == [("tiny", "codes"), ("vae", "gaussian")]
     expected = collapse("vae", load_vae(vae_file), [speech_like(0), speech_like(1)])
     assert models[1]["kl_per_second"] == pytest.approx(expected.kl_rate, rel=0.01)  # the files have 16 bits

@@ -41,7 +41,7 @@ def planted_speech(planted: Features, speakers: int = 6, utterances: int = 6, ex
         for index in range(utterances):
             rows = np.stack([planted(speaker, speaker * utterances + index, rng) for _ in range(excerpts)])
             made.append(Utterance(f"{speaker}/{index}.wav", f"s{speaker}", {"codes": rows.astype(np.float32)}))
-    return Speech(made, 1.0, [])
+    return Speech(made, 1.0, [], [])
 
 
 def histogram(shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -102,7 +102,7 @@ def test_a_guess_without_looking_is_at_chance_however_unequal_the_speakers() -> 
         for name, count, excerpts in (("many", 20, 1), ("long", 2, 50), ("few", 2, 1))
         for i in range(count)
     ]
-    assert probe(Speech(made, 1.0, [])).rows[0].accuracy.mean == pytest.approx(1 / 3)
+    assert probe(Speech(made, 1.0, [], [])).rows[0].accuracy.mean == pytest.approx(1 / 3)
 
 
 def test_accuracy_is_the_mean_over_speakers_of_the_utterances_shares() -> None:
@@ -129,7 +129,7 @@ def test_many_speakers_of_few_excerpts_raise_no_warning() -> None:
 def test_a_speaker_of_one_utterance_is_left_out_and_named() -> None:
     spoken = planted_speech(lambda speaker, utterance, rng: rng.random(4))
     alone = Utterance("x.wav", "hermit", spoken.utterances[0].features)
-    report = probe(Speech([*spoken.utterances, alone], 1.0, ["Earlier."]))
+    report = probe(Speech([*spoken.utterances, alone], 1.0, [], ["Earlier."]))
     assert report.notes == ["Earlier.", "Left out: speakers of whom there is one utterance alone: hermit."]
     assert "hermit" not in report.speakers and alone not in report.utterances
 
@@ -210,7 +210,8 @@ def test_files_that_cannot_be_used_are_told(codec: Codec, tmp_path: Path) -> Non
     calls: list[None] = []
     spoken = listen(codec.model, items(tmp_path), 0.5, lambda: calls.append(None))
     assert [utterance.path for utterance in spoken.utterances] == [str(tmp_path / "good.wav")]
-    assert "torn.wav" in spoken.notes[0] and spoken.notes[1].startswith("Left out: 1 of 3 files, shorter")
+    assert len(spoken.skipped) == 1 and "torn.wav" in spoken.skipped[0]
+    assert len(spoken.notes) == 1 and spoken.notes[0].startswith("Left out: 1 of 3 files, shorter")
     assert len(calls) == 3
     (tmp_path / "good.wav").unlink()
     with pytest.raises(AudioError, match="nothing to listen to"):
@@ -248,10 +249,12 @@ def test_the_command_prints_writes_and_draws(run: Callable[..., Result], tmp_pat
     pytest.importorskip("matplotlib")
     target, figure = tmp_path / "out.json", tmp_path / "out.png"
     target.write_text("in the way")
+    (tmp_path / "speech" / "s0" / "\x1b[31m.wav").write_bytes(b"torn")
     assert run("--json", target, "--figure", figure).exit_code == 2
     result = run("--json", target, "--figure", figure, "--force")
     assert result.exit_code == 0, result.output
     assert "3 speakers, 12 utterances" in result.stdout and "hermit" in result.stderr
+    assert "Skipped: " in result.stderr and r"\x1b[31m.wav" in result.stderr and "\x1b" not in result.stderr
     record = strict(target)
     rows = {row["name"]: row for row in record["rows"]}
     assert list(rows) == list(TITLES)
@@ -260,6 +263,7 @@ def test_the_command_prints_writes_and_draws(run: Callable[..., Result], tmp_pat
         assert row["title"] in result.stdout and f"{100 * row['accuracy']['mean']:.1f}" in result.stdout
     assert record["excerpts"] == 48 and record["chance"] == pytest.approx(1 / 3)
     assert len(record["utterances"]) == 12 and record["versions"]["scikit-learn"]
+    assert len(record["skipped"]) == 1
     assert figure.read_bytes().startswith(b"\x89PNG\r\n")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def undefined(reference: np.ndarray, decoded: np.ndarray, sample_rate: int) -> f
     return float("nan")
 
 
-LEVEL = Metric("level", "level", "", False, "numpy", "numpy", level)
+LEVEL = Metric("level", "level", "dB", False, "numpy", "numpy", level)
 UNDEFINED = Metric("undefined", "undefined", "", True, "numpy", "numpy", undefined)
 
 
@@ -111,7 +112,7 @@ def test_without_bfloat16_there_is_nothing_to_compare(codec: Codec, monkeypatch:
         short_or_exact(codec, "spectral")
 
 
-def test_the_commands_print_and_give_json(
+def test_the_commands_print_and_write_json(
     codec: Codec, tiny_codec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(metrics, "METRICS", {"level": LEVEL, "undefined": UNDEFINED})
@@ -119,14 +120,23 @@ def test_the_commands_print_and_give_json(
         audio.write(tmp_path / f"{seed}.wav", noise(seed, 0.5), RATE)
     without_wavenet(codec).save(tmp_path / "spectral.safetensors")
     for probe in ("seams", "precision") if PAIRED else ("seams",):
-        words = ["probe", probe, str(tmp_path), "--limit", "2", "--model"]
-        result = CliRunner().invoke(main, [*words, str(tiny_codec), "--json"], catch_exceptions=False)
+        target = tmp_path / f"{probe}.json"
+        words = ["probe", probe, str(tmp_path), "--limit", "2", "--model", str(tiny_codec), "--json", str(target)]
+        result = CliRunner().invoke(main, words, catch_exceptions=False)
         assert result.exit_code == 0, result.output
-        record = json.loads(result.stdout)
+        record = json.loads(target.read_text())
+        assert record["model"]["name"] == "tiny" and record["versions"]["numpy"]
         assert record["files"] == 2 and len(record["speeds"]) == 2
         assert record["metrics"]["undefined"]["fast"]["mean"] is None
-        text = CliRunner().invoke(main, [*words, str(tiny_codec)], catch_exceptions=False).stdout
-        assert "2 files, 1.0 s" in text and "level" in text
+        assert "2 files, 1.0 s" in result.stdout and "nan" not in result.stdout
+        assert ("of the codes differ" in result.stdout) == (probe == "precision")
+        rows = {line.split(" ")[1]: line.rstrip() for line in result.stdout.splitlines() if line.strip()}
+        number = r" +[+-]?\d\.\d{3}"
+        interval = r" \([+-]\d\.\d{3} to [+-]\d\.\d{3}\)"
+        assert re.search(f"level, dB ↓{number}{number}{number}{interval}$", rows["level,"])
+        assert re.search(r"undefined ↑ +- +- +-$", rows["undefined"])
+        again = CliRunner().invoke(main, words)
+        assert again.exit_code == 2 and "--force replaces it" in again.stderr
     refused = CliRunner().invoke(
         main, ["probe", "seams", str(tmp_path), "--model", str(tmp_path / "spectral.safetensors")]
     )

@@ -6,7 +6,6 @@ import click
 
 from vqaudio.cli.probe.codebook import codebook
 from vqaudio.cli.probe.collapse import collapse
-from vqaudio.cli.probe.likelihood import likelihood
 from vqaudio.cli.probe.phonemes import phonemes
 from vqaudio.cli.probe.speakers import speakers
 from vqaudio.cli.probe.ways import precision, seams
@@ -17,5 +16,5 @@ def probe() -> None:
     """Look into a trained model."""
 
 
-for question in (likelihood, collapse, phonemes, speakers, codebook, seams, precision):
+for question in (collapse, phonemes, speakers, codebook, seams, precision):
     probe.add_command(question)

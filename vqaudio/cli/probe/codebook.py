@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from vqaudio.cli import options
-from vqaudio.cli.progress import progress
+from vqaudio.cli.progress import note, progress, skipped
+from vqaudio.cli.tables import table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,12 +18,12 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("directory", type=click.Path(path_type=Path))
+@options.directory
 @options.model
 @options.few_files
 @options.all_cores
-@click.option("--json", "target", type=click.Path(path_type=Path), help="Write everything, code by code, to this file.")
-@click.option("--figure", type=click.Path(path_type=Path), help="Draw it: a PNG or SVG file.")
+@options.record
+@options.figure
 @options.force
 def codebook(
     directory: Path,
@@ -33,9 +34,10 @@ def codebook(
     figure: Path | None,
     force: bool,
 ) -> None:
-    """Ask how the codebook is used, and how its vectors lie, on the speech in DIRECTORY.
+    """Ask how codes are used, and how they lie.
 
-    Where a manifest.csv tells what is said, every code of the first quantiser also has its most frequent phoneme, by
+    The codes of the speech in DIRECTORY are counted, and the vectors of the first quantiser drawn in the plane. Where a
+    manifest.csv tells what is said, every code of the first quantiser also has its most frequent phoneme, by
     forced alignment.
     """
     import functools
@@ -49,33 +51,30 @@ def codebook(
     from vqaudio.evaluation.registry import need
     from vqaudio.evaluation.speech import items
     from vqaudio.evaluation.versions import versions
-    from vqaudio.files import check_target
 
-    for path in (target, figure):
-        if path is not None:
-            check_target(path, force)
-    if figure is not None:
-        figures.check(figure)
+    options.check_results(force, target, figure)
     need("The probe", {"sklearn": "scikit-learn"})
     found = items(directory, limit)
     codec = vqaudio.load(model)
-    note = alignment.missing() or labelled.untold(found)
+    untold = alignment.missing() or labelled.untold(found)
     load = functools.partial(vqaudio.load, model, threads=1)
-    with progress("encode", len(found), quiet=False) as advance:
+    with progress("encode", len(found)) as advance:
         speech = labelled.label(load, found, align=alignment.missing() is None, jobs=jobs, advance=advance)
-    for line in (*(f"Skipped: {reason}" for reason in speech.skipped), *([note] if note else [])):
-        click.echo(line, err=True)
-    with progress("codebook", None, quiet=False):
+    for reason in speech.skipped:
+        skipped(reason)
+    if untold:
+        note(untold)
+    with progress("codebook", None):
         result = probe.probe(codec, speech.utterances)
-    name, fingerprint = codec.config.name, codec.fingerprint.hex()
-    title = f"{name} ({fingerprint}): {result.utterances} utterances, {result.frames / result.frame_rate:.1f} s"
+    name = f"{codec.config.name} ({codec.fingerprint.hex()})"
+    title = f"{name}: {result.utterances} utterances, {result.frames / result.frame_rate:.1f} s"
     Console(markup=False).print(_table(title, result))
     if target is not None:
         record = {
-            "model": {"name": name, "fingerprint": fingerprint, "path": model},
+            "model": records.model(codec, model),
             "settings": {"directory": str(directory), "limit": limit, "jobs": jobs},
             "versions": versions(probe.PACKAGES),
-            "note": note,
+            "note": untold,
             "skipped": speech.skipped,
             **result.to_dict(),
         }
@@ -86,22 +85,16 @@ def codebook(
 
 
 def _table(title: str, result: Codebook) -> Table:
-    from rich.table import Table
-
-    table, size = Table("", title=title), len(result.vectors)
-    for index in range(1, len(result.usage) + 1):
-        table.add_column(f"quantiser {index}", justify="right")
-    rows = {
-        "codes used": [f"{usage.used} of {size}" for usage in result.usage],
-        "perplexity": [f"{usage.perplexity:.1f}" for usage in result.usage],
-        "entropy, bits": [f"{usage.entropy:.2f}" for usage in result.usage],
-        "codes in half of the frames": [str(usage.half) for usage in result.usage],
-        "frames of the commonest code": [f"{100 * usage.commonest:.1f} %" for usage in result.usage],
-        "frames a code lasts": [f"{usage.run:.2f}" for usage in result.usage],
-    }
-    for name, cells in rows.items():
-        table.add_row(name, *cells)
+    size = len(result.vectors)
+    rows = [
+        ("codes used", *(f"{usage.used} of {size}" for usage in result.usage)),
+        ("perplexity", *(f"{usage.perplexity:.1f}" for usage in result.usage)),
+        ("entropy, bits", *(f"{usage.entropy:.2f}" for usage in result.usage)),
+        ("codes in half of the frames", *(str(usage.half) for usage in result.usage)),
+        ("frames of the commonest code, %", *(f"{100 * usage.commonest:.1f}" for usage in result.usage)),
+        ("frames a code lasts", *(f"{usage.run:.2f}" for usage in result.usage)),
+    ]
     if result.neighbours is not None:
-        table.add_row("nearest code of the same class", f"{100 * result.neighbours.alike:.1f} %")
-        table.add_row("the same by chance", f"{100 * result.neighbours.by_chance:.1f} %")
-    return table
+        rows.append(("nearest code of the same class, %", f"{100 * result.neighbours.alike:.1f}"))
+        rows.append(("the same by chance, %", f"{100 * result.neighbours.by_chance:.1f}"))
+    return table(title, ("",), [f"quantiser {index}" for index in range(1, len(result.usage) + 1)], rows)

@@ -8,17 +8,21 @@ import click
 
 from vqaudio.cli import options
 from vqaudio.cli.progress import progress, skipped
+from vqaudio.cli.tables import table
 
 
 @click.command()
-@click.argument("directory", type=click.Path(path_type=Path))
+@options.directory
 @options.model
 @click.option(
-    "--limit", type=click.IntRange(min=2), help="So many files with transcripts only, spread evenly over the directory."
+    "--limit",
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="Use only N files with transcripts, spread evenly over the directory.",
 )
 @options.all_cores
-@click.option("--json", "target", type=click.Path(path_type=Path), help="Write everything, code by code, to this file.")
-@click.option("--figure", type=click.Path(path_type=Path), help="Draw it: a PNG or SVG file.")
+@options.record
+@options.figure
 @options.force
 def phonemes(
     directory: Path,
@@ -29,16 +33,16 @@ def phonemes(
     figure: Path | None,
     force: bool,
 ) -> None:
-    """Ask whether the codes know phonemes, on the speech in DIRECTORY, whose manifest.csv tells what is said.
+    """Ask whether the codes know phonemes.
 
-    Every code of the first quantiser stands for the phoneme that is spoken most often in its frames, by forced
-    alignment, on one half of the speakers, and is judged on the other half; both halves are, in turn. Means are over
-    frames, with 95 % bootstrap intervals over speakers. What a code tells is a lower bound of the mutual information.
+    A manifest.csv has to tell what is said in the speech in DIRECTORY. Every code of the first quantiser stands for the
+    phoneme that is spoken most often in its frames, by forced alignment, on one half of the speakers, and is judged on
+    the other half; both halves are, in turn. Means are over frames, with 95 % bootstrap intervals over speakers. What a
+    code tells is a lower bound of the mutual information.
     """
     import functools
 
     from rich.console import Console
-    from rich.table import Table
 
     import vqaudio
     from vqaudio.evaluation import figures, records
@@ -47,43 +51,30 @@ def phonemes(
     from vqaudio.evaluation.registry import need
     from vqaudio.evaluation.speech import items
     from vqaudio.evaluation.versions import versions
-    from vqaudio.files import check_target
 
-    for path in (target, figure):
-        if path is not None:
-            check_target(path, force)
-    if figure is not None:
-        figures.check(figure)
+    options.check_results(force, target, figure)
     need("The probe", probe.PACKAGES)
     found = probe.transcribed(items(directory), limit)
     codec = vqaudio.load(model)
     load = functools.partial(vqaudio.load, model, threads=1)
-    with progress("align", len(found), quiet=False) as advance:
+    with progress("align", len(found)) as advance:
         speech = labelled.label(load, found, features=probe.cepstrum, jobs=jobs, advance=advance)
     for reason in speech.skipped:
         skipped(reason)
-    with progress("phonemes", None, quiet=False):
+    with progress("phonemes", None):
         result = probe.probe(speech.utterances, codec.config.quantizer.codebook_size)
-    name, fingerprint = codec.config.name, codec.fingerprint.hex()
     rate, size = codec.config.frame_rate, codec.config.quantizer.codebook_size
-    title = f"{name} ({fingerprint}): {size} codes, {rate:g} a second"
+    title = f"{codec.config.name} ({codec.fingerprint.hex()}): {size} codes, {rate:g} a second"
     measured = f"{result.speakers} speakers, {result.utterances} utterances, {result.frames} frames with phonemes"
-    table = Table("", title=f"{title}\n{measured}")
-    for column in ("frames right, %", "without silence, %", "bits told"):
-        table.add_column(column, justify="right")
+    rows = []
     for score in result.scores:
-        told = f"{score.information.mean:.2f} ({100 * score.share:.0f} %)"
-        table.add_row(score.name, probe.percent(score.accuracy), probe.percent(score.without_silence), told)
-    Console(markup=False).print(table)
+        told = f"{score.information.value(2)} ({100 * score.share:.0f} %)"
+        rows.append((score.name, score.accuracy.text(1, 100), score.without_silence.text(1, 100), told))
+    headings = ("frames right, %", "without silence, %", "bits told")
+    Console(markup=False).print(table(f"{title}\n{measured}", ("",), headings, rows))
     if target is not None:
         record = {
-            "model": {
-                "name": name,
-                "fingerprint": fingerprint,
-                "path": model,
-                "frame_rate": rate,
-                "codebook_size": size,
-            },
+            "model": {**records.model(codec, model), "frame_rate": rate, "codebook_size": size},
             "settings": {"directory": str(directory), "limit": limit, "jobs": jobs},
             "versions": versions(probe.PACKAGES.values()),
             "skipped": speech.skipped,

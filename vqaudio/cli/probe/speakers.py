@@ -7,18 +7,19 @@ from pathlib import Path
 import click
 
 from vqaudio.cli import options
-from vqaudio.cli.progress import progress
+from vqaudio.cli.progress import note, progress, skipped
+from vqaudio.cli.tables import table
 
 
 @click.command()
-@click.argument("directory", type=click.Path(path_type=Path))
+@options.directory
 @options.model
 @options.few_files
 @click.option(
     "--seconds", type=options.Range(0.1, 60), default=1.0, show_default=True, help="Of an excerpt to be recognised."
 )
-@click.option("--json", "target", type=click.Path(path_type=Path), help="Write everything, file by file, to this file.")
-@click.option("--figure", type=click.Path(path_type=Path), help="Draw it: a PNG or SVG file.")
+@options.record
+@options.figure
 @options.force
 def speakers(
     directory: Path,
@@ -29,15 +30,15 @@ def speakers(
     figure: Path | None,
     force: bool,
 ) -> None:
-    """Ask what can be read of the speaker from codes, conditioning and speaker vector, on the speech in DIRECTORY.
+    """Ask what can be read of the speaker.
 
-    A linear classifier learns to name the speakers of short excerpts, and is tested on utterances that it did not learn
-    from. Where each speaker was recorded in one place, it may know the place and not the voice. Means are over
-    speakers, with 95 % bootstrap intervals over utterances.
+    From codes, conditioning and speaker vector of the speech in DIRECTORY: a linear classifier learns to name the
+    speakers of short excerpts, and is tested on utterances that it did not learn from. Where each speaker was recorded
+    in one place, it may know the place and not the voice. Means are over speakers, with 95 % bootstrap intervals over
+    utterances.
     """
 
     from rich.console import Console
-    from rich.table import Table
 
     import vqaudio
     from vqaudio.evaluation import figures, records
@@ -47,38 +48,31 @@ def speakers(
     from vqaudio.evaluation.registry import need
     from vqaudio.evaluation.speech import items
     from vqaudio.evaluation.versions import versions
-    from vqaudio.files import check_target
 
-    for path in (target, figure):
-        if path is not None:
-            check_target(path, force)
-    if figure is not None:
-        figures.check(figure)
+    options.check_results(force, target, figure)
     need("The probe", probe.PACKAGES)
     found = items(directory, limit)
     codec = vqaudio.load(model)
-    with progress("listen", len(found), quiet=False) as advance:
+    with progress("listen", len(found)) as advance:
         speech = listen(codec.model, found, seconds, advance)
-    with progress("classify", len(speech.utterances[0].features), quiet=False) as advance:
+    with progress("classify", len(speech.utterances[0].features)) as advance:
         result = probe.probe(speech, advance)
-    for note in result.notes:
-        click.echo(note, err=True)
-    name, fingerprint = codec.config.name, codec.fingerprint.hex()
-    title = f"{name} ({fingerprint}): {len(result.speakers)} speakers, {len(result.utterances)} utterances"
-    table = Table(title=f"{title}, {result.excerpts} excerpts of {result.seconds:g} s")
-    table.add_column("speaker named from")
-    for column in ("numbers", "accuracy, %", "95 % interval"):
-        table.add_column(column, justify="right")
-    for row in result.rows:
-        low, mean, high = (100 * value for value in (row.accuracy.low, row.accuracy.mean, row.accuracy.high))
-        table.add_row(TITLES[row.name], str(row.width), f"{mean:.1f}", f"{low:.1f} to {high:.1f}")
-    table.add_row("chance", "", f"{100 * result.chance:.1f}", "")
-    Console(markup=False).print(table)
+    for reason in speech.skipped:
+        skipped(reason)
+    for sentence in result.notes:
+        note(sentence)
+    heard = f"{len(result.speakers)} speakers, {len(result.utterances)} utterances"
+    title = f"{codec.config.name} ({codec.fingerprint.hex()}): {heard}"
+    rows = [(TITLES[row.name], str(row.width), row.accuracy.text(1, 100)) for row in result.rows]
+    rows.append(("chance", "", f"{100 * result.chance:.1f}"))
+    heading = f"{title}, {result.excerpts} excerpts of {result.seconds:g} s"
+    Console(markup=False).print(table(heading, ("speaker named from",), ("numbers", "accuracy, %"), rows))
     if target is not None:
         record = {
-            "model": {"name": name, "fingerprint": fingerprint, "path": model},
+            "model": records.model(codec, model),
             "settings": {"directory": str(directory), "limit": limit, "seconds": seconds},
             "versions": versions(probe.PACKAGES.values()),
+            "skipped": speech.skipped,
             **result.to_dict(),
         }
         records.write(target, record, force)

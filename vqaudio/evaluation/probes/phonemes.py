@@ -248,9 +248,3 @@ def _ratio(parts: np.ndarray, wholes: np.ndarray) -> Estimate:
     """The sum of the parts (speakers,) over that of the wholes."""
     with np.errstate(invalid="ignore"):
         return Estimate.of(parts / wholes, wholes)
-
-
-def percent(estimate: Estimate) -> str:
-    """A share in per cent with its interval, for a table."""
-    low, mean, high = (100 * value for value in (estimate.low, estimate.mean, estimate.high))
-    return f"{mean:.1f} ({low:.1f} to {high:.1f})"

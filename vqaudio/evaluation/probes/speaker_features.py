@@ -56,11 +56,13 @@ class Speech:
     Attributes:
         utterances: of at least one excerpt each.
         seconds: of an excerpt.
-        notes: a sentence for everything that was left out.
+        skipped: a sentence for each file that cannot be read.
+        notes: a sentence for what else was left out.
     """
 
     utterances: list[Utterance]
     seconds: float
+    skipped: list[str]
     notes: list[str]
 
 
@@ -85,12 +87,12 @@ def listen(
     samples = round(seconds * rate) // hop * hop
     if not samples:
         raise UsageError(f"An excerpt of {seconds:g} s is shorter than a frame of codes, {hop / rate:g} s.")
-    utterances, notes, short = [], [], 0
+    utterances, skipped, short = [], list[str](), 0
     for item in items:
         try:
             waveform = audio.read(item.path, rate)
         except AudioError as error:
-            notes.append(f"Skipped: {error}")
+            skipped.append(str(error))
         else:
             excerpts = waveform[: len(waveform) // samples * samples].reshape(-1, samples)
             if len(excerpts):
@@ -98,11 +100,11 @@ def listen(
             else:
                 short += 1
         advance()
-    if short:
-        notes.append(f"Left out: {short} of {len(items)} files, shorter than an excerpt of {samples / rate:g} s.")
+    left_out = f"Left out: {short} of {len(items)} files, shorter than an excerpt of {samples / rate:g} s."
+    notes = [left_out] if short else []
     if not utterances:
-        raise AudioError(f"There is nothing to listen to. {notes[0]}")
-    return Speech(utterances, samples / rate, notes)
+        raise AudioError(f"There is nothing to listen to. {[*skipped, *notes][0]}")
+    return Speech(utterances, samples / rate, skipped, notes)
 
 
 def features(model: VQVAE, excerpts: np.ndarray) -> dict[str, np.ndarray]:

@@ -50,7 +50,7 @@ class Report:
         speakers: whose names it chooses from.
         utterances: that it was tested on, each while it was fitted to others.
         seconds: of an excerpt.
-        notes: a sentence for everything that was left out.
+        notes: a sentence for what was left out, but for files that cannot be read.
     """
 
     rows: list[Row]

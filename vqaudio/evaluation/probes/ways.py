@@ -92,14 +92,18 @@ def pieces_or_pass(codec: Codec) -> tuple[Way, Way]:
     return Way("pieces", lambda w: code(w, True)), Way("one pass", lambda w: code(w, False))
 
 
-def short_or_exact(codec: Codec, decoder: str) -> tuple[Way, Way]:
-    """Everything in bfloat16 and in float32, by a decoder that the model has; encoding and decoding are timed.
+def short_or_exact(codec: Codec, decoder: str | None = None) -> tuple[Way, Way]:
+    """Everything in bfloat16 and in float32; encoding and decoding are timed.
+
+    Args:
+        decoder: of the codec; by default its own choice.
 
     Raises:
         UsageError: where the processor does not multiply bfloat16, or for another decoder.
     """
     if not PAIRED:
         raise UsageError("This processor does not multiply bfloat16, so that everything is float32 here.")
+    decoder = decoder or codec.decoders[0]
     if decoder not in codec.decoders:
         raise UsageError(f"The model has no {decoder} decoder; it has: {', '.join(codec.decoders)}.")
     short, exact = (CpuNetworks(codec.config, codec.state, threads=1, paired=paired) for paired in (True, False))
