@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -181,17 +180,3 @@ def test_two_results_do_not_go_to_one_file(
         result = invoke(main, *verb, directory, *options)
         assert result.exit_code == 2 and result.stderr == "Error: Two results cannot go to one file.\n"
     assert not (tmp_path / "out.svg").exists()
-
-
-def test_evaluate_shows_codecs_in_columns_that_fit_the_screen(
-    model: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "70")
-    words = (directory, "--model", model, "--metrics", "mel,stoi", "--against", f"vqaudio:{model}")
-    lines = evaluate(*words, "--limit", 2).stdout.splitlines()
-    assert max(map(len, lines[1:])) <= 70
-    row = next(line for line in lines if line.startswith(" STOI ↑"))
-    assert re.search(r" \d\.\d+ \(\d\.\d+ to \d\.\d+\)", row)
-    one = evaluate(*words, "--limit", 1).stdout
-    row = next(line for line in one.splitlines() if line.startswith(" log-mel"))
-    assert " to " not in row  # a file says nothing of others

@@ -12,6 +12,8 @@ from vqaudio.evaluation.conversion import REFERENCE, SPOKEN, Conversion
 from vqaudio.evaluation.estimates import Estimate, digits
 from vqaudio.evaluation.results import Evaluation, Result, times_real_time
 
+BETWEEN = 2  # characters that a table has beside each cell; and one at its end
+
 
 def show(evaluation: Evaluation, console: Console) -> None:
     """Print an evaluation: what every codec measures, then how the others differ from the one that it is about."""
@@ -46,9 +48,10 @@ def voices(conversion: Conversion) -> Table:
 
 
 def _print(title: str, results: Sequence[Result], rows: Sequence[Sequence[str]], console: Console) -> None:
-    label = 1 + max((len(row[0]) for row in rows), default=0)
-    column = 1 + max((len(cell) for row in rows for cell in row[1:]), default=0)
-    beside = max(1, (console.width - label) // column)
+    """Print a table in parts, each as wide as the screen holds without breaking a cell."""
+    label = BETWEEN + max((len(row[0]) for row in rows), default=0)
+    column = BETWEEN + max((len(cell) for row in rows for cell in row[1:]), default=0)
+    beside = max(1, (console.width - 1 - label) // column)
     for start in range(0, len(results), beside):
         shown = slice(1 + start, 1 + start + beside)
         names = [result.name for result in results[start : start + beside]]

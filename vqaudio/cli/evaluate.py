@@ -13,6 +13,7 @@ import click
 
 from vqaudio.cli import options
 from vqaudio.cli.progress import note, progress, skipped
+from vqaudio.cli.tables import printable
 
 if TYPE_CHECKING:
     from vqaudio import Codec
@@ -122,7 +123,7 @@ def evaluate(
         result = harness.evaluate([own, *others], speech, chosen, cache=known, jobs=jobs, advance=advance)
     console = Console(markup=False)
     files, seconds = len(result.original.utterances), result.original.seconds
-    click.echo(f"{own.name}, {own.identity}; {files} files, {seconds:.1f} s")
+    click.echo(printable(f"{own.name}, {own.identity}; {files} files, {seconds:.1f} s"))
     comparison.show(result, console)
     converted = _convert(load, own.decoder, voices, chosen, jobs) if voices else None
     for _, reason in [*result.skipped, *(converted.skipped if converted else [])]:
