@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -129,6 +130,24 @@ def test_evaluate_is_quick_the_second_time(
         evaluate(*arguments, "--no-cache")
 
 
+def test_the_name_of_a_model_does_not_steer_the_terminal(model: Path, directory: Path, tmp_path: Path) -> None:
+    codec = vqaudio.load(model)
+    red = Codec(dataclasses.replace(codec.config, name="\x1b[31mred"), codec.state)
+    red.save(tmp_path / "red.safetensors")
+    words = (
+        "--model",
+        tmp_path / "red.safetensors",
+        "--metrics",
+        "stoi",
+        "--limit",
+        1,
+        "--against",
+        f"vqaudio:{model}",
+    )
+    output = evaluate(directory, *words).output
+    assert "\x1b" not in output and output.count(r"\x1b[31mred") == 3  # what is measured, a column, and a title
+
+
 def test_evaluate_replaces_nothing_unasked(model: Path, directory: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.json"
     target.write_text("precious")
@@ -155,7 +174,7 @@ def test_evaluate_refuses_what_cannot_be_meant(model: Path, directory: Path, tmp
     assert unknown.exit_code == 2 and "'pesq'" in unknown.output
     assert evaluate(tmp_path / "absent", "--model", model, "--metrics", "stoi").exit_code == 2
     decoder = evaluate(directory, "--model", model, "--metrics", "stoi", "--decoder", "horn")
-    assert decoder.exit_code == 2 and "horn" in decoder.output
+    assert decoder.exit_code == 2 and "Invalid value for '--decoder': 'horn'" in decoder.output
     voices = evaluate(directory, "--model", model, "--metrics", "stoi", "--conversion", 2)
     assert voices.exit_code == 2 and "takes no voice from a recording" in voices.output
 

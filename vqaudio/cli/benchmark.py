@@ -24,7 +24,7 @@ WORDS, FIGURES = ("codec", "part"), ("threads", "files", "speed", "GFLOP/s", "MB
 @options.model
 @options.device
 @click.option("--seconds", type=options.Range(0.1, 3600), default=10.0, show_default=True, help="Of each file.")
-@click.option("--threads", metavar="N,...", help="By default 1 and as many as there are cores.")
+@click.option("--threads", metavar="N,...", help="Of the CPU; by default 1 and as many as there are cores.")
 @click.option("--streams", metavar="N,...", default="1,8", show_default=True, help="Files at once.")
 @click.option(
     "--repeat", type=click.IntRange(min=1), default=3, show_default=True, help="Runs, of which the best counts."

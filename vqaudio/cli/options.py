@@ -124,7 +124,7 @@ record = click.option(
     "target",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write everything that was measured to FILE, piece by piece, as JSON.",
+    help="Write everything that is measured to FILE, as JSON.",
 )
 figure = click.option(
     "--figure",

@@ -54,7 +54,7 @@ def _bars(axes: Any, result: Phonemes) -> None:
             places + offset, means, height, xerr=figures.errors(estimates, 100), label=label, color=colour, capsize=3
         )
         for place, estimate in zip(places + offset, estimates, strict=True):
-            axes.text(100 * estimate.high + 1, place, f"{100 * estimate.mean:.1f}", va="center", fontsize=9)
+            axes.text(100 * estimate.high + 1, place, estimate.value(1, 100), va="center", fontsize=9)
     axes.set_yticks(places, [score.name.replace(" ", "\n", 1) for score in result.scores])
     axes.invert_yaxis()
     axes.margins(x=0.12)

@@ -34,7 +34,7 @@ def draw(title: str, report: Report) -> Figure:
         error_kw={"capsize": 3, "linewidth": 1},
     )
     for place, accuracy in enumerate(accuracies):
-        axes.text(100 * accuracy.high + 1.5, place, f"{100 * accuracy.mean:.1f}", va="center", fontsize=9)
+        axes.text(100 * accuracy.high + 1.5, place, accuracy.value(1, 100), va="center", fontsize=9)
     chance = axes.axvline(100 * report.chance, color="black", linestyle="--", linewidth=1)
     axes.invert_yaxis()
     axes.set_xlim(0, 108)  # room for the figures beside full bars
