@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.evaluation.degraded import RATE, SAMPLE, metric, noisy
 from vqaudio import audio
-from vqaudio.evaluation.delay import aligned, delay
+from vqaudio.evaluation.delay import aligned, delay, earlier
 
 WAVEFORM = audio.read(SAMPLE)[: 3 * RATE]
 
@@ -58,6 +58,24 @@ def test_it_is_found_in_noise_and_in_telephone_speech() -> None:
 def test_it_counts_samples_of_the_given_rate(rate: int) -> None:
     waveform = audio.read(SAMPLE, rate)[: 2 * rate]
     assert delay(waveform, delayed(waveform, rate // 20), rate) == pytest.approx(rate // 20, abs=rate / 500)
+
+
+@pytest.mark.parametrize(("milliseconds", "found"), [(-2, -32), (-1, 0), (1, 0), (2, 32)])
+def test_a_lag_of_a_millisecond_counts_as_none(milliseconds: int, found: int) -> None:
+    assert delay(WAVEFORM, delayed(WAVEFORM, 16 * milliseconds), RATE) == found
+
+
+def test_a_waveform_fainter_than_its_squares_can_be_has_no_delay() -> None:
+    faint = np.float32(1e-30) * WAVEFORM
+    assert faint.any() and delay(faint, faint, RATE) == delay(WAVEFORM, faint, RATE) == 0
+    assert delay(WAVEFORM, delayed(faint, 480), RATE) == 0
+
+
+def test_silence_comes_in_where_nothing_was_decoded() -> None:
+    ramp = np.arange(1, 6, dtype=np.float32)
+    assert earlier(ramp, 2, 5).tolist() == [3, 4, 5, 0, 0]
+    assert earlier(ramp, -2, 5).tolist() == [0, 0, 1, 2, 3]
+    assert earlier(ramp, 0, 7).tolist() == [1, 2, 3, 4, 5, 0, 0]
 
 
 def test_without_delay_the_decoded_speech_comes_back_as_it_is() -> None:

@@ -35,7 +35,7 @@ def delay(reference: np.ndarray, decoded: np.ndarray, sample_rate: int) -> int:
     size = fft.next_fast_len(frames + longest, real=True)
     spectrum = (fft.rfft(theirs, size) * fft.rfft(ours, size).conj()).sum(axis=0)
     correlation = fft.irfft(spectrum, size)
-    lags = np.arange(-longest, longest + 1)
+    lags = np.array(sorted(range(-longest, longest + 1), key=abs))  # of lags that fit alike the shortest one counts
     best = int(lags[correlation[lags].argmax()])
     return best * hop if abs(best) > round(NEGLIGIBLE / STEP) else 0
 
@@ -66,4 +66,5 @@ def _energies(waveform: np.ndarray, sample_rate: int, hop: int) -> np.ndarray:
     bands = np.concatenate([energies(frames[i : i + TOGETHER]) for i in range(0, len(frames), TOGETHER)], axis=1)
     loudest = bands.max(axis=1, keepdims=True)
     levels = np.log(np.maximum(bands, RANGE * loudest) + np.finfo(np.float32).tiny)  # a band may be empty
-    return levels - levels.mean(axis=1, keepdims=True)
+    means = levels.mean(axis=1, keepdims=True, dtype=np.float64)  # in which those of silence are exact
+    return levels - means.astype(np.float32)
