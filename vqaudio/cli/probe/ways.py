@@ -45,7 +45,7 @@ def seams(directory: Path, model: str | None, limit: int | None, target: Path | 
 def precision(
     directory: Path, model: str | None, decoder: str | None, limit: int | None, target: Path | None, force: bool
 ) -> None:
-    """Ask what it costs to multiply bfloat16.
+    """Ask what bfloat16 costs.
 
     Every file in DIRECTORY is encoded and decoded so, as is done where that is faster, and in float32; differences come
     with 95 % bootstrap intervals over the files.
