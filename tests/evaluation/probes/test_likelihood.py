@@ -83,7 +83,7 @@ class Levels(torch.nn.Module):
     def encoder(self, waveform: torch.Tensor) -> torch.Tensor:
         return waveform.unflatten(2, (-1, HOP)).square().mean(3).sqrt()
 
-    def squeeze(self, latents: torch.Tensor) -> tuple[torch.Tensor]:
+    def through_bottleneck(self, latents: torch.Tensor) -> tuple[torch.Tensor]:
         return ((latents > 0.01) * 2.0 - 1,)  # a conditioning of zero is half way
 
     def conditioning(self, latents: torch.Tensor, speaker: None) -> torch.Tensor:
