@@ -10,9 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pocketsphinx
+import soxr
 from rapidfuzz.distance import Levenshtein
-
-from vqaudio import audio
 
 SAMPLE_RATE = 16000  # Hz, of the model
 REMEMBERED = 4  # waveforms: an original, what became of it, and the pair before
@@ -37,8 +36,10 @@ def transcribe(waveform: np.ndarray, sample_rate: int) -> tuple[str, ...]:
     what the decoder has learnt of the noise in other utterances is forgotten.
     """
     if sample_rate != SAMPLE_RATE:
-        waveform = audio.prepare(waveform, sample_rate, SAMPLE_RATE)
-    return _recognise(audio.integers(waveform).tobytes())
+        waveform = soxr.resample(waveform, sample_rate, SAMPLE_RATE)
+    # Another scale, that of `audio.integers` too, gives other words here and there, and so other figures.
+    samples = np.clip(np.rint(waveform * 32767), -32768, 32767).astype(np.int16)
+    return _recognise(samples.tobytes())
 
 
 @functools.lru_cache(REMEMBERED)

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from vqaudio import audio
 from vqaudio.errors import AudioError
 
 SAMPLE_RATE = 16000  # Hz, of the acoustic model
@@ -104,7 +103,7 @@ class Aligner:
         if not words:
             raise AudioError(f"The transcript '{text}' has no words.")
         spelled = {word for word in words if self._spell(word)}
-        pcm = audio.integers(waveform).tobytes()
+        pcm = (np.clip(waveform, -1.0, 1.0) * 32767).astype(np.int16).tobytes()
         decoder = self._decoder
         decoder.set_align_text(" ".join(words))
         self._process(pcm)
