@@ -27,18 +27,24 @@ def encode(symbols: Any, frequencies: Any) -> bytes:
 
 
 def decode(payload: bytes, count: int, frequencies: Any) -> tuple[list[int], bool]:
+    """The symbols, and whether the payload is good; what lies behind it in memory is none of it."""
     symbols = np.zeros(count, np.int64)
-    good = decode_symbols(np.frombuffer(payload, np.uint8), np.cumsum(frequencies), symbols)
+    content = np.frombuffer(payload + b"\xa5" * 8, np.uint8)[: len(payload)]
+    good = decode_symbols(content, np.cumsum(frequencies), symbols)
     return symbols.tolist(), good
 
 
 def encode_in_long_integers(symbols: list[int], frequencies: list[int]) -> bytes:
+    return intervals_in_long_integers([(sum(frequencies[:symbol]), frequencies[symbol]) for symbol in symbols])
+
+
+def intervals_in_long_integers(intervals: list[tuple[int, int]]) -> bytes:
     """The coder of docs/format.md with a `low` of any length, in which no carry needs care."""
     low, width, bits = 0, 2**64 - 1, 64
-    for symbol in symbols:
+    for start, frequency in intervals:
         unit = width >> 24
-        low += unit * sum(frequencies[:symbol])
-        width = unit * frequencies[symbol]
+        low += unit * start
+        width = unit * frequency
         while width < 1 << 48:
             low, width, bits = low << 16, width << 16, bits + 16
     for zeros in range(bits, -1, -8):
@@ -159,8 +165,32 @@ def test_the_rarest_costs_24_bits(place):
     assert decode(payload, 3000, frequencies) == (symbols, True)
 
 
+@njit
+def there_and_back(intervals, buffer):
+    """The size of the payload of some intervals (n, 2), and whether it decodes to them."""
+    state = range_coder.encoder()
+    for start, frequency in intervals:
+        range_coder.encode(state, buffer, start, frequency)
+    size = range_coder.finish(state, buffer)
+    state, same = range_coder.decoder(buffer[:size]), True
+    for start, frequency in intervals:
+        same &= start <= range_coder.target(state) < start + frequency
+        range_coder.advance(state, buffer[:size], start, frequency)
+    return size, same and range_coder.ended(state, buffer[:size])
+
+
+def test_a_range_of_exactly_2_to_the_48_is_wide_enough():
+    # frequencies that change from symbol to symbol, as under a prior, bring the range there
+    intervals = [(5, 1), (7, 131073), (0, 16777089), (TOTAL // 2, TOTAL // 2)]
+    buffer = np.zeros(16, np.uint8)
+    size, same = there_and_back(np.array(intervals), buffer)
+    assert buffer[:size].tobytes() == intervals_in_long_integers(intervals)
+    assert same
+
+
 def test_nothing_is_no_byte():
     assert encode([], [TOTAL // 2, TOTAL // 2]) == b""
+    assert encode_symbols(np.zeros(0, np.int64), np.array([TOTAL]), np.zeros(4, np.uint8)) == 0
     assert decode(b"", 0, [TOTAL // 2, TOTAL // 2]) == ([], True)
 
 
@@ -189,4 +219,5 @@ def test_bytes_beyond_every_interval(size):
     for frequencies in ([1, TOTAL - 1], [TOTAL - 1, 1], [TOTAL // 2, TOTAL // 2]):
         for count in (0, 1, 3, 100):
             symbols, good = decode(b"\xff" * size, count, frequencies)
+            assert all(0 <= symbol < len(frequencies) for symbol in symbols)
             assert good == (encode(symbols, frequencies) == b"\xff" * size)
