@@ -6,11 +6,12 @@ import errno
 import io
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
 from vqaudio.errors import AudioError, UsageError, VqaudioError
-from vqaudio.files import files_below, remove_torn, replacing, writing
+from vqaudio.files import check_target, files_below, reason, remove_torn, replacing, user_cache, writing
 
 
 def test_the_target_appears_only_at_the_end(tmp_path):
@@ -62,6 +63,23 @@ def test_a_disk_that_fills_up_midway(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_the_bytes_are_on_the_disk_before_the_file_has_its_name(tmp_path, monkeypatch):
+    path, synced = tmp_path / "file", []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append((os.fstat(number), path.exists())))
+    with replacing(path) as temporary:
+        temporary.write_bytes(b"new")
+    ((written, existed),) = synced
+    assert written.st_ino == path.stat().st_ino and written.st_size == 3 and not existed
+
+
+def test_two_that_write_one_file_do_not_mix(tmp_path):
+    path = tmp_path / "file"
+    with replacing(path, force=True) as one, replacing(path, force=True) as other:
+        one.write_bytes(b"one")
+        other.write_bytes(b"other")
+    assert path.read_bytes() == b"one" and os.listdir(tmp_path) == ["file"]  # who ends last
+
+
 def test_what_exists_is_replaced_only_by_force(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"old")
@@ -90,6 +108,20 @@ def test_a_file_system_without_links(tmp_path, monkeypatch):
     assert (tmp_path / "file").read_bytes() == b"new" and os.listdir(tmp_path) == ["file"]
 
 
+def test_a_link_that_is_made_and_said_to_exist(tmp_path, monkeypatch):
+    """As NFS does it where the answer to the first request is lost."""
+    make = os.link
+
+    def link(source, target):
+        make(source, target)
+        raise FileExistsError(errno.EEXIST, "File exists")
+
+    monkeypatch.setattr(os, "link", link)
+    with replacing(tmp_path / "file") as temporary:
+        temporary.write_bytes(b"new")
+    assert (tmp_path / "file").read_bytes() == b"new" and os.listdir(tmp_path) == ["file"]
+
+
 def test_what_a_kill_left_is_removed_and_nothing_else(tmp_path):
     killed = replacing(tmp_path / "file")
     killed.__enter__().write_bytes(b"half")
@@ -100,6 +132,14 @@ def test_what_a_kill_left_is_removed_and_nothing_else(tmp_path):
     remove_torn(tmp_path)
     assert os.listdir(tmp_path) == ["other.part"]
     remove_torn(tmp_path / "nowhere")
+
+
+def test_what_a_kill_left_and_cannot_be_removed_is_an_error(tmp_path):
+    (tmp_path / ".gone.part").symlink_to("nothing")  # as a file that another process removes first
+    remove_torn(tmp_path)
+    (tmp_path / ".folder.part").mkdir()
+    with pytest.raises(OSError):
+        remove_torn(tmp_path)
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -131,10 +171,20 @@ def test_a_link_keeps_pointing_at_the_new_file(tmp_path):
     assert (tmp_path / "link").is_symlink() and (tmp_path / "file").read_bytes() == b"new"
 
 
-def test_a_device_is_written_and_not_replaced():
-    with replacing(os.devnull, force=True) as temporary:
-        temporary.write_bytes(b"new")
-    assert not os.path.isfile(os.devnull)
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a named pipe")
+def test_what_is_no_file_is_written_and_not_replaced(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        for force in (False, True):
+            check_target(path, force)
+            with replacing(path, force) as temporary:
+                temporary.write_bytes(b"new")
+            assert os.read(reader, 9) == b"new"
+    finally:
+        os.close(reader)
+    assert path.is_fifo() and os.listdir(tmp_path) == ["pipe"]
 
 
 def test_writing_a_file_or_to_what_is_open(tmp_path):
@@ -144,7 +194,38 @@ def test_writing_a_file_or_to_what_is_open(tmp_path):
     assert (tmp_path / "a").read_bytes() == b"one"
     with pytest.raises(UsageError, match="exists"), writing(tmp_path / "a"):
         pass
+    with writing(tmp_path / "a", force=True) as file:
+        file.write(b"two")
+    assert (tmp_path / "a").read_bytes() == b"two"
     stream = io.BytesIO()
     with writing(stream) as file:
         file.write(b"two")
     assert stream.getvalue() == b"two"
+
+
+def test_the_cache_lies_where_the_environment_says_or_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert user_cache("kind") == tmp_path / "vqaudio" / "kind" and os.listdir(tmp_path) == []
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    assert user_cache("kind") == tmp_path / "home" / ".cache" / "vqaudio" / "kind"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert user_cache("kind") == tmp_path / "home" / ".cache" / "vqaudio" / "kind"
+
+
+def test_without_a_home_the_cache_has_to_be_named(tmp_path, monkeypatch):
+    def home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", home)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    with pytest.raises(VqaudioError, match="XDG_CACHE_HOME has to name a folder"):
+        user_cache("kind")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert user_cache("kind") == tmp_path / "vqaudio" / "kind"
+
+
+def test_a_reason_reads_on_behind_a_colon_and_is_never_empty():
+    assert reason(OSError(errno.ENOSPC, "No space left on device")) == "no space left on device"
+    assert reason(OSError("Odd words")) == "odd words"
+    assert reason(TimeoutError())  # which has no words
