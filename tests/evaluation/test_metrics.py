@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.signal
+import soxr
 import torch
 
 from tests.evaluation.degraded import RATE, SAMPLE, better, mel_decibels, metric, noisy
@@ -111,6 +112,16 @@ def test_speaker_similarity_does_not_depend_on_the_level_of_quiet_speech() -> No
     quiet = waveform * np.float32(0.001)
     assert metric("speaker")(waveform, waveform * np.float32(0.0002), RATE) > 0.9
     assert metric("speaker")(quiet, quiet * np.float32(0.1), RATE) == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("rate", [24000, 44100])
+def test_a_voice_is_the_same_at_another_rate(sample: np.ndarray, rate: int) -> None:
+    metric("speaker")
+    from vqaudio.evaluation.metrics.voice import voice_vector
+
+    there, here = voice_vector(soxr.resample(sample, RATE, rate), rate), voice_vector(sample, RATE)
+    assert there is not None and here is not None
+    assert there @ here > 0.95
 
 
 def test_dnsmos_judges_the_decoded_speech_alone_and_takes_it_beyond_full_scale() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.signal
 
 from vqaudio import audio
 from vqaudio.errors import AudioError
@@ -76,6 +77,20 @@ def test_sound_is_where_the_phones_say(aligner: Aligner, voice: np.ndarray) -> N
     hissing = [share(s) for s in segments if s.phone in ("S", "SH")]
     vowels = [share(s) for s in segments if CLASS_OF.get(s.phone) == "vowel"]
     assert np.median(hissing) > 4 * np.median(vowels)
+
+
+def test_a_hiss_lies_in_the_middle_of_its_phone(aligner: Aligner) -> None:
+    """Windows that a hiss only begins to fill or no longer does count as hiss alike, so that both its ends are taken
+    for as much too far out."""
+    rng = np.random.default_rng(0)
+    band = scipy.signal.butter(4, [2200, 6500], "band", fs=RATE, output="sos")
+    early = []
+    for begin in range(12000, 12160, 20):  # all over the 10 ms between two windows
+        waveform = 1e-3 * rng.standard_normal(2 * RATE)
+        waveform[begin : begin + 3200] += 0.2 * scipy.signal.sosfilt(band, rng.standard_normal(3200))
+        (hiss,) = (s for s in aligner.align(waveform.astype(np.float32), "shh").segments if s.phone == "SH")
+        early.append(begin + 1600 - (hiss.start + hiss.end) / 2)
+    assert np.mean(early) == pytest.approx(0, abs=32)
 
 
 def test_phones_move_with_the_voice(aligner: Aligner, voice: np.ndarray) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.fft
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
@@ -140,6 +141,22 @@ def test_the_cepstrum_is_taken_around_the_middle_of_each_frame() -> None:
     assert np.abs(loud.mean(axis=0)).max() < 1e-3
     short = cepstrum(waveform[:777].astype(np.float32), 16000, 64)
     assert short.shape == (13, 13) and np.isfinite(short).all()
+
+
+@pytest.mark.parametrize(("rate", "hop", "window"), [(16000, 64, 400), (16000, 640, 640), (8000, 101, 200)])
+def test_the_cepstrum_is_that_of_a_windowed_spectrum_by_hand(rate: int, hop: int, window: int) -> None:
+    """25 ms or a whole frame, Hann, 40 bands, decibels no more than 80 below the loudest, a cosine transform."""
+    import librosa
+
+    waveform = np.random.default_rng(0).standard_normal(3000) * np.linspace(0.01, 1, 3000)
+    padded = np.pad(waveform, window)
+    starts = [window + hop * frame - (window - hop) // 2 for frame in range(-(-3000 // hop))]
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
+    power = np.abs(np.fft.rfft([hann * padded[start : start + window] for start in starts])) ** 2
+    bands = 10 * np.log10(power @ librosa.filters.mel(sr=rate, n_fft=window, n_mels=40).T)
+    rows = scipy.fft.dct(np.maximum(bands, bands.max() - 80), norm="ortho")[:, :13]
+    expected = rows - rows.mean(axis=0)
+    assert cepstrum(waveform.astype(np.float32), rate, hop) == pytest.approx(expected, abs=0.05)
 
 
 def test_speech_that_cannot_be_probed_is_said() -> None:
