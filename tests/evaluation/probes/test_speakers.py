@@ -120,6 +120,16 @@ def test_accuracy_is_the_mean_over_speakers_of_the_utterances_shares() -> None:
     assert probe(spoken) == report
 
 
+def test_features_count_alike_whatever_their_units() -> None:
+    rng = np.random.default_rng(2)
+    places, units, zeros = rng.normal(0, 0.5, (6, 8)), 10.0 ** np.arange(-4, 4), rng.normal(0, 100, 8)
+    plain = planted_speech(lambda speaker, utterance, rng: rng.normal(places[speaker], 1))
+    other = planted_speech(lambda speaker, utterance, rng: units * (rng.normal(places[speaker], 1) + zeros))
+    shares = probe(plain).rows[0].utterances
+    assert 0.3 < np.mean(shares) < 0.9
+    assert np.mean(np.abs(np.subtract(probe(other).rows[0].utterances, shares))) < 0.02
+
+
 def test_many_speakers_of_few_excerpts_raise_no_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -129,7 +139,9 @@ def test_many_speakers_of_few_excerpts_raise_no_warning() -> None:
 def test_a_speaker_of_one_utterance_is_left_out_and_named() -> None:
     spoken = planted_speech(lambda speaker, utterance, rng: rng.random(4))
     alone = Utterance("x.wav", "hermit", spoken.utterances[0].features)
-    report = probe(Speech([*spoken.utterances, alone], 1.0, [], ["Earlier."]))
+    heard = Speech([*spoken.utterances, alone], 1.0, [], ["Earlier."])
+    report = probe(heard)
+    assert probe(heard) == report
     assert report.notes == ["Earlier.", "Left out: speakers of whom there is one utterance alone: hermit."]
     assert "hermit" not in report.speakers and alone not in report.utterances
 
