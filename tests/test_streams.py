@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import vqaudio
 from tests.conftest import TINY
-from tests.samples import TableCoder
+from tests.samples import TableCoder, as_stream
 from vqaudio import Codec, Codes, audio
 from vqaudio.blocks import BlockReader
 from vqaudio.errors import AudioError, ModelError, UsageError
@@ -129,6 +129,32 @@ def test_a_live_stream_under_a_prior(codec, noise, quantizers):
     assert at_once.getvalue() == written.getvalue()
 
 
+@pytest.mark.parametrize("decoder", ["spectral", "wavenet"])
+def test_a_live_decoder_gives_the_whole_frame_by_frame(codec, noise, decoder):
+    """And of the last frame no more than the waveform has, which only the end of a stream tells."""
+    codes, options = codec.encode(noise[: 40 * 64 + 1], 16000), {"decoder": decoder, "seed": 3}
+    blocks = BlockReader(io.BytesIO(as_stream(codes, *[1] * 40)), "it")
+    sound = np.concatenate(list(decode_live(codec, blocks, **options)))
+    np.testing.assert_array_equal(sound, codec.decode(codes, **options))
+
+
+def test_a_live_decoder_that_looks_nowhere_ahead_ends_with_the_waveform(noise):
+    """The last frame comes before the end of the stream, which tells how much of it is sound."""
+    config = dataclasses.replace(TINY, conditioning=dataclasses.replace(TINY.conditioning, kernel=1))
+    assert latency(config, "wavenet")["conditioning"] == 0
+    codec = Codec(config, VQVAE(config).arrays(), "An untrained codec for tests.")
+    codes = codec.encode(noise[: 40 * 64 + 1], 16000)
+    blocks = BlockReader(io.BytesIO(as_stream(codes, *[1] * 40)), "it")
+    sound = np.concatenate(list(decode_live(codec, blocks, decoder="wavenet")))
+    np.testing.assert_array_equal(sound, codec.decode(codes, decoder="wavenet"))
+
+
+def test_a_live_decoder_refuses_codes_of_another_model(codec, patient, noise):
+    blocks = BlockReader(io.BytesIO(patient.encode(noise, 16000).to_bytes()), "it")
+    with pytest.raises(ModelError, match=patient.fingerprint.hex()):
+        next(decode_live(codec, blocks))
+
+
 def test_channels_types_and_tensors(codec, noise):
     stereo = np.stack([noise, noise[::-1]])
     whole = codec.encode(stereo, 48000)
@@ -205,14 +231,15 @@ def test_a_copy_of_a_stream_goes_on_by_itself(codec, noise, decoder):
         )
 
 
-def test_of_bad_sound_nothing_is_taken(codec, monkeypatch):
+@pytest.mark.parametrize("rate", [16000, 8000])
+def test_of_bad_sound_nothing_is_taken(codec, monkeypatch, rate):
     monkeypatch.setattr(audio, "_CHUNK", 100)
-    stream = codec.encoder_stream()
+    stream = codec.encoder_stream(rate)
     with pytest.raises(AudioError, match="not finite"):
         stream.push(np.append(np.zeros(300, np.float32), np.nan))
     stream.push(np.zeros(200, np.float32))
     stream.finish()
-    assert stream.samples == 200
+    assert stream.samples == 200 * 16000 // rate
 
 
 def test_an_iterator_is_one_long_waveform(codec, noise):
@@ -287,7 +314,16 @@ class TestWrongUse:
             codec.decoder_stream(b"too long for this model")
 
     @pytest.mark.parametrize(
-        "codes", [np.zeros(3, int), np.zeros((3, 3), int), np.zeros((1, 3)), np.full((1, 1), 32), np.full((1, 1), -1)]
+        "codes",
+        [
+            np.zeros(3, int),
+            np.zeros((0, 3), int),
+            np.zeros((3, 3), int),
+            np.zeros((1, 3)),
+            np.zeros((1, 3), bool),
+            np.full((1, 1), 32),
+            np.full((1, 1), -1),
+        ],
     )
     def test_codes_that_are_none(self, codec, codes):
         with pytest.raises(UsageError, match="code"):
