@@ -175,6 +175,13 @@ def test_a_block_that_is_cut_or_exchanged_or_gone_costs_itself():
     concealed(b"".join([*PARTS[:2], bytes(20), PARTS[3], b"\xff" * 9, *PARTS[5:]]), 1, 3)
 
 
+def test_what_follows_the_last_block_counts_where_a_search_has_seen_it():
+    changed = bytearray(FILE + b"abc")
+    changed[sum(map(len, PARTS[:5])) + 500] ^= 1
+    _, problems = conceal(bytes(changed), PRIOR)
+    assert len(problems) == 2 and "Block 4 " in problems[0] and "for 3 bytes after its last block" in problems[1]
+
+
 def test_the_last_block_under_a_prior():
     """Nothing comes after it that could be searched for."""
     concealed(FILE[:-1] + bytes([FILE[-1] ^ 1]), 5)

@@ -34,7 +34,7 @@ from tests.samples import (
 )
 from vqaudio.blocks import WINDOW, BlockReader
 from vqaudio.codes import Codes
-from vqaudio.container import BLOCK_CODES, Coder
+from vqaudio.container import BLOCK_CODES, STREAM, BlockWriter, Coder, Header
 from vqaudio.errors import FormatError, ModelError
 
 ROOT = Path(__file__).parents[1]
@@ -202,6 +202,24 @@ def test_the_specification_of_files_under_a_prior(codes, sizes):
         assert (found["codes"], found["samples"]) == (codes.numpy().tolist(), codes.samples)
         assert found["prior"] == coder.fingerprint
         assert Codes.from_bytes(data, coder=coder) == codes
+
+
+def test_a_stream_of_many_blocks():
+    """More than a byte counts."""
+    codes = make(300 * 128 / 16000, quantizers=1, codebook_size=2)
+    data = as_stream(codes, *[1] * 300)
+    assert read_by_specification(data)["codes"] == codes.numpy().tolist()
+
+
+def test_a_block_leaves_as_soon_as_it_is_written():
+    sink = io.BytesIO()
+    header = Header(BLOCKS.model, BLOCKS.sample_rate, BLOCKS.hop, 1, BLOCKS.codebook_size, STREAM, b"")
+    writer = BlockWriter(io.BufferedWriter(sink), header)
+    for frames in (0, 2, 1):
+        writer.write(BLOCKS.numpy()[:, :frames])
+        assert len(sink.getvalue()) == writer.size > 0
+    writer.finish(3 * BLOCKS.hop)
+    assert len(sink.getvalue()) == writer.size
 
 
 def test_blocks_of_many_codes():
