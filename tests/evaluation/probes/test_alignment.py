@@ -107,6 +107,16 @@ def test_an_alignment_does_not_depend_on_those_before(aligner: Aligner, voice: n
     assert aligner.align(voice, TEXT) == fresh
 
 
+def test_accents_and_apostrophes_of_print_are_those_of_the_dictionary(aligner: Aligner, voice: np.ndarray) -> None:
+    alignment = aligner.align(voice, "S\u00e9ven small ' ship\u2019s sailed south")
+    assert words(alignment) == ["seven", "small", "ship's", "sailed", "south"] and alignment.unknown_words == 0
+
+
+def test_what_is_beyond_full_scale_is_clipped(aligner: Aligner, voice: np.ndarray) -> None:
+    loud = voice * np.float32(2 / np.abs(voice).max())
+    assert aligner.align(loud, TEXT) == aligner.align(np.clip(loud, -1, 1), TEXT)
+
+
 def test_words_that_the_dictionary_lacks_are_passed_over(aligner: Aligner, voice: np.ndarray) -> None:
     alignment = aligner.align(voice, "seven smoll ships sailed south")
     assert alignment.unknown_words == 1 and words(alignment) == ["seven", "smoll", "ships", "sailed", "south"]
