@@ -85,7 +85,7 @@ def test_quiet_keeps_back_what_the_library_says(run, wav: Path, monkeypatch: pyt
 
 def test_the_line_says_where_its_time_went(run, wav: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[object] = []
-    monkeypatch.setattr("vqaudio.runtime.product.announced", lambda: len(compiled))
+    monkeypatch.setattr("vqaudio.runtime.compilation.announced", lambda: len(compiled))
     monkeypatch.setattr("vqaudio.runtime.cpu.announce", lambda kernel, part: compiled.append(kernel))
     assert run("encode", wav, "a.codes").stdout.endswith(" times real time, compiling included\n")
     monkeypatch.setattr("vqaudio.runtime.cpu.announce", lambda kernel, part: None)

@@ -27,7 +27,7 @@ from vqaudio.evaluation.contenders import Coded, Own
 from vqaudio.evaluation.metrics import Metric, select
 from vqaudio.evaluation.results import Evaluation, perplexity
 from vqaudio.evaluation.speech import Item, audio_files, items
-from vqaudio.runtime.product import FASTER_PAIRED
+from vqaudio.runtime.processor import FASTER_PAIRED
 
 RATE = 16000
 CHEAP = select(["estoi", "mel"])

@@ -16,8 +16,10 @@ from vqaudio.errors import ModelError
 from vqaudio.models.config import Alphabet, PriorConfig, check_prior
 from vqaudio.models.prior import CodePrior
 from vqaudio.runtime import product
+from vqaudio.runtime.compilation import inner
 from vqaudio.runtime.integer_prior import ROWS, IntegerPrior, Stepper
 from vqaudio.runtime.integers import fingerprint, quantize
+from vqaudio.runtime.processor import INTEGER_PAIRED
 from vqaudio.runtime.range_coder import TOTAL
 
 CONFIG = PriorConfig(channels=16, skip_channels=32, kernel=3, dilations=(1, 2, 4), speaker_channels=8)
@@ -154,12 +156,12 @@ def test_processors_without_products_of_pairs_come_to_the_same_frequencies(monke
     weights = generator.integers(-127, 128, (48, 32)).astype(np.int16)
     inputs = generator.integers(-8191, 8192, (5, 48)).astype(np.int16)
     paired = np.ascontiguousarray(np.ascontiguousarray(weights.T).view(np.int32).T)
-    for fast in {False, product.INTEGER_PAIRED}:
+    for fast in {False, INTEGER_PAIRED}:
         monkeypatch.setattr(product, "INTEGER_PAIRED", fast)
         add = product.strip(1, (2, 1), 8)
         totals = np.ones((5, 32), np.int32)
 
-        @product.inner
+        @inner
         def run(totals, weights, inputs, add=add):
             for row in range(len(totals)):
                 add(totals, weights, inputs, row, 0)

@@ -25,7 +25,7 @@ from vqaudio.models.config import (
 from vqaudio.models.vqvae import VQVAE
 from vqaudio.runtime.cpu import CpuNetworks
 from vqaudio.runtime.gpu import TorchNetworks
-from vqaudio.runtime.product import PAIRED
+from vqaudio.runtime.processor import PAIRED
 
 FRAMES = 60
 CONFIG = CodecConfig(

@@ -20,7 +20,7 @@ from vqaudio.models.vqvae import VQVAE
 from vqaudio.runtime.functions import sigmoid, tanh
 from vqaudio.runtime.kernels import draw_logistic, scratch, step, uniform_pair
 from vqaudio.runtime.layers import Weights, pad
-from vqaudio.runtime.product import PAIRED
+from vqaudio.runtime.processor import PAIRED
 from vqaudio.runtime.segments import Cutter, Sampler
 from vqaudio.runtime.wavenet import Piece, Streams, WaveNet
 

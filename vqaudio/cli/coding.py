@@ -136,7 +136,7 @@ def _single(direction: Direction, source: str, target: str, quiet: bool) -> str:
 
 def _timer() -> Callable[[Tally], str]:
     """What tells how much went through since now, and whether some of the time went into compiling."""
-    from vqaudio.runtime.product import announced
+    from vqaudio.runtime.compilation import announced
 
     before, started = announced(), time.perf_counter()
 

@@ -21,7 +21,7 @@ from vqaudio.evaluation.results import Utterance
 from vqaudio.evaluation.speech import Item
 from vqaudio.evaluation.versions import versions
 from vqaudio.files import reason, replacing, user_cache
-from vqaudio.runtime.product import FASTER_PAIRED
+from vqaudio.runtime.processor import FASTER_PAIRED
 
 SCALARS = ("seconds", "size", "encode_seconds", "decode_seconds", "delay")
 

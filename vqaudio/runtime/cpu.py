@@ -16,10 +16,12 @@ import numpy as np
 
 from vqaudio.models.config import CodecConfig
 from vqaudio.runtime import layers
+from vqaudio.runtime.compilation import announce
 from vqaudio.runtime.conditioning import Conditioning
 from vqaudio.runtime.encoder import Encoder
 from vqaudio.runtime.layers import Weights
-from vqaudio.runtime.product import FASTER_PAIRED, Floats, announce
+from vqaudio.runtime.processor import FASTER_PAIRED
+from vqaudio.runtime.product import Floats
 from vqaudio.runtime.quantizer import Quantizer
 from vqaudio.runtime.segments import Sampler
 from vqaudio.runtime.speaker import Reference, SpeakerVectors

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from vqaudio.runtime.product import Floats, inner
+from vqaudio.runtime.compilation import inner
+from vqaudio.runtime.product import Floats
 
 # tanh(x) = x P(x^2) / Q(x^2) for |x| < 7.9, beyond which float32 rounds it to 1; coefficients as in Eigen's ptanh
 TANH_LIMIT = np.float32(7.90531110763549805)

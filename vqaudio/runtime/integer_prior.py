@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from vqaudio.models.config import Alphabet, PriorConfig, check_prior
 from vqaudio.runtime import range_coder
+from vqaudio.runtime.compilation import announce, entry, inner
 from vqaudio.runtime.integers import (
     GATED_BITS,
     LARGEST,
@@ -26,7 +27,7 @@ from vqaudio.runtime.integers import (
     UNIT_BITS,
     own_arrays,
 )
-from vqaudio.runtime.product import LANES, Integers, Pairs, accumulate, announce, entry, inner
+from vqaudio.runtime.product import LANES, Integers, Pairs, accumulate
 from vqaudio.weights import Arrays
 
 Shorts = NDArray[np.int16]

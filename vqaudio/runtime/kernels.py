@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from vqaudio.models.constants import FLOOR, LAST_BIN, LOG_SCALES
 from vqaudio.models.random import KEY_STEPS, MULTIPLIERS, ROUNDS
+from vqaudio.runtime.compilation import entry, inner
 from vqaudio.runtime.functions import fill, rectify, sigmoid, tanh
-from vqaudio.runtime.product import Floats, Pairs, accumulate, entry, inner, put
+from vqaudio.runtime.product import Floats, Pairs, accumulate, put, room
 
 LOWEST_SCALE, HIGHEST_SCALE = LOG_SCALES
 FIRST_MULTIPLIER, SECOND_MULTIPLIER = (np.uint64(m) for m in MULTIPLIERS)
@@ -81,15 +82,21 @@ def scratch(network: Network, streams: int) -> Scratch:
     _, taps, gates = network.dilated.shape
     channels, skips = gates // 2, len(network.skip_bias)
     kind: Any = network.dilated.dtype
+
+    def zeros(width: int, kind: Any = np.float32) -> Any:
+        held = room((streams, width), kind)
+        held[:] = 0
+        return held
+
     return Scratch(
-        flow=np.zeros((streams, channels + skips), np.float32),
-        taps=np.zeros((streams, taps), kind),
-        gates=np.zeros((streams, gates), np.float32),
-        gated=np.zeros((streams, channels), np.float32),
-        factors=np.zeros((streams, network.flow.shape[1]), kind),
-        skips=np.zeros((streams, skips), np.float32),
-        hidden=np.zeros((streams, skips), np.float32),
-        numbers=np.zeros((streams, len(network.output_bias)), np.float32),
+        flow=zeros(channels + skips),
+        taps=zeros(taps, kind),
+        gates=zeros(gates),
+        gated=zeros(channels),
+        factors=zeros(network.flow.shape[1], kind),
+        skips=zeros(skips),
+        hidden=zeros(skips),
+        numbers=zeros(len(network.output_bias)),
     )
 
 

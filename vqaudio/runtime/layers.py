@@ -12,10 +12,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from vqaudio.errors import ModelError
+from vqaudio.runtime.compilation import entry
 from vqaudio.runtime.functions import fill, rectify, sigmoid, tanh
-from vqaudio.runtime.product import FASTER_PAIRED, LANES, Floats, Pairs, accumulate, entry, fitting, paired_weights
+from vqaudio.runtime.processor import FASTER_PAIRED
+from vqaudio.runtime.product import LANES, Floats, Pairs, accumulate, fitting, paired_weights, room
 
-TILE = 32  # frames whose gates fit in the cache
+TILE = 64  # frames whose gates fit in the cache
 
 
 class Weights:
@@ -273,9 +275,9 @@ def gated_layer(
     """
     frames, channels = residual.shape
     factors = fitting(inputs, weights)
-    gates = np.empty((TILE, 2 * channels), np.float32)
-    gated = np.empty((TILE, channels), np.float32)
-    flow = np.empty((TILE, output.shape[1]), np.float32)
+    gates = room((TILE, 2 * channels), np.float32)
+    gated = room((TILE, channels), np.float32)
+    flow = room((TILE, output.shape[1]), np.float32)
     for first in range(0, frames, TILE):
         rows = min(TILE, frames - first)
         fill(gates[:rows], bias)

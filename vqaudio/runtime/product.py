@@ -15,41 +15,25 @@ Sums of integers take pairs of int16 and give int32, the same whatever the order
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import hashlib
-import logging
-import os
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
-from llvmlite.binding import get_host_cpu_name
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
-from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic, overload, register_jitable
 from numpy.typing import NDArray
 
-from vqaudio.errors import VqaudioError
-from vqaudio.files import user_cache
+from vqaudio.runtime.compilation import element, inner
+from vqaudio.runtime.processor import INTEGER_PAIRED, WIDE
+from vqaudio.runtime.tiles import add_by_tiles
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int32]
 Pairs = NDArray[np.int32]  # two bfloat16 or two int16 in each, the first one in the lower half
 
 LANES = 16  # widths of weights are multiples of this
-settings: Any = numba.config  # which NUMBA_CACHE_DIR, ... fill
-# What numba compiles for.
-FEATURES: str = get_host_cpu_features() if settings.CPU_FEATURES is None else settings.CPU_FEATURES
-_has = FEATURES.split(",")
-WIDE = "+avx512f" in _has
-PAIRED = WIDE and "+avx512bf16" in _has  # whether `accumulate` takes pairs of bfloat16
-FASTER_PAIRED = PAIRED and (settings.CPU_NAME or get_host_cpu_name()).startswith("znver")  # whether it gains by them
-INTEGER_PAIRED = WIDE and "+avx512vnni" in _has  # whether one instruction adds products of pairs of int16
+LINE = 64  # bytes of a line of the cache
 VECTOR = 16 if WIDE else 8
 # Rows of a block of totals, and how many vectors wide it may be: nearly all of the 32 or 16 registers hold totals.
 TALL, MIDDLE, SINGLE = (
@@ -57,85 +41,6 @@ TALL, MIDDLE, SINGLE = (
 )
 
 BELOW_HALF, HALF, ONE = np.uint32(0x7FFF), np.uint32(16), np.uint32(1)  # for the lower 16 bits of a float32
-
-# A multiplication and an addition may be rounded as one, which is the same for every row; nothing is reordered.
-OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
-inner = njit(**OPTIONS)
-
-log = logging.getLogger(__name__)
-_announced: set[Any] = set()
-
-
-def announced() -> int:
-    """How many parts have been compiled here so far."""
-    return len(_announced)
-
-
-def entry(function: Callable[..., Any]) -> Any:
-    """Compile a function that Python calls, and keep the result on disk where there is a place for it."""
-    chosen = settings.CACHE_DIR
-    try:
-        settings.CACHE_DIR = str(_cache_folder())
-        compiled = njit(cache=True, **OPTIONS)(function)
-    except (RuntimeError, VqaudioError):  # numba finds no folder that it may write to, or there is no home
-        return njit(**OPTIONS)(function)
-    finally:
-        settings.CACHE_DIR = chosen
-    load, save = compiled._cache.load_overload, compiled._cache.save_overload
-
-    def load_if_right(signature: Any, context: Any) -> Any:
-        try:
-            found = load(signature, context)
-        except Exception:  # a file that a crash of the machine left torn fails in many ways
-            with contextlib.suppress(OSError):
-                compiled._cache.flush()
-            return None
-        # of two processes that save at once one may name the other's result as its own
-        return found if found and tuple(found.signature.args) == tuple(signature) else None
-
-    def save_if_possible(*arguments: Any) -> None:
-        with contextlib.suppress(OSError):  # a full disk costs time at the next start, not this result
-            save(*arguments)
-
-    compiled._cache.load_overload, compiled._cache.save_overload = load_if_right, save_if_possible
-    return compiled
-
-
-def sources() -> bytes:
-    """The SHA-256 over the sources that codes and kernels depend on."""
-    package = Path(__file__).parents[1]
-    files = sorted([*package.glob("runtime/*.py"), *package.glob("models/*.py")])
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).digest()
-
-
-@functools.cache
-def _cache_folder() -> Path:
-    """Where compiled code is kept: a folder for each processor and each state of the sources, of which numba itself
-    sees only the file of an entry, and not those of the functions that it calls."""
-    processor = f"{settings.CPU_NAME} {FEATURES}".encode()
-    state = hashlib.sha256(processor + sources()).hexdigest()[:12]
-    beside = Path(__file__).parent / "__pycache__"
-    if chosen := settings.CACHE_DIR:
-        kept = Path(chosen)
-    elif os.access(beside if beside.exists() else beside.parent, os.W_OK):
-        kept = beside
-    else:
-        return user_cache(f"kernels-{state}")
-    return kept / f"kernels-{state}"
-
-
-def announce(kernel: Any, part: str) -> None:
-    """Say so where an entry, which people know as `part`, is neither compiled nor in numba's cache on disk."""
-    cache = kernel.stats.cache_path
-    module, name = kernel.py_func.__module__.rsplit(".", 1)[-1], kernel.py_func.__qualname__
-    if (
-        kernel not in _announced
-        and not kernel.signatures
-        and not (cache and any(Path(cache).glob(f"{module}.{name}-*.nbi")))
-    ):
-        _announced.add(kernel)  # or every thread would say so
-        how_often = "once" if cache else "at every start, unless NUMBA_CACHE_DIR names a folder that can be written to,"
-        log.warning(f"Compiling {part} for this machine; this happens {how_often} and takes about ten seconds.")
 
 
 def block(rows: int, vectors: int, lanes: int) -> Any:
@@ -161,11 +66,7 @@ def block(rows: int, vectors: int, lanes: int) -> Any:
             integer = row.type
 
             def address(array: Any, row: Any, column: Any, kind: Any) -> Any:
-                stride = builder.extract_value(array.strides, 0)
-                start = builder.gep(builder.bitcast(array.data, ir.IntType(8).as_pointer()), [builder.mul(row, stride)])
-                return builder.bitcast(
-                    builder.gep(builder.bitcast(start, ir.IntType(32).as_pointer()), [column]), kind.as_pointer()
-                )
+                return builder.bitcast(element(builder, array, row, column), kind.as_pointer())
 
             def broadcast(number: Any) -> Any:
                 undefined = ir.Constant(factors, ir.Undefined)
@@ -256,6 +157,8 @@ def accumulate(totals: Floats | Integers, weights: Floats | Pairs, inputs: Float
     where they are float32 and the processor is `PAIRED`. Columns lie side by side; rows may lie anywhere, those of the
     inputs may even overlap.
     """
+    if add_by_tiles(totals, weights, inputs):
+        return
     row = 0
     while row + _TALL <= len(totals):
         _tall(totals, weights, inputs, row, 0)
@@ -275,14 +178,30 @@ def _upper_half(bits: Any) -> Any:
 
 
 @register_jitable
+def room(shape: Any, kind: Any) -> Any:
+    """An empty array of a shape that begins with a line of the cache, or tiles and vectors would lie across two."""
+    count = 1
+    for size in shape:
+        count *= size
+    held = np.empty(count + LINE, kind)
+    before = -held.ctypes.data % LINE // held.itemsize
+    return held[before : before + count].reshape(shape)
+
+
+@register_jitable
 def pairs(rows: Floats) -> Pairs:
     """Rows (..., K) that lie side by side, K even, rounded to bfloat16, to nearest even: (..., K / 2)."""
-    return _upper_half(rows.view(np.uint32)).astype(np.uint16).view(np.int32)
+    halves = room(rows.shape, np.uint16)
+    halves[:] = _upper_half(rows.view(np.uint32))
+    return halves.view(np.int32)
 
 
 def paired_weights(weights: Floats) -> Pairs:
     """Weights (..., K, N), K even, as pairs for `accumulate` (..., K / 2, N)."""
-    return np.ascontiguousarray(pairs(np.ascontiguousarray(weights.swapaxes(-1, -2))).swapaxes(-1, -2))
+    columns = pairs(np.ascontiguousarray(weights.swapaxes(-1, -2))).swapaxes(-1, -2)
+    rows = room(columns.shape, np.int32)
+    rows[:] = columns
+    return rows
 
 
 def fitting(rows: Floats, weights: Floats | Pairs) -> Floats | Pairs:

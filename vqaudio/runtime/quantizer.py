@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from vqaudio.models.config import CodecConfig, QuantizerConfig
+from vqaudio.runtime.compilation import entry, inner
 from vqaudio.runtime.layers import Convolution, Weights, pad
-from vqaudio.runtime.product import Floats, accumulate, entry, inner
+from vqaudio.runtime.product import Floats, accumulate
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vqaudio.runtime.product import inner
+from vqaudio.runtime.compilation import inner
 
 PRECISION = 24  # frequencies of all symbols sum to 2^24
 TOTAL = 1 << PRECISION

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from vqaudio.models.config import CodecConfig
+from vqaudio.runtime.compilation import entry
 from vqaudio.runtime.layers import Convolution, Past, Weights, rectified
-from vqaudio.runtime.product import Floats, entry
+from vqaudio.runtime.product import Floats
 
 
 class Reference:

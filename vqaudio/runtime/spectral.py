@@ -8,8 +8,9 @@ import numpy as np
 
 from vqaudio.models.config import CodecConfig
 from vqaudio.models.constants import LOG_MAGNITUDE, OCTAVES, PITCH, TURN, UNLIKELY, VOICED_BELOW
+from vqaudio.runtime.compilation import entry
 from vqaudio.runtime.layers import Convolution, GatedStack, GatedState, Weights
-from vqaudio.runtime.product import Floats, entry
+from vqaudio.runtime.product import Floats
 
 
 class Spectral:

@@ -19,10 +19,11 @@ import numpy as np
 from vqaudio.models.config import CodecConfig, WaveNetConfig
 from vqaudio.models.constants import LEVELS, MU
 from vqaudio.runtime import kernels
+from vqaudio.runtime.compilation import announce
 from vqaudio.runtime.filterbank import Bank
 from vqaudio.runtime.kernels import Network
 from vqaudio.runtime.layers import Weights, pad, pad_gates
-from vqaudio.runtime.product import Floats, announce
+from vqaudio.runtime.product import Floats
 
 GROUP = 8  # streams that a thread advances together: a weight from the cache serves all of them
 CHUNK = 250  # frames after which a thread sees whether it should stop

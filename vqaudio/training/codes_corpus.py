@@ -17,8 +17,8 @@ from torch import Tensor
 from vqaudio.codec import Codec, unpack_indices
 from vqaudio.errors import TrainingError
 from vqaudio.files import replacing
+from vqaudio.runtime.compilation import sources
 from vqaudio.runtime.cpu import available_threads, side_by_side
-from vqaudio.runtime.product import sources
 from vqaudio.training import packs
 from vqaudio.training.corpus import FULL_SCALE, Corpus
 from vqaudio.training.index import Draw, Index, validation_places

@@ -20,7 +20,7 @@ from vqaudio.evaluation import metrics
 from vqaudio.evaluation.metrics import Metric
 from vqaudio.evaluation.probes.ways import Comparison, compare, pieces_or_pass, short_or_exact
 from vqaudio.runtime.cpu import CpuNetworks
-from vqaudio.runtime.product import PAIRED
+from vqaudio.runtime.processor import PAIRED
 
 RATE = 16000
 

@@ -21,7 +21,7 @@ from vqaudio.evaluation.contenders import WARM_UP_SECONDS
 from vqaudio.evaluation.estimates import Estimate
 from vqaudio.evaluation.metrics import Metric
 from vqaudio.runtime.cpu import CpuNetworks
-from vqaudio.runtime.product import PAIRED
+from vqaudio.runtime.processor import PAIRED
 
 
 class Coded(NamedTuple):
