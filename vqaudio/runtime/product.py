@@ -226,10 +226,10 @@ def _put(target, source):
         return copy
 
     def round_off(target, source):
-        for row in range(len(target)):
-            halves, bits = target[row].view(np.uint16), source[row].view(np.uint32)
-            for k in range(len(halves)):
-                halves[k] = _upper_half(bits[k])
+        halves, bits = target.view(np.uint16), source.view(np.uint32)
+        for row in range(len(halves)):
+            for k in range(halves.shape[1]):
+                halves[row, k] = _upper_half(bits[row, k])
 
     return round_off
 

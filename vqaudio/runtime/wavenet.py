@@ -23,9 +23,10 @@ from vqaudio.runtime.compilation import announce
 from vqaudio.runtime.filterbank import Bank
 from vqaudio.runtime.kernels import Network
 from vqaudio.runtime.layers import Weights, pad, pad_gates
+from vqaudio.runtime.processor import TILED
 from vqaudio.runtime.product import Floats
 
-GROUP = 8  # streams that a thread advances together: a weight from the cache serves all of them
+GROUP = 16 if TILED else 8  # streams that a thread advances together: a weight from the cache serves all of them
 CHUNK = 250  # frames after which a thread sees whether it should stop
 
 
