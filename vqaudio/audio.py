@@ -25,6 +25,7 @@ import soundfile
 import soxr
 from numpy.typing import ArrayLike
 
+from vqaudio import files
 from vqaudio.errors import AudioError, UsageError
 from vqaudio.files import reason, replacing
 from vqaudio.models.config import RATES
@@ -49,6 +50,11 @@ _WRITTEN = {
     ".opus": ("OGG", "OPUS"),
     ".mp3": ("MP3", "MPEG_LAYER_III"),
 }
+
+
+def files_below(folder: str | os.PathLike[str]) -> list[Path]:
+    """The audio files below a folder, by their suffix; as `vqaudio.files.files_below`."""
+    return [path for path in files.files_below(folder) if path.suffix.lower() in SUFFIXES]
 
 
 def read(path: str | os.PathLike[str] | BinaryIO, sample_rate: int = SAMPLE_RATE) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -289,3 +289,17 @@ def report(problem: str, conceal: object) -> None:
     if not conceal:
         raise FormatError(problem)
     warnings.warn(problem, stacklevel=3)
+
+
+def filled(blocks: Iterable[tuple[int, np.ndarray | None]], quantizers: int) -> Iterator[np.ndarray]:
+    """The codes of all blocks (frames, quantizers), damaged ones filled with the frame before, or where there is none
+    with the first good frame after them, or where no block is good with code 0; in the end perhaps none."""
+    before, lost = np.zeros((0, quantizers), np.uint16), 0
+    for frames, codes in blocks:
+        if codes is None and not len(before):
+            lost += frames
+            continue
+        rows = np.repeat(before, frames, axis=0) if codes is None else codes
+        yield np.concatenate([np.repeat(rows[:1], lost, axis=0), rows])
+        before, lost = rows[-1:], 0
+    yield np.zeros((lost, quantizers), np.uint16)

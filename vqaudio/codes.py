@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from vqaudio.audio import as_numpy
-from vqaudio.blocks import BlockReader
+from vqaudio.blocks import BlockReader, filled
 from vqaudio.container import LONGEST, MAGIC, STREAM, Coder, Header, at_hand, check_coder
 from vqaudio.errors import FormatError, ModelError, UsageError, whole
-from vqaudio.files import reason, replacing
+from vqaudio.files import replacing
+from vqaudio.reader import opened
 
 TOGETHER = 32  # blocks that are decoded at once: enough for all threads, and few enough to take little memory
 _CONSISTENT = ("codebook_size", "hop", "sample_rate", "model", "speaker")  # fields that joined codes have to share
@@ -198,16 +199,9 @@ class Codes:
         blocks = BlockReader(io.BytesIO(data), name, conceal, finder, TOGETHER)
         header = blocks.header
         first, end = _frames(*span, header) if span and not conceal else (0, LONGEST)
-        parts, good = [], []
-        for frames, part in blocks.between(first, end):
-            parts.append(np.zeros((frames, header.quantizers), np.uint16) if part is None else part)
-            good.append(np.full(frames, part is not None))
-        if not parts:
+        codes = np.concatenate(list(filled(blocks.between(first, end), header.quantizers)))
+        if not len(codes):
             raise FormatError(f"{name} holds no codes.")
-        codes, intact = np.concatenate(parts), np.concatenate(good)
-        if intact.any() and not intact.all():
-            nearest = np.maximum.accumulate(np.where(intact, np.arange(len(intact)), -1))
-            codes = codes[np.where(nearest < 0, intact.argmax(), nearest)]
         whole_file = cls(
             codes=np.ascontiguousarray(codes.T),
             codebook_size=header.codebook_size,
@@ -245,13 +239,10 @@ class Codes:
             UsageError: for a span that is none of these codes.
             ModelError: where the coder is of another prior, or none is found.
         """
-        try:
-            with open(path, "rb") as file:
-                data = file.read(len(MAGIC))
-                if data == MAGIC:  # a large file of another kind is not worth reading
-                    data += file.read()
-        except OSError as error:
-            raise FormatError(f"'{path}' cannot be read: {reason(error)}.") from error
+        with opened(path) as file:
+            data = file.read(len(MAGIC))
+            if data == MAGIC:  # a large file of another kind is not worth reading
+                data += file.read()
         return cls.from_bytes(data, conceal=conceal, name=f"'{path}'", coder=coder, span=span)
 
     @property

@@ -16,8 +16,7 @@ from typing import BinaryIO, Protocol
 import numpy as np
 
 from vqaudio.errors import FormatError, ModelError, UsageError
-from vqaudio.files import reason
-from vqaudio.reader import Reader, checksum, varint
+from vqaudio.reader import Reader, checksum, opened, varint
 
 MAGIC = b"VQAC"
 VERSION = 1
@@ -219,11 +218,8 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     Raises:
         FormatError: for a file that is missing, unreadable or not of this format.
     """
-    try:
-        with open(path, "rb") as file:
-            return Header.read(Reader(file, f"'{path}'"))
-    except OSError as error:
-        raise FormatError(f"'{path}' cannot be read: {reason(error)}.") from error
+    with opened(path) as file:
+        return Header.read(Reader(file, f"'{path}'"))
 
 
 class BlockWriter:

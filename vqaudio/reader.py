@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import struct
 import zlib
+from collections.abc import Iterator
 from typing import BinaryIO
 
 from vqaudio.errors import FormatError
 from vqaudio.files import reason
 
 _PIECE = 1 << 16  # bytes that are read at once
+
+
+@contextlib.contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A file that is read in the body.
+
+    Raises:
+        FormatError: where it is missing, or reading fails.
+    """
+    try:
+        with open(path, "rb") as file:
+            yield file
+    except OSError as error:
+        raise FormatError(f"'{path}' cannot be read: {reason(error)}.") from error
 
 
 class Reader:

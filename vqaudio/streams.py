@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from vqaudio import audio
-from vqaudio.blocks import BlockReader
+from vqaudio.blocks import BlockReader, filled
 from vqaudio.container import STREAM, BlockWriter, Coder, Header
 from vqaudio.errors import UsageError
 from vqaudio.runtime.compilation import announce
@@ -198,23 +198,9 @@ def decode_live(codec: Codec, blocks: BlockReader, **options: Any) -> Iterator[n
     codec.check_header(header)
     stream = codec.decoder_stream(header.speaker, **options)
     held = np.zeros(0, np.float32)  # what the last frame may have too much is not sent before the end is known
-    for rows in _concealed(blocks):
+    for rows in filled(blocks, header.quantizers):
         held = np.concatenate([held, stream.push(rows.T)])
         ready = max(0, len(held) - header.hop)
         yield held[:ready]
         done, held = done + ready, held[ready:]
     yield np.concatenate([held, stream.finish()])[: blocks.samples - done]
-
-
-def _concealed(blocks: BlockReader) -> Iterator[np.ndarray]:
-    """The codes of all blocks (frames, quantizers), damaged ones filled with the frame before, or where there is none
-    with the first good frame after them."""
-    before, lost = np.zeros((0, blocks.header.quantizers), np.uint16), 0
-    for frames, codes in blocks:
-        if codes is None and not len(before):
-            lost += frames
-            continue
-        rows = np.repeat(before, frames, axis=0) if codes is None else codes
-        yield np.concatenate([np.repeat(rows[:1], lost, axis=0), rows])
-        before, lost = rows[-1:], 0
-    yield np.zeros((lost, blocks.header.quantizers), np.uint16)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.evaluation.degraded import RATE, SAMPLE, metric, noisy
 from vqaudio import audio
-from vqaudio.evaluation.delay import aligned, delay, earlier
+from vqaudio.evaluation.delay import delay, earlier, judged
 
 WAVEFORM = audio.read(SAMPLE)[: 3 * RATE]
 
@@ -79,16 +79,23 @@ def test_silence_comes_in_where_nothing_was_decoded() -> None:
 
 
 def test_without_delay_the_decoded_speech_comes_back_as_it_is() -> None:
-    assert aligned(WAVEFORM, WAVEFORM, RATE) is WAVEFORM
-    changed = reshaped(WAVEFORM)
-    assert aligned(WAVEFORM, changed, RATE) is changed
+    for decoded in (WAVEFORM, reshaped(WAVEFORM)):
+        heard, lag = judged(WAVEFORM, decoded, RATE)
+        assert lag == 0
+        np.testing.assert_array_equal(heard, decoded)
+
+
+def test_what_is_judged_is_clipped_as_in_a_file() -> None:
+    heard, _ = judged(WAVEFORM, 3 * WAVEFORM / np.abs(WAVEFORM).max(), RATE)
+    assert np.abs(heard).max() == 1
 
 
 @pytest.mark.parametrize("change", [-1000, -1, 0, 1, 5000])
 @pytest.mark.parametrize("samples", [-480, 0, 480])
 def test_what_is_aligned_has_the_length_and_the_place_of_the_original(samples: int, change: int) -> None:
     moved = delayed(np.pad(WAVEFORM, (0, 6000)), samples)[: len(WAVEFORM) + change]
-    result = aligned(WAVEFORM, moved, RATE)
+    result, lag = judged(WAVEFORM, moved, RATE)
+    assert lag == samples
     assert result.shape == WAVEFORM.shape and result.dtype == np.float32
     middle = slice(1000, len(WAVEFORM) - 2000)
     np.testing.assert_array_equal(result[middle], WAVEFORM[middle])
@@ -98,7 +105,7 @@ def test_what_is_aligned_has_the_length_and_the_place_of_the_original(samples: i
 def test_silence_and_next_to_nothing_have_no_delay(decoded: np.ndarray) -> None:
     assert delay(WAVEFORM, decoded, RATE) == 0 or decoded.any()
     assert delay(decoded, decoded, RATE) == 0
-    assert aligned(WAVEFORM, decoded, RATE).shape == WAVEFORM.shape
+    assert judged(WAVEFORM, decoded, RATE)[0].shape == WAVEFORM.shape
 
 
 def test_metrics_of_delayed_speech_are_those_of_speech_in_place() -> None:
@@ -106,7 +113,7 @@ def test_metrics_of_delayed_speech_are_those_of_speech_in_place() -> None:
     late = np.pad(changed, (480, 0))
     for name in ("estoi", "mcd"):
         before = metric(name)(WAVEFORM, late[: len(WAVEFORM)], RATE)
-        in_place, after = (metric(name)(WAVEFORM, x, RATE) for x in (changed, aligned(WAVEFORM, late, RATE)))
+        in_place, after = (metric(name)(WAVEFORM, x, RATE) for x in (changed, judged(WAVEFORM, late, RATE)[0]))
         assert after == pytest.approx(in_place, rel=1e-3)
         assert abs(before - in_place) > 0.05 * in_place
 

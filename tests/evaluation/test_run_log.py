@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -169,9 +170,12 @@ def test_a_damaged_recipe(tmp_path: Path, content: str) -> None:
     assert caught.value.exit_code == 1 and str(caught.value).count(". ") == 0
 
 
-def test_curves_that_are_shipped_are_those_of_a_recipe_and_found_by_its_name() -> None:
+def test_curves_that_are_shipped_are_those_of_a_recipe_and_found_by_its_name_and_its_beginning() -> None:
     for path in FOLDER.glob("*.curves.jsonl"):
-        name = path.name.removesuffix(".curves.jsonl")
-        assert load_recipe(name, Plan).name == name
-        assert shipped_curves(name) == path and read_log(path)
-    assert shipped_curves("no such recipe") is None
+        name = path.name.removesuffix(".curves.jsonl").removesuffix(".start")
+        plan = load_recipe(name, Plan)
+        assert plan.name == name
+        began = dataclasses.replace(plan, initial="" if ".start." in path.name else "somewhere")
+        assert shipped_curves(began) == path
+        assert {entry.stage for entry in read_log(path)} <= {stage.name for stage in plan.stages}
+    assert shipped_curves(dataclasses.replace(plan, name="no such recipe")) is None

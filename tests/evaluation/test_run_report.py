@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterator
@@ -178,11 +179,18 @@ def test_reference_curves_are_those_asked_for_else_those_of_the_recipe(
     run = read_run(codec_run)
     monkeypatch.setattr("vqaudio.shipped.FOLDER", tmp_path)
     assert find_reference(run, None) is None
-    shipped, asked = tmp_path / "<mine>.curves.jsonl", tmp_path / "asked.jsonl"
-    write_log(shipped, [entry(1, "codes", mel=1.0)])
-    write_log(asked, [entry(2, "codes", mel=2.0)])
-    assert find_reference(run, None) == Reference("the shipped <mine>", read_log(shipped))
+    asked = tmp_path / "asked.jsonl"
+    beginning, further = (tmp_path / f"<mine>{which}.curves.jsonl" for which in (".start", ""))
+    for step, path in enumerate((beginning, further, asked), 1):
+        write_log(path, [entry(step, "codes", mel=step)])
+    went_on = dataclasses.replace(run, plan=dataclasses.replace(run.plan, initial="trained.safetensors"))
+    names = ("a run of <mine> that began without weights", "the shipped <mine>, which went on from trained weights")
+    for one, path, name in zip((run, went_on), (beginning, further), names, strict=True):
+        found = find_reference(one, None)
+        assert found and found.name.startswith(name) and found.entries == read_log(path)
     assert find_reference(run, asked) == Reference(str(asked), read_log(asked))
+    write_log(asked, [entry(300, "decoder", mel=1.0)])
+    assert find_reference(run, asked) is None  # which begins far behind the last step of the run
     asked.write_text("")
     with pytest.raises(VqaudioError, match="no curves"):
         find_reference(run, asked)

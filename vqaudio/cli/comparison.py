@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vqaudio.cli.tables import table
-from vqaudio.evaluation.conversion import REFERENCE, SPOKEN, Conversion
+from vqaudio.evaluation.conversion import Conversion, as_rows
 from vqaudio.evaluation.estimates import Estimate, digits
 from vqaudio.evaluation.results import Evaluation, Result, times_real_time
 
@@ -37,14 +37,8 @@ def voices(conversion: Conversion) -> Table:
     title = (
         f"voices of {len(conversion.pairs)} pairs; once converted, nearer to the target than to the source: {nearer} %"
     )
-    rows = []
-    for speech in (*SPOKEN, REFERENCE):
-        judged = conversion.metrics if speech in SPOKEN else ()
-        estimates = [conversion.likeness(speech, to) for to in ("target", "source")]
-        estimates += [conversion.estimate(metric.name, speech) for metric in judged]
-        rows.append([speech, *(estimate.text() for estimate in estimates)])
     headings = ("like target", "like source", *(metric.heading for metric in conversion.metrics))
-    return table(title, ("",), headings, rows)
+    return table(title, ("",), headings, ([speech, *cells] for speech, cells in as_rows(conversion)))
 
 
 def _print(title: str, results: Sequence[Result], rows: Sequence[Sequence[str]], console: Console) -> None:

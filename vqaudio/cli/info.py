@@ -11,7 +11,6 @@ import click
 
 from vqaudio.cli.tables import printable
 from vqaudio.errors import FormatError
-from vqaudio.files import reason
 
 if TYPE_CHECKING:
     from vqaudio import Codec
@@ -40,16 +39,14 @@ def info(file: str | None, as_json: bool) -> None:
 def _of_codes(file: str) -> dict[str, Any]:
     from vqaudio.blocks import BlockReader
     from vqaudio.container import LONGEST
+    from vqaudio.reader import opened
     from vqaudio.shipped import name_of
 
-    try:
-        with open(file, "rb") as stream:
-            blocks = BlockReader(stream, f"'{file}'")
-            header = blocks.header
-            # What is under a prior is not decoded: its prior need not be at hand.
-            frames = [count for count, _ in blocks.between(0, 0 if header.prior else LONGEST)]
-    except OSError as error:
-        raise FormatError(f"'{file}' cannot be read: {reason(error)}.") from error
+    with opened(file) as stream:
+        blocks = BlockReader(stream, f"'{file}'")
+        header = blocks.header
+        # What is under a prior is not decoded: its prior need not be at hand.
+        frames = [count for count, _ in blocks.between(0, 0 if header.prior else LONGEST)]
     seconds, size = blocks.samples / header.sample_rate, blocks.size
     codes, payload = sum(frames) * header.quantizers, blocks.payload_bytes
     if not frames:

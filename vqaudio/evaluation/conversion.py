@@ -255,3 +255,14 @@ def _paths(pair: Pair) -> dict[str, str]:
         "source_evidence": str(pair.source_evidence.path),
         "target_evidence": str(pair.target_evidence.path),
     }
+
+
+def as_rows(conversion: Conversion) -> list[tuple[str, list[str]]]:
+    """A table of it: for each kind of speech the likeness to target and to source, and every metric, as text."""
+    found = []
+    for speech in (*SPOKEN, REFERENCE):
+        cells = [conversion.likeness(speech, to).text() for to in ("target", "source")]
+        for metric in conversion.metrics:
+            cells.append(conversion.estimate(metric.name, speech).text() if speech in SPOKEN else "")
+        found.append((speech, cells))
+    return found

@@ -40,9 +40,12 @@ def delay(reference: np.ndarray, decoded: np.ndarray, sample_rate: int) -> int:
     return best * hop if abs(best) > round(NEGLIGIBLE / STEP) else 0
 
 
-def aligned(reference: np.ndarray, decoded: np.ndarray, sample_rate: int) -> np.ndarray:
-    """`decoded` (T',) without its delay, cut or padded with silence to the length of `reference` (T,)."""
-    return earlier(decoded, delay(reference, decoded, sample_rate), len(reference))
+def judged(reference: np.ndarray, decoded: np.ndarray, sample_rate: int) -> tuple[np.ndarray, int]:
+    """What metrics hear of `decoded` (T',), and its delay in samples, which is taken out: a waveform of the length of
+    `reference` (T,), cut or padded with silence, and clipped as a file would hold it."""
+    clipped = np.clip(decoded, -1.0, 1.0)
+    lag = delay(reference, clipped, sample_rate)
+    return earlier(clipped, lag, len(reference)), lag
 
 
 def earlier(decoded: np.ndarray, lag: int, samples: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from vqaudio import audio
 from vqaudio.errors import AudioError
 from vqaudio.evaluation.cache import Cache, keys
 from vqaudio.evaluation.contenders import Contender, Original
-from vqaudio.evaluation.delay import delay, earlier
+from vqaudio.evaluation.delay import judged
 from vqaudio.evaluation.metrics import Metric
 from vqaudio.evaluation.results import Evaluation, Result, Utterance
 from vqaudio.evaluation.speech import Item, naming
@@ -97,9 +97,7 @@ class Bench:
         rate = audio.SAMPLE_RATE
         with naming(item):
             coded = contender.code(reference, rate)
-        decoded = np.clip(coded.decoded, -1.0, 1.0)  # as a file would hold it
-        lag = delay(reference, decoded, rate)
-        decoded = earlier(decoded, lag, len(reference))
+        decoded, lag = judged(reference, coded.decoded, rate)
         utterance = Utterance(
             path=str(item.path),
             seconds=len(reference) / rate,

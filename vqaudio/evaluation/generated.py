@@ -16,6 +16,7 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import jensenshannon
 
 from vqaudio import audio
 from vqaudio.codec import Codec
@@ -205,7 +206,7 @@ def divergence(ours: NDArray[np.integer], theirs: NDArray[np.integer]) -> float:
     both = np.concatenate([ours, theirs])
     _, places = np.unique(both, return_inverse=True)
     p, q = (np.bincount(part, minlength=places.max() + 1) / len(part) for part in np.split(places, [len(ours)]))
-    return _entropy((p + q) / 2) - (_entropy(p) + _entropy(q)) / 2
+    return float(jensenshannon(p, q, base=2) ** 2)
 
 
 def run_length(codes: np.ndarray) -> float:
@@ -223,8 +224,3 @@ def silence(waveform: np.ndarray, sample_rate: int) -> float:
         return math.nan
     power = np.square(windows, dtype=np.float64).mean(1)
     return float((power <= power.max() * 10 ** (SILENCE / 10)).mean())
-
-
-def _entropy(shares: np.ndarray) -> float:
-    there = shares[shares > 0]
-    return float(-(there * np.log2(there)).sum())

@@ -105,7 +105,7 @@ class ProgramCodec:
 
     def _read(self, path: Path) -> np.ndarray:
         if path.suffix == ".raw":
-            return np.fromfile(path, "<i2").astype(np.float32) / 32768
+            return np.fromfile(path, "<i2")
         try:
             return audio.read(path, self.sample_rate)
         except AudioError as error:

@@ -7,13 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from vqaudio import audio
 from vqaudio.errors import AudioError
 from vqaudio.evaluation.clips import Clip, clips
 from vqaudio.evaluation.contenders import Contender, Original
-from vqaudio.evaluation.delay import aligned
+from vqaudio.evaluation.delay import judged
 from vqaudio.evaluation.metrics import Metric
 from vqaudio.evaluation.results import Evaluation
 from vqaudio.evaluation.speech import Item
@@ -111,14 +109,10 @@ def cases(
 
 
 def _listen(path: Path, contenders: Sequence[Contender]) -> list[Clip]:
-    reference = audio.read(path, audio.SAMPLE_RATE)
-    return clips({c.name: _decoded(c, reference) for c in contenders}, audio.SAMPLE_RATE)
-
-
-def _decoded(contender: Contender, reference: np.ndarray) -> np.ndarray:
-    """What the metrics judged: a waveform (T,) without delay, clipped as a file would hold it."""
-    coded = contender.code(reference, audio.SAMPLE_RATE)
-    return aligned(reference, np.clip(coded.decoded, -1.0, 1.0), audio.SAMPLE_RATE)
+    rate = audio.SAMPLE_RATE
+    reference = audio.read(path, rate)
+    heard = {c.name: judged(reference, c.code(reference, rate).decoded, rate)[0] for c in contenders}
+    return clips(heard, rate)
 
 
 def _in_words(rank: int, count: int) -> str:

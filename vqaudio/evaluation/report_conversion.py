@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vqaudio import audio
 from vqaudio.evaluation import page
 from vqaudio.evaluation.clips import Clip, clips, evenly
-from vqaudio.evaluation.conversion import CONVERTED, REFERENCE, SPOKEN, Conversion, Measured, sounds
+from vqaudio.evaluation.conversion import CONVERTED, Conversion, Measured, as_rows, sounds
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -47,7 +47,7 @@ def render(conversion: Conversion, codec: Codec, decoder: str | None, advance: C
             "similarity to source ↓",
             *(metric.heading for metric in conversion.metrics),
         ],
-        rows=[(speech, _row(conversion, speech)) for speech in (*SPOKEN, REFERENCE)],
+        rows=as_rows(conversion),
         examples=[_example(measured, codec, decoder, advance) for measured in choose(conversion)],
         skipped=[sentence for _, sentence in conversion.skipped],
     )
@@ -58,13 +58,6 @@ def choose(conversion: Conversion) -> list[Measured]:
     ranked = [m for m in conversion.pairs if not math.isnan(m.likeness[CONVERTED].target)]
     ranked.sort(key=lambda m: m.likeness[CONVERTED].target)
     return evenly(ranked, HEARD)
-
-
-def _row(conversion: Conversion, speech: str) -> list[str]:
-    cells = [conversion.likeness(speech, to).text() for to in ("target", "source")]
-    for metric in conversion.metrics:
-        cells.append(conversion.estimate(metric.name, speech).text() if speech in SPOKEN else "")
-    return cells
 
 
 def _example(measured: Measured, codec: Codec, decoder: str | None, advance: Callable[[], None]) -> Example:

@@ -1,7 +1,8 @@
 """A training run as its folder tells of it: the recipe, every line of the log once, and the samples.
 
 Reference curves are a log made thin: the same lines, without times of day, the training figures as means over stretches
-of steps. Those of the recipes whose models come with vqaudio lie beside them, as `pretrained/RECIPE.curves.jsonl`.
+of steps. Those of the recipes whose models come with vqaudio lie beside them: `pretrained/RECIPE.curves.jsonl` of runs
+that went on from trained weights, and `pretrained/RECIPE.start.curves.jsonl` of one that began with none.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 from vqaudio import shipped
 from vqaudio.errors import RecipeError, UsageError, VqaudioError
 from vqaudio.files import reason, replacing
-from vqaudio.training.recipe import PriorRecipe, Recipe, Steps, from_json
+from vqaudio.training.recipe import Plan, PriorRecipe, Recipe, Steps, from_json
 from vqaudio.training.samples import find_samples
 
 TRAIN, VALIDATION = "train", "validation"  # kinds of figures
@@ -161,9 +162,9 @@ def write_curves(path: Path, entries: Sequence[Entry], force: bool, append: bool
             file.write(json.dumps({"step": entry.step, "stage": entry.stage, "kind": entry.kind} | figures) + "\n")
 
 
-def shipped_curves(recipe: str) -> Path | None:
-    """The reference curves of the recipe of a name, if they come with vqaudio."""
-    path = shipped.FOLDER / f"{recipe}.curves.jsonl"
+def shipped_curves(plan: Plan) -> Path | None:
+    """The reference curves of a recipe that begins as this one does, if such come with vqaudio."""
+    path = shipped.FOLDER / f"{plan.name}{'' if plan.initial else '.start'}.curves.jsonl"
     return path if path.is_file() else None
 
 

@@ -12,7 +12,7 @@ from vqaudio import audio
 from vqaudio.errors import AudioError, VqaudioError
 from vqaudio.evaluation import page, run_figures
 from vqaudio.evaluation.clips import DECIBELS, SECONDS, Clip, clips, evenly
-from vqaudio.evaluation.run_figures import CODES, PROGRESS, Panel, panels, title
+from vqaudio.evaluation.run_figures import AHEAD, CODES, PROGRESS, Panel, panels, title
 from vqaudio.evaluation.run_log import TRAIN, VALIDATION, Entry, TrainingRun, aligned, latest, read_log, shipped_curves
 from vqaudio.training.recipe import Recipe
 
@@ -36,19 +36,23 @@ class Reference:
 
 
 def find_reference(run: TrainingRun, path: Path | None) -> Reference | None:
-    """The curves in a file, or those that are shipped for the recipe of the run, if there are any.
+    """The curves in a file, or those that are shipped for such a run; None where these begin only after its steps.
 
     Raises:
         UsageError: for a file that cannot be read.
         VqaudioError: for one that is damaged, or has none of the stages of the run.
     """
-    place = path or shipped_curves(run.plan.name)
+    place = path or shipped_curves(run.plan)
     if place is None:
         return None
     entries = aligned(read_log(place), run.plan.stages)
     if path and not entries:
         raise VqaudioError(f"There are no curves in '{path}' of the stages of this run.")
-    return Reference(str(path) if path else f"the shipped {run.plan.name}", entries) if entries else None
+    if not any(entry.step <= AHEAD * run.entries[-1].step for entry in entries):
+        return None
+    went_on = f"the shipped {run.plan.name}, which went on from trained weights"
+    began = f"a run of {run.plan.name} that began without weights, on the speech of the shipped model"
+    return Reference(str(path) if path else went_on if run.plan.initial else began, entries)
 
 
 @dataclass(frozen=True)

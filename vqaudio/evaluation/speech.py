@@ -13,7 +13,6 @@ import numpy as np
 
 from vqaudio import audio
 from vqaudio.errors import AudioError, UsageError
-from vqaudio.files import files_below
 from vqaudio.manifest import NAME, Row, folder, read
 
 Found = TypeVar("Found")
@@ -52,7 +51,7 @@ def audio_files(directory: Path, limit: int | None = None) -> list[Path]:
     """
     if not os.path.isdir(directory):
         raise UsageError(f"'{directory}' is not a directory.")
-    files = [path for path in files_below(directory) if path.suffix.lower() in audio.SUFFIXES]
+    files = audio.files_below(directory)
     if not files:
         raise AudioError(f"There is no audio in the directory '{directory}'.")
     return few(files, limit)

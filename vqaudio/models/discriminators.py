@@ -3,6 +3,8 @@ al. 2022, arXiv 2210.13438, section 3.4), and over the waveform of the lowest su
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -51,11 +53,7 @@ class SpectrogramDiscriminator(nn.Module):
             )
         spectrum = GAIN * spectrum * (spectrum.abs() + 1e-5) ** (COMPRESSION - 1)
         x = torch.stack([spectrum.real, spectrum.imag], dim=1).transpose(2, 3)
-        features = []
-        for layer in self.layers:
-            x = F.leaky_relu(layer(x), 0.2)
-            features.append(x)
-        return self.score(x).float(), features
+        return _judged(x, self.layers, self.score)
 
 
 class BandDiscriminator(nn.Module):
@@ -80,11 +78,16 @@ class BandDiscriminator(nn.Module):
         """(B, 1, T) to scores and features."""
         whole = F.pad(waveform, (0, -waveform.shape[2] % BANDS))
         x = torch.asinh(BAND_GAIN * self.bank.analysis(whole)[:, :1])
-        features = []
-        for layer in self.layers:
-            x = F.leaky_relu(layer(x), 0.2)
-            features.append(x)
-        return self.score(x).float(), features
+        return _judged(x, self.layers, self.score)
+
+
+def _judged(x: Tensor, layers: Iterable[nn.Module], score: nn.Module) -> tuple[Tensor, list[Tensor]]:
+    """The scores, and the features of each layer on the way to them."""
+    features = []
+    for layer in layers:
+        x = F.leaky_relu(layer(x), 0.2)
+        features.append(x)
+    return score(x).float(), features
 
 
 def _convolution(

@@ -203,13 +203,13 @@ class VectorQuantizer(nn.Module):
             return follow(points, self.prediction, self.codebook, self.costs(), own.paths, own.delay)
         return nearest(points.flatten(0, 1), self.vectors()).unflatten(0, points.shape[:2])
 
-    def predicted(self, vectors: Tensor) -> Tensor:
-        """What the code vectors (B, T, d) before each point tell of it (B, T, d)."""
-        return predict(vectors, self.prediction) if self.config.predictive else torch.zeros_like(vectors)
-
-    def add(self, predicted: Tensor, vectors: Tensor) -> Tensor:
-        """What was predicted (..., d) and the code vectors (..., d) to quantised points (..., d)."""
-        return F.normalize(predicted + vectors, dim=-1) if self.config.predictive else vectors
+    def points(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes (B, T) to what those before each frame tell of it (B, T, d), and to the quantised points (B, T, d)."""
+        vectors = self.vectors()[codes]
+        if not self.config.predictive:
+            return torch.zeros_like(vectors), vectors
+        predicted = predict(vectors, self.prediction)
+        return predicted, F.normalize(predicted + vectors, dim=-1)
 
     def codes(self, latents: Tensor) -> Tensor:
         """Latents (B, D, T) to codes (B, T), without loss or update."""
@@ -227,9 +227,7 @@ class VectorQuantizer(nn.Module):
             self.restart(points.flatten(0, 1))
         with torch.no_grad():
             codes = self.search(points)
-        vectors = self.vectors()[codes]
-        predicted = self.predicted(vectors)
-        quantized = self.add(predicted, vectors)
+        predicted, quantized = self.points(codes)
         commitment = (z - quantized.detach()).square().sum(2).mean()
         codebook = (points - quantized).square().sum(2).mean()
         if self.training and self.config.codebook == "ema":
@@ -242,8 +240,7 @@ class VectorQuantizer(nn.Module):
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes (B, T) to quantised latents (B, D, T)."""
-        vectors = self.vectors()[codes]
-        return self.project_out(self.add(self.predicted(vectors), vectors).transpose(1, 2))
+        return self.project_out(self.points(codes)[1].transpose(1, 2))
 
     @torch.no_grad()
     def update(self, latents: Tensor, codes: Tensor) -> None:
@@ -306,9 +303,7 @@ class VectorQuantizer(nn.Module):
         self.codebook.copy_(draw((points - predicted).flatten(0, 1), self.config.codebook_size))
         for _ in range(KMEANS_STEPS):
             codes = self.search(points)
-            vectors = self.vectors()[codes]
-            predicted = self.predicted(vectors)
-            quantized = self.add(predicted, vectors)
+            predicted, quantized = self.points(codes)
             rests = (points - predicted).flatten(0, 1)
             counts = histogram(codes, self.config.codebook_size)
             sums = torch.zeros_like(self.codebook).index_add_(0, codes.flatten(), rests)

@@ -8,7 +8,8 @@ vectors of the machine.
 
 Where the processor multiplies pairs of bfloat16 (AVX512_BF16), weights and inputs may also be such pairs, which takes
 half the steps: sums are float32 still, and each step of a chain adds two products. AMD's processors take such steps as
-fast as those of float32, Intel's at less than half the pace, so that pairs are slower there.
+fast as those of float32, Intel's at less than half the pace, so that pairs are slower there; but where Intel's have
+tiles (`vqaudio.runtime.tiles`), all pairs go through these, which is several times as fast.
 
 Sums of integers take pairs of int16 and give int32, the same whatever the order.
 """

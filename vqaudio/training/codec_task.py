@@ -13,7 +13,7 @@ from vqaudio.errors import RecipeError
 from vqaudio.extras import torchaudio
 from vqaudio.models.autoencoder import PARTS, Output
 from vqaudio.models.objective import Objective
-from vqaudio.models.quantizer import histogram, perplexity
+from vqaudio.models.quantizer import histogram
 from vqaudio.models.vae import VAE
 from vqaudio.models.vqvae import VQVAE
 from vqaudio.runtime.gpu_wavenet import TorchWaveNet
@@ -24,7 +24,7 @@ from vqaudio.training.adversary import Adversary
 from vqaudio.training.checkpoint import as_tensor, check_same, with_prefix, without_prefix
 from vqaudio.training.corpus import Corpus, Crops, pack, validation_items
 from vqaudio.training.logs import Log
-from vqaudio.training.losses import ramped, wanted, weighted
+from vqaudio.training.losses import ramped, use_of_codes, wanted, weighted
 from vqaudio.training.recipe import Recipe, resolve
 from vqaudio.training.task import Task
 from vqaudio.training.validation import validate
@@ -156,9 +156,7 @@ class CodecTask(Task):
         figures: dict[str, float] = {}
         for name, mean in means.items():
             if name.startswith(COUNTS):
-                quantizer = name.removeprefix(COUNTS)
-                figures[f"perplexity_{quantizer}"] = float(perplexity(mean))
-                figures[f"used_codes_{quantizer}"] = float((mean > 0).sum())
+                figures |= use_of_codes(name.removeprefix(COUNTS), mean)
             else:
                 figures[name] = float(mean)
         return figures

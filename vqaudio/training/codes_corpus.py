@@ -20,7 +20,7 @@ from vqaudio.files import replacing
 from vqaudio.runtime.compilation import sources
 from vqaudio.runtime.cpu import available_threads, side_by_side
 from vqaudio.training import packs
-from vqaudio.training.corpus import FULL_SCALE, Corpus
+from vqaudio.training.corpus import Corpus
 from vqaudio.training.index import Draw, Index, validation_places
 from vqaudio.training.transfer import Packed, send
 
@@ -74,7 +74,7 @@ def pack_codes(
     def encoded(utterance: int) -> tuple[np.ndarray, list[int]]:
         """Codes (frames, quantizers) and what the codec sends of the speaker."""
         start = corpus.starts[utterance]
-        samples = corpus.samples[start : start + corpus.lengths[utterance]].astype(np.float32) / FULL_SCALE
+        samples = corpus.samples[start : start + corpus.lengths[utterance]]
         speaker = int(corpus.speakers[utterance]) if table else True
         codes = codec.encode(samples, corpus.sample_rate * percent // 100, speaker=speaker)
         return codes.numpy().T.astype("<u2"), unpack_indices(codes.speaker, sizes)

@@ -24,7 +24,7 @@ from torch import Tensor
 from vqaudio import audio, manifest
 from vqaudio.errors import AudioError, TrainingError
 from vqaudio.extras import torchaudio
-from vqaudio.files import TEMPORARY, files_below, replacing
+from vqaudio.files import TEMPORARY, replacing
 from vqaudio.runtime.cpu import available_threads, side_by_side
 from vqaudio.training import packs
 from vqaudio.training.index import Draw, Index, validation_places
@@ -116,9 +116,7 @@ def _from_manifest(path: Path, split: str) -> list[Source]:
 def _from_folder(root: Path) -> list[Source]:
     if not root.is_dir():
         raise TrainingError(f"The corpus folder '{root}' is not there.")
-    return [
-        Source(path, manifest.folder(path, root)) for path in files_below(root) if path.suffix.lower() in audio.SUFFIXES
-    ]
+    return [Source(path, manifest.folder(path, root)) for path in audio.files_below(root)]
 
 
 @dataclass(eq=False)

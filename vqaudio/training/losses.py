@@ -7,6 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
+from vqaudio.models.quantizer import perplexity
 from vqaudio.training.recipe import LossWeights, Stage
 
 
@@ -31,3 +32,8 @@ def weighted(losses: dict[str, Tensor], weights: LossWeights) -> Tensor:
         if field.name in losses and getattr(weights, field.name) > 0
     ]
     return torch.stack([term.float() for term in terms]).sum()
+
+
+def use_of_codes(quantizer: int | str, counts: Tensor) -> dict[str, float]:
+    """What the log says of how often each code of a quantiser was used (K,)."""
+    return {f"perplexity_{quantizer}": float(perplexity(counts)), f"used_codes_{quantizer}": float((counts > 0).sum())}

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from vqaudio.models.autoencoder import Autoencoder
 from vqaudio.models.objective import Objective
-from vqaudio.models.quantizer import histogram, perplexity
+from vqaudio.models.quantizer import histogram
 from vqaudio.training import distributed
-from vqaudio.training.losses import wanted, weighted
+from vqaudio.training.losses import use_of_codes, wanted, weighted
 from vqaudio.training.recipe import Stage
 
 
@@ -45,9 +45,7 @@ def validate(
             means[name] = means.get(name, 0.0) + float(value) * len(waveform) / len(items[0])
     if codes:
         for i, used in enumerate(torch.cat(codes).unbind(1)):
-            counts = histogram(used, model.config.quantizer.codebook_size)
-            means[f"perplexity_{i}"] = float(perplexity(counts))
-            means[f"used_codes_{i}"] = float((counts > 0).sum())
+            means |= use_of_codes(i, histogram(used, model.config.quantizer.codebook_size))
     if quantize and "wavenet" in means and len(items[0]) > 1:
         means["wavenet_shuffled"] = shuffled_likelihood(model, heard)
     return means
