@@ -561,3 +561,12 @@ def test_writing_raw_samples():
 def test_raw_samples_have_a_rate(rate):
     with pytest.raises(UsageError, match="rate"), audio.reading(io.BytesIO(bytes(100)), raw_rate=rate):
         pytest.fail("the rate was taken")
+
+
+@pytest.mark.parametrize(("rate", "most"), [(8000, 116), (44100, 41), (48000, 37)])
+def test_sound_of_another_rate_comes_as_late_as_the_readme_says_at_most(rate, most):
+    converter, given, lags = audio.Converter(rate, 16000), 0, []
+    for taken in range(1, rate):
+        given += len(converter.push(np.zeros((1, 1), np.float32)))
+        lags.append(1000 * (taken / rate - given / 16000))
+    assert most - 1 < max(lags[rate // 2 :]) <= most
