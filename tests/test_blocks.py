@@ -28,6 +28,13 @@ FILE, LIVE = MINUTE.to_bytes(PRIOR), as_stream(MINUTE, *[1250] * 5, coder=PRIOR)
 PARTS = parts_of(FILE, PRIOR)
 
 
+def test_bytes_of_all_blocks_are_counted():
+    blocks = BlockReader(io.BytesIO(MINUTE.to_bytes()), "a file")
+    frames = [count for count, _ in blocks]
+    bits = MINUTE.quantizers * (MINUTE.codebook_size - 1).bit_length()
+    assert len(frames) > 2 and blocks.payload_bytes == sum(-(-count * bits // 8) for count in frames)
+
+
 def test_a_damaged_block_is_named_with_its_seconds():
     with pytest.raises(FormatError, match=r"^Block 1 \(10 s to 20 s\) of '<bytes>' is damaged: its checksum is wrong"):
         Codes.from_bytes(damaged_at(1))

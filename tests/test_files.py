@@ -228,4 +228,4 @@ def test_without_a_home_the_cache_has_to_be_named(tmp_path, monkeypatch):
 def test_a_reason_reads_on_behind_a_colon_and_is_never_empty():
     assert reason(OSError(errno.ENOSPC, "No space left on device")) == "no space left on device"
     assert reason(OSError("Odd words")) == "odd words"
-    assert reason(TimeoutError())  # which has no words
+    assert reason(TimeoutError()) == "TimeoutError"  # which has no words

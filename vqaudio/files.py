@@ -141,5 +141,5 @@ def user_cache(kind: str) -> Path:
 
 def reason(problem: OSError) -> str:
     """What went wrong, in the words of the system, to stand after a colon: `no space left on device`."""
-    text = problem.strerror or str(problem) or type(problem).__name__
-    return text[0].lower() + text[1:]
+    text = problem.strerror or str(problem)
+    return text[:1].lower() + text[1:] or type(problem).__name__
