@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 from numba import njit
 
 from vqaudio.runtime.processor import PAIRED
-from vqaudio.runtime.product import LANES, MIDDLE, SINGLE, TALL, VECTOR, accumulate, paired_weights, pairs, room, strip
+from vqaudio.runtime.product import (
+    LANES,
+    MIDDLE,
+    SINGLE,
+    TALL,
+    VECTOR,
+    accumulate,
+    aligned,
+    paired_weights,
+    pairs,
+    strip,
+)
 
 paired = pytest.mark.skipif(not PAIRED, reason="the processor does not multiply pairs of bfloat16")
 
@@ -102,7 +113,7 @@ def test_blocks_that_differ_have_names_that_differ():
 
 
 @given(st.tuples(st.integers(1, 5), st.integers(1, 40)), st.sampled_from([np.float32, np.uint16, np.int32]))
-def test_room_begins_with_a_line_of_the_cache(shape, kind):
-    found = room(shape, kind)
+def test_what_is_aligned_begins_with_a_line_of_the_cache(shape, kind):
+    found = aligned(shape, kind)
     assert found.shape == shape and found.dtype == kind and found.ctypes.data % 64 == 0
     assert found.flags.c_contiguous and paired_weights(np.zeros((4, LANES), np.float32)).ctypes.data % 64 == 0

@@ -18,7 +18,7 @@ from vqaudio.models.constants import FLOOR, LAST_BIN, LOG_SCALES
 from vqaudio.models.random import KEY_STEPS, MULTIPLIERS, ROUNDS
 from vqaudio.runtime.compilation import entry, inner
 from vqaudio.runtime.functions import fill, rectify, sigmoid, tanh
-from vqaudio.runtime.product import Floats, Pairs, accumulate, put, room
+from vqaudio.runtime.product import Floats, Pairs, accumulate, aligned, put
 
 LOWEST_SCALE, HIGHEST_SCALE = LOG_SCALES
 FIRST_MULTIPLIER, SECOND_MULTIPLIER = (np.uint64(m) for m in MULTIPLIERS)
@@ -84,7 +84,7 @@ def scratch(network: Network, streams: int) -> Scratch:
     kind: Any = network.dilated.dtype
 
     def zeros(width: int, kind: Any = np.float32) -> Any:
-        held = room((streams, width), kind)
+        held = aligned((streams, width), kind)
         held[:] = 0
         return held
 

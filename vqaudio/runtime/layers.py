@@ -15,7 +15,7 @@ from vqaudio.errors import ModelError
 from vqaudio.runtime.compilation import entry
 from vqaudio.runtime.functions import fill, rectify, sigmoid, tanh
 from vqaudio.runtime.processor import FASTER_PAIRED
-from vqaudio.runtime.product import LANES, Floats, Pairs, accumulate, fitting, paired_weights, room
+from vqaudio.runtime.product import LANES, Floats, Pairs, accumulate, aligned, fitting, paired_weights
 
 TILE = 64  # frames whose gates fit in the cache
 
@@ -275,9 +275,9 @@ def gated_layer(
     """
     frames, channels = residual.shape
     factors = fitting(inputs, weights)
-    gates = room((TILE, 2 * channels), np.float32)
-    gated = room((TILE, channels), np.float32)
-    flow = room((TILE, output.shape[1]), np.float32)
+    gates = aligned((TILE, 2 * channels), np.float32)
+    gated = aligned((TILE, channels), np.float32)
+    flow = aligned((TILE, output.shape[1]), np.float32)
     for first in range(0, frames, TILE):
         rows = min(TILE, frames - first)
         fill(gates[:rows], bias)

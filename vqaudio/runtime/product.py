@@ -179,7 +179,7 @@ def _upper_half(bits: Any) -> Any:
 
 
 @register_jitable
-def room(shape: Any, kind: Any) -> Any:
+def aligned(shape: Any, kind: Any) -> Any:
     """An empty array of a shape that begins with a line of the cache, or tiles and vectors would lie across two."""
     count = 1
     for size in shape:
@@ -192,7 +192,7 @@ def room(shape: Any, kind: Any) -> Any:
 @register_jitable
 def pairs(rows: Floats) -> Pairs:
     """Rows (..., K) that lie side by side, K even, rounded to bfloat16, to nearest even: (..., K / 2)."""
-    halves = room(rows.shape, np.uint16)
+    halves = aligned(rows.shape, np.uint16)
     halves[:] = _upper_half(rows.view(np.uint32))
     return halves.view(np.int32)
 
@@ -200,7 +200,7 @@ def pairs(rows: Floats) -> Pairs:
 def paired_weights(weights: Floats) -> Pairs:
     """Weights (..., K, N), K even, as pairs for `accumulate` (..., K / 2, N)."""
     columns = pairs(np.ascontiguousarray(weights.swapaxes(-1, -2))).swapaxes(-1, -2)
-    rows = room(columns.shape, np.int32)
+    rows = aligned(columns.shape, np.int32)
     rows[:] = columns
     return rows
 

@@ -41,18 +41,19 @@ def _configure(context, upper, lower, deep):
         shapes = [(rows, full) for rows, pair in zip((upper, lower), TOTALS, strict=True) for _ in pair]
         shapes += [(rows, builder.mul(deep, deep.type(4))) for rows in (upper, lower)]
         shapes += [(deep, full) for _ in WEIGHTS]
-        room = builder.alloca(ir.ArrayType(_byte, 64))
-        builder.store(ir.Constant(room.type.pointee, None), room)
+        kind = ir.ArrayType(_byte, 64)
+        held = cgutils.alloca_once(builder, kind)
+        builder.store(ir.Constant(kind, None), held)
 
         def put(value: Any, kind: Any, offset: int) -> None:
-            place = builder.gep(room, [_byte(0), _byte(offset)])
+            place = builder.gep(held, [_byte(0), _byte(offset)])
             builder.store(builder.trunc(value, kind), builder.bitcast(place, kind.as_pointer()), align=1)
 
         put(upper.type(1), _byte, PALETTE)
         for register, (rows, width) in enumerate(shapes):
             put(width, _word, WIDTHS + 2 * register)
             put(rows, _byte, HEIGHTS + register)
-        _instruct(builder, "ldtilecfg", builder.bitcast(room, _byte.as_pointer()))
+        _instruct(builder, "ldtilecfg", builder.bitcast(held, _byte.as_pointer()))
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, types.intp), generate
