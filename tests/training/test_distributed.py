@@ -21,6 +21,7 @@ from torch import distributed, multiprocessing
 pytest.importorskip("torchaudio")
 
 import vqaudio
+from tests.training.runs import interrupted_after
 from tests.training.spied import Undithered
 from vqaudio.errors import RecipeError
 from vqaudio.models.config import QuantizerConfig
@@ -231,17 +232,6 @@ def assert_alike(folder, other, steps):
             assert two[step][name] == pytest.approx(one[step][name], rel=1e-4, abs=1e-6), (step, name)
 
 
-def stopping_at(step):
-    """A run that is interrupted when it has taken that many steps."""
-
-    class Stopping(Undithered):
-        def _train_step(self, stage):
-            self.interrupted = self.step == step - 1
-            return super()._train_step(stage)
-
-    return Stopping
-
-
 def test_two_processes_train_as_one_does_and_one_of_them_writes(plan, arguments, tmp_path, monkeypatch):
     run = subprocess.run([*TORCHRUN, *arguments(plan)], capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
@@ -287,7 +277,7 @@ def test_a_run_that_is_stopped_or_killed_goes_on_in_one_process(plan, arguments,
     done, last = load_checkpoint(tmp_path / "many" / "last.safetensors")[0]["step"], max(curve(tmp_path / "many"))
     assert 8 <= done < 5000 and (done == last if number == signal.SIGTERM else done <= last)
     for folder, resume in (("many", True), ("one", False)):
-        monkeypatch.setattr(loop, "Run", stopping_at(done + 3))
+        monkeypatch.setattr(loop, "Run", interrupted_after(Undithered, done + 3))
         with pytest.raises(KeyboardInterrupt):
             loop.train(long, tmp_path / folder, resume=resume, quiet=True)
     assert_alike(tmp_path / "one", tmp_path / "many", steps=min(done + 3, 14))

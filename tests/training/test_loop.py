@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import os
 import signal
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import torch
 pytest.importorskip("torchaudio")
 
 import vqaudio
+from tests.training.runs import entries, interrupted_after, stop_before
 from vqaudio import audio
 from vqaudio.errors import ModelError, RecipeError, TrainingError
 from vqaudio.evaluation import run_log, run_report
@@ -27,23 +27,6 @@ from vqaudio.training.recipe import CorpusConfig, OptimizerConfig, Plan, Schedul
 from vqaudio.training.samples import find_samples
 from vqaudio.training.task import Task
 from vqaudio.training.window import Window
-
-
-def entries(folder, kind):
-    lines = (folder / "log.jsonl").read_text().splitlines()
-    return [entry for entry in map(json.loads, lines) if entry["kind"] == kind]
-
-
-def stop_before(run_type, step, action):
-    """A Run whose training step number `step` starts with `action`."""
-
-    class Stopping(run_type):
-        def _train_step(self, stage):
-            if self.step == step:
-                action(self)
-            return super()._train_step(stage)
-
-    return Stopping
 
 
 class TestRun:
@@ -239,7 +222,7 @@ class TestResume:
         (tmp_path / "first" / "model.safetensors").rename(saved)
         further = dataclasses.replace(recipe, initial=str(saved))
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(loop, "Run", stop_before(loop.Run, 2, lambda run: setattr(run, "interrupted", True)))
+            patch.setattr(loop, "Run", interrupted_after(loop.Run, 3))
             loop.train(further, tmp_path / "run", quiet=True)
         saved.unlink()
         assert loop.train(further, tmp_path / "run", resume=True, quiet=True).exists()

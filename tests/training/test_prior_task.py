@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 pytest.importorskip("torchaudio")
 
 import vqaudio
+from tests.training.runs import entries, interrupted_after
 from vqaudio.codec import Codec
 from vqaudio.errors import ModelError, RecipeError
 from vqaudio.models.config import Alphabet, SpeakerConfig
@@ -26,11 +26,6 @@ from vqaudio.training.codes_corpus import CodeCrops, pack_codes
 from vqaudio.training.corpus import pack
 from vqaudio.training.prior_task import PriorTask, prepare, start_from
 from vqaudio.weights import load_prior_file, save_prior
-
-
-def entries(folder, kind):
-    lines = (folder / "log.jsonl").read_text().splitlines()
-    return [entry for entry in map(json.loads, lines) if entry["kind"] == kind]
 
 
 def with_speaker(codec, path, **config):
@@ -74,14 +69,9 @@ def test_learns(prior_recipe, tmp_path):
 
 @pytest.mark.parametrize("stop", [1, 5, 6, 7])
 def test_ten_steps_at_once_equal_two_parts_bit_for_bit(prior_recipe, tmp_path, monkeypatch, stop):
-    class Stopping(loop.Run):
-        def _train_step(self, stage):
-            self.interrupted = self.step == stop - 1
-            return super()._train_step(stage)
-
     loop.train(prior_recipe, tmp_path / "whole", quiet=True)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(loop, "Run", Stopping)
+        patch.setattr(loop, "Run", interrupted_after(loop.Run, stop))
         loop.train(prior_recipe, tmp_path / "parts", quiet=True)
     assert load_checkpoint(tmp_path / "parts" / "last.safetensors")[0]["step"] == stop
     loop.train(prior_recipe, tmp_path / "parts", resume=True, quiet=True)

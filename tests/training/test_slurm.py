@@ -16,6 +16,7 @@ import pytest
 
 pytest.importorskip("torchaudio")
 
+from tests.training.runs import interrupted_after
 from vqaudio.training import loop
 from vqaudio.training.checkpoint import load_checkpoint
 from vqaudio.training.recipe import recipes_directory, to_json
@@ -104,13 +105,8 @@ def test_saves_and_queues_again_before_its_time_is_up(job, tmp_path):
 
 
 def test_goes_on_on_two_nodes_with_a_run_of_one_process(job, recipe, tmp_path, monkeypatch):
-    class Stopping(loop.Run):
-        def _train_step(self, stage):
-            self.interrupted = self.step == 3
-            return super()._train_step(stage)
-
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(loop, "Run", Stopping)
+        patch.setattr(loop, "Run", interrupted_after(loop.Run, 4))
         loop.train(recipe, tmp_path / "run", quiet=True)
     declared = f"from vqaudio.training.recipe import Recipe, from_json\nRECIPE = from_json({to_json(recipe)!r}, Recipe)"
     (tmp_path / "tiny.py").write_text(declared)
