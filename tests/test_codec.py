@@ -19,7 +19,7 @@ from vqaudio.errors import AudioError, ModelError, UsageError
 from vqaudio.models.config import CodecConfig, SpeakerConfig, SpectralConfig, from_dict
 from vqaudio.models.vqvae import VQVAE
 from vqaudio.runtime import cpu
-from vqaudio.runtime.cpu import grid
+from vqaudio.runtime.schedule import grid
 from vqaudio.shipped import FOLDER, MODELS, SAMPLE, name_of
 
 

@@ -107,7 +107,7 @@ def near_cuts():
 def short_blocks():
     """Blocks so short that the whole is encoded in several of them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vqaudio.runtime.cpu.BLOCK_SECONDS", 0.1)
+        patch.setattr("vqaudio.runtime.schedule.BLOCK_SECONDS", 0.1)
         yield
 
 
@@ -250,7 +250,7 @@ def test_an_iterator_is_one_long_waveform(codec, noise):
 
 
 def test_decoded_parts_are_the_waveform(codec, noise, monkeypatch):
-    monkeypatch.setattr("vqaudio.runtime.cpu.BLOCK_SECONDS", 0.1)
+    monkeypatch.setattr("vqaudio.runtime.schedule.BLOCK_SECONDS", 0.1)
     codes = codec.encode(noise, 16000)
     parts = list(codec.decode_parts(codes))
     assert len(parts) > 5
@@ -279,7 +279,7 @@ def test_one_push_of_everything_goes_through_in_pieces(codec, noise, monkeypatch
 
 def test_memory_does_not_grow_with_the_length(tiny_codec, monkeypatch):
     """Five minutes, 19 MB as a whole, go through in a fraction of that."""
-    monkeypatch.setattr("vqaudio.runtime.cpu.BLOCK_SECONDS", 0.5)
+    monkeypatch.setattr("vqaudio.runtime.schedule.BLOCK_SECONDS", 0.5)
     codec = vqaudio.load(tiny_codec, threads=2)
     second = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
     codec.decode(codec.encode(second, 16000))

@@ -27,9 +27,9 @@ from vqaudio.container import Coder
 from vqaudio.errors import ModelError, UsageError, whole
 from vqaudio.models.config import Alphabet, PriorConfig
 from vqaudio.models.random import uniforms
-from vqaudio.runtime.cpu import available_threads
 from vqaudio.runtime.integer_prior import IntegerPrior, Stepper
 from vqaudio.runtime.integers import fingerprint
+from vqaudio.runtime.schedule import available_threads
 from vqaudio.weights import Arrays, load_prior_file, save_prior
 
 if TYPE_CHECKING:

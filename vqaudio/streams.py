@@ -18,10 +18,11 @@ from vqaudio.blocks import BlockReader, filled
 from vqaudio.container import STREAM, BlockWriter, Coder, Header
 from vqaudio.errors import UsageError
 from vqaudio.runtime.compilation import announce
-from vqaudio.runtime.cpu import CHUNK, CpuNetworks, chunks
+from vqaudio.runtime.cpu import CHUNK, CpuNetworks
 from vqaudio.runtime.kernels import advance
 from vqaudio.runtime.layers import add_convolution, gated_layer
 from vqaudio.runtime.product import Floats
+from vqaudio.runtime.schedule import chunks
 from vqaudio.runtime.segments import LiveSampler
 
 if TYPE_CHECKING:

@@ -212,7 +212,7 @@ def test_a_second_run_does_only_what_is_missing(run, tree: Path, tmp_path: Path)
 
 
 def test_many_processes_give_the_same_files(run, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vqaudio.runtime.cpu.cores", lambda: 2)
+    monkeypatch.setattr("vqaudio.runtime.schedule.cores", lambda: 2)
     run("encode", tree, "one")
     (tree / "bad.wav").write_bytes(b"RIFF")
     result = run("encode", tree, "many", "--jobs", 2)
@@ -227,7 +227,7 @@ def test_there_are_no_more_processes_than_cores(run, tree: Path, monkeypatch: py
     def refuse(*_: object) -> None:
         raise AssertionError("a pool of processes")
 
-    monkeypatch.setattr("vqaudio.runtime.cpu.cores", lambda: 1)
+    monkeypatch.setattr("vqaudio.runtime.schedule.cores", lambda: 1)
     monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor", refuse)
     assert run("encode", tree, "codes", "--jobs", 8).exit_code == 0
 
@@ -236,7 +236,7 @@ def test_there_are_no_more_processes_than_cores(run, tree: Path, monkeypatch: py
 def test_a_model_that_is_missing_ends_the_run_once(
     run, tree: Path, jobs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vqaudio.runtime.cpu.cores", lambda: 2)
+    monkeypatch.setattr("vqaudio.runtime.schedule.cores", lambda: 2)
     result = run("encode", tree, "codes", "--jobs", jobs, "--model", "no.safetensors")
     assert result.exit_code == 1
     assert result.stderr.count("no.safetensors") == 1

@@ -10,7 +10,7 @@ import torch
 
 from vqaudio.errors import AudioError, VqaudioError
 from vqaudio.evaluation.workers import gather, spread
-from vqaudio.runtime.cpu import available_threads
+from vqaudio.runtime.schedule import available_threads
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

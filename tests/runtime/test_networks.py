@@ -269,7 +269,7 @@ def test_the_decoder_goes_on_from_the_points_of_the_encoder(quantizer):
 
 @pytest.mark.parametrize("quantizer", [CONFIG.quantizer, SEVERAL_PATHS], ids=["two quantisers", "several paths"])
 def test_codes_of_a_device_are_those_of_the_modules_in_one_pass(quantizer, monkeypatch):
-    monkeypatch.setattr("vqaudio.runtime.cpu.BLOCK_SECONDS", 0.1)
+    monkeypatch.setattr("vqaudio.runtime.schedule.BLOCK_SECONDS", 0.1)
     model, _ = pair(dataclasses.replace(CONFIG, quantizer=quantizer))
     samples = noise(CONFIG.hop * FRAMES - 13)
     networks = TorchNetworks(model.config, model.arrays(), "cpu")
@@ -330,7 +330,7 @@ def test_samples_are_the_same_bits_in_any_chunks(reference, sizes):
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_blocks_and_threads_change_no_bit(reference, threads, monkeypatch):
-    monkeypatch.setattr("vqaudio.runtime.cpu.SHORTEST_BLOCK_SECONDS", 0.05)
+    monkeypatch.setattr("vqaudio.runtime.schedule.SHORTEST_BLOCK_SECONDS", 0.05)
     monkeypatch.setattr("vqaudio.runtime.segments.SHORTEST", 0.05)
     monkeypatch.setattr("vqaudio.runtime.segments.LONGEST", 0.2)
     model, _ = reference
@@ -361,7 +361,7 @@ def test_blocks_of_the_modules_are_one_pass_over_everything(config, monkeypatch)
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_block_that_fails_fails_the_decoding(reference, threads, monkeypatch):
     """And leaves no block waiting for it."""
-    monkeypatch.setattr("vqaudio.runtime.cpu.SHORTEST_BLOCK_SECONDS", 0.05)
+    monkeypatch.setattr("vqaudio.runtime.schedule.SHORTEST_BLOCK_SECONDS", 0.05)
     networks = CpuNetworks(CONFIG, reference[0].arrays(), threads)
     given, calls = networks.quantizer.latents, itertools.count()
 
@@ -371,7 +371,7 @@ def test_a_block_that_fails_fails_the_decoding(reference, threads, monkeypatch):
         return given(past, codes)
 
     monkeypatch.setattr(networks.quantizer, "latents", latents)
-    monkeypatch.setattr("vqaudio.runtime.cpu.BLOCK_SECONDS", 0.05)
+    monkeypatch.setattr("vqaudio.runtime.schedule.BLOCK_SECONDS", 0.05)
     with pytest.raises(MemoryError, match="no room"):
         list(networks.decode_spectral(some_codes(CONFIG, 200), [3, 0, 15, 7, 8]))
 

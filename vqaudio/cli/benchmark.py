@@ -90,7 +90,7 @@ def benchmark(
     from vqaudio.evaluation import peers, records
     from vqaudio.evaluation.versions import versions
     from vqaudio.prior import for_codec
-    from vqaudio.runtime.cpu import available_threads
+    from vqaudio.runtime.schedule import available_threads
 
     options.check_results(force, target)
     counts = _numbers(threads) if threads is not None else sorted({1, available_threads()})

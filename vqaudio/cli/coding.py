@@ -186,7 +186,7 @@ def _many(direction: Direction, sources: tuple[str, ...], target: str, jobs: int
     skipped = f"; {len(pairs) - len(todo)} were there already" if len(todo) < len(pairs) else ""
     if not todo:
         return f"Nothing to {direction.verb}{skipped}."
-    from vqaudio.runtime.cpu import cores
+    from vqaudio.runtime.schedule import cores
 
     jobs = min(jobs, len(todo), cores())
     if jobs == 1:
@@ -253,7 +253,7 @@ def _results(direction: Direction, pairs: list[tuple[Path, Path]], jobs: int) ->
 
 def _start_worker(jobs: int) -> None:
     """Share the cores between the processes."""
-    from vqaudio.runtime.cpu import available_threads
+    from vqaudio.runtime.schedule import available_threads
 
     os.environ["OMP_NUM_THREADS"] = str(max(1, available_threads() // jobs))  # what the codec goes by
 

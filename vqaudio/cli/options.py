@@ -64,7 +64,7 @@ def check_results(force: bool, *targets: Path | None) -> None:
 
 
 def _cores() -> int:
-    from vqaudio.runtime.cpu import cores
+    from vqaudio.runtime.schedule import cores
 
     return cores()
 

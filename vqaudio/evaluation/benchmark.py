@@ -40,8 +40,9 @@ from vqaudio.evaluation.memory import device_memory, peak_memory
 from vqaudio.evaluation.peers import Peer
 from vqaudio.models.vqvae import VQVAE
 from vqaudio.prior import Prior, for_codec
-from vqaudio.runtime.cpu import BLOCK_SECONDS, CpuNetworks, available_threads
+from vqaudio.runtime.cpu import CpuNetworks
 from vqaudio.runtime.gpu import TorchNetworks
+from vqaudio.runtime.schedule import BLOCK_SECONDS, available_threads
 from vqaudio.runtime.wavenet import Piece
 from vqaudio.shipped import SAMPLE
 from vqaudio.training.recipe import load_recipe

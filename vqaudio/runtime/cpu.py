@@ -6,11 +6,8 @@ that the block before ends with, on as many threads as wanted; every result is e
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future
 
 import numpy as np
 
@@ -23,29 +20,13 @@ from vqaudio.runtime.layers import Weights
 from vqaudio.runtime.processor import FASTER_PAIRED
 from vqaudio.runtime.product import Floats
 from vqaudio.runtime.quantizer import Quantizer
+from vqaudio.runtime.schedule import Place, available_threads, blocks, chunks, grid, relayed, shared, side_by_side
 from vqaudio.runtime.segments import Sampler
 from vqaudio.runtime.speaker import Reference, SpeakerVectors
 from vqaudio.runtime.spectral import Spectral
 from vqaudio.runtime.wavenet import WaveNet
 
-BLOCK_SECONDS = 10.0  # at most, between two stretches of context
-SHORTEST_BLOCK_SECONDS = 1.0
 CHUNK = 256  # frames that go through all layers of a network before the next ones, so that they stay in the cache
-
-Place = tuple[int, int, int, int]  # frames: where a block's context starts, its own [first, stop), the context's end
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def available_threads() -> int:
-    """As many as `cores`, or what OMP_NUM_THREADS says."""
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    return int(wanted) if wanted.isdigit() and int(wanted) > 0 else cores()
 
 
 class CpuNetworks:
@@ -156,76 +137,3 @@ class CpuNetworks:
         for begin, until, last in chunks(0, codes.shape[1], CHUNK):
             latents = self.quantizer.latents(past, codes[:, begin:until])
             yield sampler.push(self.conditioning.push(state, latents, last), last)
-
-
-def side_by_side(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
-    """`map` on threads, in order, with no more results waiting than there are threads."""
-    if threads == 1:
-        yield from map(function, items)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        waiting = deque[Future[Result]]()
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
-def blocks(config: CodecConfig, parts: Iterable[Floats], threads: int) -> Iterator[tuple[Floats, int, int]]:
-    """Samples that come in parts, in blocks with their context: (samples, first, stop), where the frames [first, stop)
-    of these samples count. No more is held than all threads need."""
-    hop = config.hop
-    back, ahead = (-(-reach // hop) for reach in config.encoder.reach)
-    longest = round(BLOCK_SECONDS * config.frame_rate)
-    source, held, ended = iter(parts), np.zeros(0, np.float32), False
-    origin = first = block = 0  # frames; the first ones of what is held and of the next block
-    while True:
-        arrived, count = [held], len(held)
-        while not ended and count <= (first + threads * longest + ahead - origin) * hop:
-            part = next(source, None)
-            ended = part is None
-            if part is not None:
-                arrived.append(part)
-                count += len(part)
-        held = np.concatenate(arrived)
-        frames = origin + -(-count // hop)
-        block = block or (shared(config, frames - first, threads) if ended else 0)
-        stop = min(first + (block or longest), frames)
-        start, end = max(origin, first - back), min(stop + ahead, frames)
-        yield held[(start - origin) * hop : (end - origin) * hop], first - start, stop - start
-        if ended and stop == frames:
-            return
-        first = stop
-        kept = max(origin, first - back)
-        held, origin = held[(kept - origin) * hop :], kept
-
-
-def shared(config: CodecConfig, frames: int, threads: int) -> int:
-    """Frames of a block: there is one for each thread, if that does not make them very short or long."""
-    share = max(round(SHORTEST_BLOCK_SECONDS * config.frame_rate), -(-frames // threads))
-    return max(1, min(share, round(BLOCK_SECONDS * config.frame_rate)))
-
-
-def grid(frames: int, block: int, back: int, ahead: int) -> Iterator[Place]:
-    """Blocks of `block` frames with their context, in frames, as far as there is any: (start, first, stop, end)."""
-    for first in range(0, frames, block):
-        stop = min(first + block, frames)
-        yield max(0, first - back), first, stop, min(frames, stop + ahead)
-
-
-def relayed(blocks: Iterable[Item]) -> Iterator[tuple[Item, Future[int], Future[int]]]:
-    """Blocks, each with the phase of its first frame, which the block before tells, and what it tells the next one."""
-    before = Future[int]()
-    before.set_result(0)
-    for block in blocks:
-        after = Future[int]()
-        yield block, before, after
-        before = after
-
-
-def chunks(start: int, end: int, size: int) -> Iterator[tuple[int, int, bool]]:
-    """[start, end) in chunks: begin, end, and whether it is the last one."""
-    for begin in range(start, end, size):
-        yield begin, min(begin + size, end), begin + size >= end

@@ -14,11 +14,11 @@ from torch.nn import functional as F
 
 from vqaudio.models.config import CodecConfig
 from vqaudio.models.vqvae import VQVAE
-from vqaudio.runtime.cpu import BLOCK_SECONDS, blocks, grid
 from vqaudio.runtime.gpu_wavenet import TorchWaveNet
 from vqaudio.runtime.layers import Weights, pad
 from vqaudio.runtime.product import Floats
 from vqaudio.runtime.quantizer import Quantizer
+from vqaudio.runtime.schedule import BLOCK_SECONDS, blocks, grid
 from vqaudio.runtime.segments import Sampler
 
 

@@ -18,7 +18,7 @@ from vqaudio.codec import Codec, unpack_indices
 from vqaudio.errors import TrainingError
 from vqaudio.files import replacing
 from vqaudio.runtime.compilation import sources
-from vqaudio.runtime.cpu import available_threads, side_by_side
+from vqaudio.runtime.schedule import available_threads, side_by_side
 from vqaudio.training import packs
 from vqaudio.training.corpus import Corpus
 from vqaudio.training.index import Draw, Index, validation_places

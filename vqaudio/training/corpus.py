@@ -25,7 +25,7 @@ from vqaudio import audio, manifest
 from vqaudio.errors import AudioError, TrainingError
 from vqaudio.extras import torchaudio
 from vqaudio.files import TEMPORARY, replacing
-from vqaudio.runtime.cpu import available_threads, side_by_side
+from vqaudio.runtime.schedule import available_threads, side_by_side
 from vqaudio.training import packs
 from vqaudio.training.index import Draw, Index, validation_places
 from vqaudio.training.recipe import CorpusConfig

@@ -1,4 +1,4 @@
-"""Blocks of a long signal on the CPU: every frame once, with all that the networks hear around it."""
+"""Blocks of a long signal: every frame once, with all that the networks hear around it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tests.conftest import TINY
 from vqaudio.models.config import EncoderConfig
-from vqaudio.runtime import cpu
-from vqaudio.runtime.cpu import blocks
+from vqaudio.runtime import schedule
+from vqaudio.runtime.schedule import blocks
 
 HOP = 6
 CONFIG = dataclasses.replace(
@@ -23,8 +23,8 @@ CONFIG = dataclasses.replace(
 @pytest.fixture(scope="module")
 def short_blocks():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cpu, "BLOCK_SECONDS", 12 / CONFIG.frame_rate)
-        patch.setattr(cpu, "SHORTEST_BLOCK_SECONDS", 5 / CONFIG.frame_rate)
+        patch.setattr(schedule, "BLOCK_SECONDS", 12 / CONFIG.frame_rate)
+        patch.setattr(schedule, "SHORTEST_BLOCK_SECONDS", 5 / CONFIG.frame_rate)
         yield
 
 
