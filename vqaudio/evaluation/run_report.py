@@ -50,9 +50,8 @@ def find_reference(run: TrainingRun, path: Path | None) -> Reference | None:
         raise VqaudioError(f"There are no curves in '{path}' of the stages of this run.")
     if not any(entry.step <= AHEAD * run.entries[-1].step for entry in entries):
         return None
-    went_on = f"the shipped {run.plan.name}, which went on from trained weights"
-    began = f"a run of {run.plan.name} that began without weights, on the speech of the shipped model"
-    return Reference(str(path) if path else went_on if run.plan.initial else began, entries)
+    shipped = "the shipped {}, going on from trained weights" if run.plan.initial else "a run of {} from nothing"
+    return Reference(str(path) if path else shipped.format(run.plan.name), entries)
 
 
 @dataclass(frozen=True)
