@@ -18,7 +18,7 @@ from vqaudio.codec import Codec, pack_indices, unpack_indices
 from vqaudio.errors import AudioError, ModelError, UsageError
 from vqaudio.models.config import CodecConfig, SpeakerConfig, SpectralConfig, from_dict
 from vqaudio.models.vqvae import VQVAE
-from vqaudio.runtime import cpu
+from vqaudio.runtime.cpu import CpuNetworks
 from vqaudio.runtime.schedule import grid
 from vqaudio.shipped import FOLDER, MODELS, SAMPLE, name_of
 
@@ -138,8 +138,8 @@ def test_exact_length_for_any_length(codec, decoder, samples):
 
 def test_codes_are_those_of_the_networks_in_one_pass(codec, noise, monkeypatch):
     """The blocks of a long file have no seams: codes and waveform equal one pass over everything."""
-    monkeypatch.setattr(cpu, "BLOCK_SECONDS", 0.2)
-    monkeypatch.setattr(codec, "networks", cpu.CpuNetworks(codec.config, codec.state, paired=False))  # as torch has it
+    monkeypatch.setattr("vqaudio.runtime.schedule.BLOCK_SECONDS", 0.2)
+    monkeypatch.setattr(codec, "networks", CpuNetworks(codec.config, codec.state, paired=False))  # as torch has it
     codes = codec.encode(noise, 16000)
     padded = np.pad(noise, (0, -len(noise) % 64))
     latents = codec.model.encoder(torch.from_numpy(padded)[None, None])
@@ -413,12 +413,12 @@ class TestVoices:
         whole = codec.voice(long, 16000)
         assert codec.voice(iter(np.split(long, [1, 300, 77777])), 16000) == whole
         assert codec.voice(torch.from_numpy(np.stack([long, long])), 16000) == whole
-        monkeypatch.setattr(cpu, "BLOCK_SECONDS", 0.3)
+        monkeypatch.setattr("vqaudio.runtime.schedule.BLOCK_SECONDS", 0.3)
         assert codec.voice(long, 16000) == whole
 
     def test_an_hour_is_heard_a_few_blocks_at_a_time(self, codec, noise, monkeypatch):
         """Ten minutes in blocks of a second here: what is given is taken no faster than the networks work it off."""
-        monkeypatch.setattr(cpu, "BLOCK_SECONDS", 1.0)
+        monkeypatch.setattr("vqaudio.runtime.schedule.BLOCK_SECONDS", 1.0)
         monkeypatch.setattr(codec.networks, "threads", 1)
         given, worked, most = 0, 0, 0
         push = codec.networks.encoder.push
