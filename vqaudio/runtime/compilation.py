@@ -7,6 +7,7 @@ import functools
 import hashlib
 import logging
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ inner = njit(**OPTIONS)
 
 log = logging.getLogger(__name__)
 _announced: set[Any] = set()
+_announcing = threading.Lock()  # or every thread would say so
 
 
 def announced() -> int:
@@ -88,14 +90,12 @@ def announce(kernel: Any, part: str) -> None:
     """Say so where an entry, which people know as `part`, is neither compiled nor in numba's cache on disk."""
     cache = kernel.stats.cache_path
     module, name = kernel.py_func.__module__.rsplit(".", 1)[-1], kernel.py_func.__qualname__
-    if (
-        kernel not in _announced
-        and not kernel.signatures
-        and not (cache and any(Path(cache).glob(f"{module}.{name}-*.nbi")))
-    ):
-        _announced.add(kernel)  # or every thread would say so
-        how_often = "once" if cache else "at every start, unless NUMBA_CACHE_DIR names a folder that can be written to,"
-        log.warning(f"Compiling {part} for this machine; this happens {how_often} and takes about ten seconds.")
+    with _announcing:
+        if kernel in _announced or kernel.signatures or (cache and any(Path(cache).glob(f"{module}.{name}-*.nbi"))):
+            return
+        _announced.add(kernel)
+    how_often = "once" if cache else "at every start, unless NUMBA_CACHE_DIR names a folder that can be written to,"
+    log.warning(f"Compiling {part} for this machine; this happens {how_often} and takes about ten seconds.")
 
 
 def element(builder: ir.IRBuilder, array: Any, row: Any, column: Any) -> Any:
