@@ -17,7 +17,7 @@ from vqaudio.runtime.functions import fill, rectify, sigmoid, tanh
 from vqaudio.runtime.processor import FASTER_PAIRED
 from vqaudio.runtime.product import LANES, Floats, Pairs, accumulate, aligned, fitting, paired_weights
 
-TILE = 64  # frames whose gates fit in the cache
+TOGETHER = 64  # frames whose gates fit in the cache
 
 
 class Weights:
@@ -275,11 +275,11 @@ def gated_layer(
     """
     frames, channels = residual.shape
     factors = fitting(inputs, weights)
-    gates = aligned((TILE, 2 * channels), np.float32)
-    gated = aligned((TILE, channels), np.float32)
-    flow = aligned((TILE, output.shape[1]), np.float32)
-    for first in range(0, frames, TILE):
-        rows = min(TILE, frames - first)
+    gates = aligned((TOGETHER, 2 * channels), np.float32)
+    gated = aligned((TOGETHER, channels), np.float32)
+    flow = aligned((TOGETHER, output.shape[1]), np.float32)
+    for first in range(0, frames, TOGETHER):
+        rows = min(TOGETHER, frames - first)
         fill(gates[:rows], bias)
         for tap in range(len(weights)):
             start = first + tap * dilation

@@ -26,7 +26,8 @@ from vqaudio.runtime.layers import Weights, pad, pad_gates
 from vqaudio.runtime.processor import TILED
 from vqaudio.runtime.product import Floats
 
-GROUP = 16 if TILED else 8  # streams that a thread advances together: a weight from the cache serves all of them
+# Streams that a thread advances together: a weight from the cache serves all of them, or a tile has as many rows.
+GROUP = 16 if TILED else 8
 CHUNK = 250  # frames after which a thread sees whether it should stop
 
 
